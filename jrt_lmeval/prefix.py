@@ -1,0 +1,195 @@
+"""Prefix-length policies: how many tokens of a prompt prefix linear attention reads before it becomes causal.
+
+Token ids in, a length out; nothing here knows of models. Lengths are in tokens of the model's own tokenizer.
+
+The entropy of a context (paper, "dynamic prefix") is the entropy of its unigram token distribution, divided by the
+largest value it can take for that many tokens, so that it lies in [0, 1] whatever the length:
+
+    H = -sum_v p_v log2 p_v / log2(n)        p_v = share of token v among the n tokens; 0 for n < 2
+
+The default thresholds are quartiles of H over the distinct documents of `factbook` and `swde` (weighing the same) in
+GPT-2 tokens: the upper quartile is 0.80 for windows of 1024 and of 2048 tokens, the lower one 0.77 and 0.72, of which
+``ENTROPY_LOW`` is the middle. So the more varied quarter of contexts gets a longer prefix, the more repetitive quarter
+a shorter one. ``benchmarks/entropy.py`` prints the table they were read from; docs/models.md shows it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from decimal import ROUND_HALF_UP, Decimal
+from math import log2
+from typing import Any
+
+from jrt_lmeval.errors import JRTError, unknown
+
+ENTROPY_HIGH = 0.80
+ENTROPY_LOW = 0.74
+
+# Which parameters each policy reads. A parameter given to a policy that does not read it is an error, not a shrug:
+# `prefix_length=256` without `prefix=fixed` would otherwise be reported as a run it is not.
+POLICIES: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "document": (),
+    "fixed": ("prefix_length",),
+    "dynamic": ("prefix_length", "prefix_step", "entropy_high", "entropy_low"),
+    "none": (),
+}
+
+
+@dataclass(frozen=True)
+class PrefixPolicy:
+    """How the prefix length M of a prompt is chosen.
+
+    Attributes:
+        policy: ``full`` (the whole prompt), ``document`` (up to the end of the last copy of the document), ``fixed``
+            (``prefix_length``), ``dynamic`` (``prefix_length`` scaled by entropy) or ``none`` (0, causal).
+        prefix_length: an int >= 1, in tokens, or a float in (0, 1), a fraction of the prompt's tokens. The default of
+            0.8 leaves room for a step of +20 % (0.96), which the prompt's end would otherwise clip.
+        prefix_step: relative change of M at high or low entropy, in [0, 1). The paper's ablation: 0.05, 0.10, 0.20.
+        entropy_high: H at or above this lengthens the prefix.
+        entropy_low: H at or below this shortens it.
+
+    Raises:
+        JRTError: for an unknown policy, a parameter out of range, or ``entropy_low > entropy_high``.
+    """
+
+    policy: str = "full"
+    prefix_length: int | float = 0.8
+    prefix_step: float = 0.10
+    entropy_high: float = ENTROPY_HIGH
+    entropy_low: float = ENTROPY_LOW
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise unknown("prefix policy", self.policy, POLICIES)
+        for field in fields(self)[1:]:
+            _require_number(field.name, getattr(self, field.name))
+        if isinstance(self.prefix_length, int):
+            if self.prefix_length < 1:
+                raise JRTError(
+                    f"prefix_length={self.prefix_length}: must be at least 1 token, or a fraction of the prompt such "
+                    "as 0.8; for no prefix at all use prefix=none."
+                )
+        elif not 0.0 < self.prefix_length < 1.0:
+            raise JRTError(
+                f"prefix_length={self.prefix_length}: a fraction of the prompt must lie between 0 and 1; a number of "
+                "tokens is written without a decimal point (256); the whole prompt is prefix=full."
+            )
+        if not 0.0 <= self.prefix_step < 1.0:
+            raise JRTError(f"prefix_step={self.prefix_step}: must be in [0, 1), e.g. 0.05, 0.10 or 0.20.")
+        for name in ("entropy_high", "entropy_low"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise JRTError(f"{name}={getattr(self, name)}: normalised entropy lies in [0, 1].")
+        if self.entropy_low > self.entropy_high:
+            raise JRTError(
+                f"entropy_low={self.entropy_low} is above entropy_high={self.entropy_high}: "
+                "the lower threshold must not exceed the upper one."
+            )
+
+    def check_context(self, max_length: int | None) -> None:
+        """Raise JRTError if ``prefix_length`` asks for more tokens than a model's context of ``max_length`` holds."""
+        if max_length is None or not isinstance(self.prefix_length, int) or "prefix_length" not in self.parameters:
+            return
+        if self.prefix_length > max_length:
+            raise JRTError(
+                f"prefix_length={self.prefix_length} is longer than the model's context of {max_length} tokens; "
+                f"use at most {max_length}, or a fraction of the prompt such as 0.8."
+            )
+
+    @property
+    def parameters(self) -> dict[str, int | float]:
+        """The parameters this policy reads, by name."""
+        return {name: getattr(self, name) for name in POLICIES[self.policy]}
+
+
+@dataclass(frozen=True)
+class PrefixChoice:
+    """A prefix of ``length`` tokens, chosen for a document of normalised entropy ``entropy`` (in [0, 1])."""
+
+    length: int
+    entropy: float
+
+
+def prefix_policy(prefix: str | None = "full", **given: Any) -> PrefixPolicy:
+    """Build a policy from what a user wrote.
+
+    Args:
+        prefix: the policy's name; None is ``none``, because lm_eval's command line turns ``prefix=none`` into None.
+        **given: parameters by name; None means "not given".
+
+    Raises:
+        JRTError: for an unknown policy or parameter, and for a parameter the policy does not read.
+    """
+    name = "none" if prefix is None else prefix
+    if name not in POLICIES:
+        raise unknown("prefix policy", name, POLICIES)
+    known = [field.name for field in fields(PrefixPolicy)[1:]]
+    values = {key: value for key, value in given.items() if value is not None}
+    for key in values:
+        if key not in known:
+            raise unknown("prefix parameter", key, known)
+        if key not in POLICIES[name]:
+            users = " or ".join(f"prefix={policy}" for policy, reads in POLICIES.items() if key in reads)
+            raise JRTError(f"{key}={values[key]} has no effect with prefix={name}; use it with {users}.")
+    return PrefixPolicy(policy=name, **values)
+
+
+def unigram_entropy(ids: Sequence[int]) -> float:
+    """Normalised unigram entropy of token ids, in [0, 1]: 0 for one repeated token, 1 if all tokens differ."""
+    n = len(ids)
+    if n < 2:
+        return 0.0
+    bits = sum(count / n * log2(n / count) for count in Counter(ids).values())
+    return min(1.0, bits / log2(n))
+
+
+def choose_prefix(
+    policy: PrefixPolicy, prompt_length: int, document_end: int, document_ids: Sequence[int]
+) -> PrefixChoice:
+    """Choose the prefix length M for one prompt.
+
+    Args:
+        policy: what to do.
+        prompt_length: tokens of the prompt. In scoring this is the context alone: no continuation token may be seen.
+        document_end: number of prompt tokens up to and including the end of the last copy of the document.
+        document_ids: token ids of the document (one copy), for its entropy.
+
+    Returns:
+        M, rounded half up and clipped to [1, prompt_length] (``none``: 0), and the document's entropy.
+
+    Raises:
+        JRTError: if ``prompt_length`` is below 1.
+    """
+    if prompt_length < 1:
+        raise JRTError(f"a prompt of {prompt_length} tokens has no prefix; give at least one token of context.")
+    entropy = unigram_entropy(document_ids)
+    if policy.policy == "none":
+        return PrefixChoice(0, entropy)
+    if policy.policy == "full":
+        wanted = prompt_length
+    elif policy.policy == "document":
+        wanted = document_end
+    else:
+        wanted = _scaled_length(policy, prompt_length, entropy)
+    return PrefixChoice(max(1, min(wanted, prompt_length)), entropy)
+
+
+def _scaled_length(policy: PrefixPolicy, prompt_length: int, entropy: float) -> int:
+    # Decimal, so that 0.35 of 10 tokens is the 3.5 the user wrote and rounds up, not 3.4999999999999996.
+    length = Decimal(str(policy.prefix_length))
+    if not isinstance(policy.prefix_length, int):
+        length *= prompt_length
+    if policy.policy == "dynamic":
+        step = Decimal(str(policy.prefix_step))
+        if entropy >= policy.entropy_high:
+            length *= 1 + step
+        elif entropy <= policy.entropy_low:
+            length *= 1 - step
+    return int(length.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def _require_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise JRTError(f"{name}={value!r}: must be a number.")

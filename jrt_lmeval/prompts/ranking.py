@@ -1,0 +1,82 @@
+"""Which segments of a level matter: by the question (BM25) or, where no question may be known, by information."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from math import log2
+from types import ModuleType
+from typing import Any
+
+_TERM = re.compile(r"\w+")
+_SHRINK_WORDS = 4
+
+
+@lru_cache(maxsize=1)
+def _bm25s() -> ModuleType:
+    # Where JAX is installed bm25s would import and initialise it for a top-k that is not used here.
+    hide = "jax" not in sys.modules
+    if hide:
+        sys.modules["jax"] = None  # type: ignore[assignment]
+    try:
+        import bm25s
+        import bm25s.stopwords
+    finally:
+        if hide:
+            del sys.modules["jax"]
+    # It sets its own logger to DEBUG, which reaches every handler of the root logger, once for each index.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
+
+
+@lru_cache(maxsize=256)
+def _index(texts: tuple[str, ...]) -> Any:
+    index = _bm25s().BM25()
+    index.index([_terms(text) or [""] for text in texts], show_progress=False)
+    return index
+
+
+def _terms(text: str) -> list[str]:
+    return _TERM.findall(text.lower())
+
+
+def by_question(texts: Sequence[str], query: str) -> list[int]:
+    """Indices of the texts that share a word with the query, best BM25 score first, ties in the given order.
+
+    English stop words of the query count only if it has no other words. The list is empty if no word matches.
+    """
+    terms = _terms(query)
+    stop_words = set(_bm25s().stopwords.STOPWORDS_EN)
+    terms = [term for term in terms if term not in stop_words] or terms
+    if not terms or not texts:
+        return []
+    index = _index(tuple(texts))
+    ids = index.get_tokens_ids(terms)
+    if not ids:
+        return []
+    scores = index.get_scores_from_ids(ids).tolist()
+    return sorted((i for i, score in enumerate(scores) if score > 0), key=lambda i: (-scores[i], i))
+
+
+def by_information(texts: Sequence[str], document: str) -> list[int]:
+    """Indices of all texts, most informative first, ties in the given order; no question is looked at.
+
+    The score of a text is the sum over its words of log2(n / c), c being how often the word stands among the n words of
+    the document, letter case aside; words with a digit or a capital (names, dates, amounts) count twice. The sum is
+    divided by the number of words plus four, so that a lone rare word does not beat a rich sentence.
+    """
+    counts = Counter(word.lower() for word in document.split())
+    total = sum(counts.values())
+    scores = []
+    for text in texts:
+        words = text.split()
+        sum_of_bits = sum(
+            log2(total / counts.get(word.lower(), 1)) * (2 if any(c.isdigit() or c.isupper() for c in word) else 1)
+            for word in words
+        )
+        scores.append(round(sum_of_bits / (len(words) + _SHRINK_WORDS), 9))
+    return sorted(range(len(texts)), key=lambda i: (-scores[i], i))

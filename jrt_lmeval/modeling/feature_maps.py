@@ -1,0 +1,236 @@
+"""Feature maps phi: what stands in for the exponential of softmax attention (glossary in ``modeling/__init__.py``).
+
+A map turns queries and keys ``[B, H, T, D]`` into features ``[B, H, T, F]``. Each names its normaliser:
+
+``sum``  ``phi(q).S / phi(q).z``: a weighted mean of the values. Needs ``phi(q).phi(k) >= 0``, or the sum it divides by
+         can pass through zero.
+``rms``  ``phi(q).S`` divided by its own root mean square over the value dimension. For maps that can go negative
+         (``linear``, ``gelu``, odd polynomials) there is no safe sum; this one needs none, and does not grow with length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jrt_lmeval.errors import JRTError, unknown
+
+SUM, RMS = "sum", "rms"
+
+
+class FeatureMap(nn.Module):
+    """Base of all maps: ``forward(x [B, H, T, D]) -> [B, H, T, feature_dim]``.
+
+    Attributes:
+        feature_dim: F, the number of features per head.
+        normaliser: ``"sum"`` or ``"rms"``, see the module's docstring.
+    """
+
+    normaliser = SUM
+
+    def __init__(self, num_heads: int, head_dim: int, feature_dim: int | None = None):
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, head_dim
+        self.feature_dim = head_dim if feature_dim is None else feature_dim
+
+
+class Linear(FeatureMap):
+    """phi(x) = x (paper row "Linear")."""
+
+    normaliser = RMS
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class ReLU(FeatureMap):
+    """phi(x) = max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
+class GELU(FeatureMap):
+    """phi(x) = gelu(x), which dips to -0.17."""
+
+    normaliser = RMS
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x)
+
+
+class ELU(FeatureMap):
+    """phi(x) = elu(x) + 1 > 0 (Katharopoulos et al., arXiv 2006.16236)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(x) + 1
+
+
+class Square(FeatureMap):
+    """phi(x) = x^2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square()
+
+
+def _symmetric_square(x: Tensor) -> Tensor:
+    """Features of (q.k)^2 without the duplicates: ``[..., D] -> [..., D (D + 1) / 2]``."""
+    rows, cols = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
+    scale = torch.where(rows == cols, 1.0, math.sqrt(2.0)).to(x.dtype)
+    return x[..., rows] * x[..., cols] * scale
+
+
+class Taylor(FeatureMap):
+    """Second-order Taylor expansion of exp(s), s = q.k / sqrt(D): phi(q).phi(k) = 1 + s + s^2 / 2 >= 1/2.
+
+    The published JRT and Based map (arXiv 2402.18668). Their 1 + D + D^2 features hold every product x_i x_j twice; the
+    symmetric form has the same inner product with 1 + D + D (D + 1) / 2 (153 instead of 273 at D = 16).
+    """
+
+    def __init__(self, num_heads: int, head_dim: int):
+        super().__init__(num_heads, head_dim, 1 + head_dim + head_dim * (head_dim + 1) // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.head_dim**-0.25
+        return torch.cat([torch.ones_like(x[..., :1]), x, _symmetric_square(x) * math.sqrt(0.5)], dim=-1)
+
+
+class Poly(FeatureMap):
+    """Polynomial kernel (s + 1)^degree, s = q.k / sqrt(D), as explicit features: all tensor powers of [1, x].
+
+    Even degrees are never negative and take the ``sum`` normaliser, odd ones ``rms``.
+
+    Args:
+        degree: 1 to 4. The number of features is C(D + degree, degree).
+    """
+
+    def __init__(self, num_heads: int, head_dim: int, degree: int = 2):
+        if not isinstance(degree, int) or not 1 <= degree <= 4:
+            raise JRTError(f"feature_map=poly: degree is {degree!r}; it must be a whole number from 1 to 4.")
+        super().__init__(num_heads, head_dim, math.comb(head_dim + degree, degree))
+        self.degree = degree
+        self.normaliser = SUM if degree % 2 == 0 else RMS
+        index = torch.combinations(torch.arange(head_dim + 1), degree, with_replacement=True)  # [F, degree]
+        count = [math.factorial(degree) / math.prod(math.factorial(int(n)) for n in row.bincount()) for row in index]
+        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("scale", torch.tensor(count).sqrt(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([torch.ones_like(x[..., :1]), x * self.head_dim**-0.25], dim=-1)
+        return x[..., self.index].prod(dim=-1) * self.scale.to(x.dtype)
+
+
+class Gaussian(FeatureMap):
+    """Positive random features of the Gaussian kernel exp(-|q - k|^2 / 2) (Performer, arXiv 2009.14794).
+
+    phi(x) = exp(w.x - |x|^2) / sqrt(F) with w ~ N(0, 1), so E[phi(q).phi(k)] is the kernel. The exponent is at most |w|^2 / 4:
+    the features are positive and bounded whatever the input. w is a buffer drawn with a fixed seed and stored with the weights.
+
+    Args:
+        features: F, the number of random directions per head.
+        seed: of the draw.
+    """
+
+    def __init__(self, num_heads: int, head_dim: int, features: int = 64, seed: int = 0):
+        if features < 1:
+            raise JRTError(f"feature_map=gaussian: features is {features}; it must be at least 1.")
+        super().__init__(num_heads, head_dim, features)
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("directions", torch.randn(num_heads, head_dim, features, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.head_dim**-0.25
+        exponent = torch.matmul(x, self.directions.to(x.dtype)) - x.square().sum(-1, keepdim=True)
+        return exponent.exp() * self.feature_dim**-0.5
+
+
+class MLP(FeatureMap):
+    """Learned map (paper's best row): per head a small residual MLP, then softmax over (+y, -y).
+
+    y = x A + gelu(x B) C, phi(x) = softmax([y, -y]); positive, sums to 1. After Hedgehog (arXiv 2402.04347) and LoLCATs
+    (arXiv 2410.10254), which have the linear part only.
+
+    Args:
+        features: F, even; half of them are +y, half -y.
+        hidden: width of the hidden layer per head; default twice the input.
+    """
+
+    def __init__(self, num_heads: int, head_dim: int, features: int = 64, hidden: int | None = None):
+        if features < 2 or features % 2:
+            raise JRTError(f"feature_map=mlp: features is {features}; it must be even (half +y, half -y) and at least 2.")
+        super().__init__(num_heads, head_dim, features)
+        hidden = 2 * head_dim if hidden is None else hidden
+        std = head_dim**-0.5
+        self.skip = nn.Parameter(torch.randn(num_heads, head_dim, features // 2) * std)
+        self.up = nn.Parameter(torch.randn(num_heads, head_dim, hidden) * std)
+        self.down = nn.Parameter(torch.randn(num_heads, hidden, features // 2) * hidden**-0.5 * 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.matmul(x, self.skip) + torch.matmul(F.gelu(torch.matmul(x, self.up)), self.down)
+        return torch.cat([y, -y], dim=-1).softmax(dim=-1)
+
+
+class Hybrid(FeatureMap):
+    """Heads split evenly between several maps; narrower ones are filled with zero features, which change no product.
+
+    Args:
+        maps: names of the maps, dealt to the heads in contiguous runs; default ``("taylor", "mlp")``.
+    """
+
+    def __init__(self, num_heads: int, head_dim: int, maps: Sequence[str] = ("taylor", "mlp")):
+        if isinstance(maps, str):
+            maps = maps.split("+")
+        if "hybrid" in maps or not 1 <= len(maps) <= num_heads:
+            raise JRTError(
+                f"feature_map=hybrid: maps is {list(maps)}; it must name 1 to {num_heads} maps (one head each at least), "
+                "none of them hybrid."
+            )
+        sizes = [len(part) for part in torch.arange(num_heads).tensor_split(len(maps))]
+        parts = [build_feature_map(name, size, head_dim) for name, size in zip(maps, sizes, strict=True)]
+        super().__init__(num_heads, head_dim, max(part.feature_dim for part in parts))
+        self.parts, self.sizes = nn.ModuleList(parts), sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.split(self.sizes, dim=1)
+        features = [part(head) for part, head in zip(self.parts, heads, strict=True)]
+        return torch.cat([F.pad(f, (0, self.feature_dim - f.shape[-1])) for f in features], dim=1)
+
+
+FEATURE_MAPS: dict[str, Callable[..., FeatureMap]] = {
+    "taylor": Taylor,
+    "linear": Linear,
+    "relu": ReLU,
+    "gelu": GELU,
+    "elu": ELU,
+    "square": Square,
+    "poly": Poly,
+    "gaussian": Gaussian,
+    "mlp": MLP,
+    "hybrid": Hybrid,
+}
+
+
+def build_feature_map(name: str, num_heads: int, head_dim: int, **options: object) -> FeatureMap:
+    """The map called ``name`` for H heads of D dimensions.
+
+    Raises:
+        JRTError: no such map (names the nearest), or options it does not take.
+    """
+    if name not in FEATURE_MAPS:
+        raise unknown("feature map", name, FEATURE_MAPS)
+    try:
+        return FEATURE_MAPS[name](num_heads, head_dim, **options)
+    except TypeError as error:
+        raise JRTError(f"feature_map={name}: {error}") from error
+
+
+def sum_normalised_heads(feature_map: FeatureMap) -> Tensor:
+    """Which heads divide by their sum: bool ``[H]``. The others are divided by their root mean square."""
+    parts = list(zip(feature_map.parts, feature_map.sizes, strict=True)) if isinstance(feature_map, Hybrid) else [
+        (feature_map, feature_map.num_heads)
+    ]
+    return torch.cat([torch.full((size,), part.normaliser == SUM) for part, size in parts])

@@ -1,0 +1,152 @@
+"""Linear attention with a head start: ``naive`` (the readable truth), ``chunked`` (fast) and ``step`` (decoding).
+
+All three compute, over features q, k, ke that a feature map has already been applied to (glossary in ``modeling/__init__.py``),
+
+    S_0 = S_init + sum_{j < M} ke_j ve_j^T         z_0 = z_init + sum_{j < M} ke_j
+    S_i = S_{i-1} + k_i v_i^T                      z_i = z_{i-1} + k_i
+    y_i = q_i^T S_i                                d_i = q_i^T z_i
+
+(JRT, arXiv 2407.05483, eq. 3, started from an initial state). M = 0 is causal linear attention (Based). Tokens outside ``mask``
+are padding: they enter neither sum, so a row's result does not depend on the batch it stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK = 64
+SEGMENT = 64 * CHUNK
+EPS = 1e-6
+
+
+class LinearState(NamedTuple):
+    """The sums a row carries: ``S [B, H, F, V]`` and ``z [B, H, F]``."""
+
+    S: Tensor
+    z: Tensor
+
+
+class Prefix(NamedTuple):
+    """What gives the head start: featurised keys ``k [B, H, T, F]``, values ``v [B, H, T, V]``, ``mask [B, T]`` (True where j < M)."""
+
+    k: Tensor
+    v: Tensor
+    mask: Tensor
+
+
+def _masked(k: Tensor, mask: Tensor | None) -> Tensor:
+    return k if mask is None else k * mask[:, None, :, None].to(k.dtype)
+
+
+def head_start(k: Tensor, v: Tensor, prefix: Prefix | None, state: LinearState | None) -> LinearState:
+    """S_0 and z_0: the initial state (zero if None) plus the sum over the prefix."""
+    if state is None:
+        B, H, _, D = k.shape
+        state = LinearState(k.new_zeros(B, H, D, v.shape[-1]), k.new_zeros(B, H, D))
+    if prefix is None:
+        return state
+    ke = _masked(prefix.k, prefix.mask)
+    return LinearState(state.S + ke.transpose(-1, -2) @ prefix.v, state.z + ke.sum(dim=2))
+
+
+def naive(
+    q: Tensor, k: Tensor, v: Tensor, prefix: Prefix | None = None, mask: Tensor | None = None, state: LinearState | None = None
+) -> tuple[Tensor, Tensor, LinearState]:
+    """Quadratic form: every weight q_i.k_j is written out.
+
+    Args:
+        q, k: features ``[B, H, T, F]``.
+        v: values ``[B, H, T, V]``.
+        prefix: keys and values of the head start, or None (M = 0).
+        mask: bool ``[B, T]``, False at padding.
+        state: where the recurrence starts, or None for zero.
+
+    Returns:
+        y ``[B, H, T, V]`` (not yet normalised), d ``[B, H, T]``, and the state after the last token.
+    """
+    start = head_start(k, v, None, state)
+    causal = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    weights = (q @ _masked(k, mask).transpose(-1, -2)).masked_fill(~causal, 0.0)  # [B, H, T, T]
+    y = weights @ v + q @ start.S
+    d = weights.sum(-1) + (q @ start.z[..., None])[..., 0]
+    if prefix is not None:
+        weights = q @ _masked(prefix.k, prefix.mask).transpose(-1, -2)  # [B, H, T, T], every query sees the whole prefix
+        y, d = y + weights @ prefix.v, d + weights.sum(-1)
+    S, z = head_start(k, v, prefix, state)
+    k = _masked(k, mask)
+    return y, d, LinearState(S + k.transpose(-1, -2) @ v, z + k.sum(dim=2))
+
+
+def step(
+    q: Tensor, k: Tensor, v: Tensor, prefix: Prefix | None = None, mask: Tensor | None = None, state: LinearState | None = None
+) -> tuple[Tensor, Tensor, LinearState]:
+    """Recurrent form, one token after the other: what decoding does with T = 1. Arguments and results as :func:`naive`."""
+    S, z = head_start(k, v, prefix, state)
+    k = _masked(k, mask)
+    ys, ds = [], []
+    for i in range(q.shape[2]):
+        S = S + k[:, :, i, :, None] * v[:, :, i, None, :]
+        z = z + k[:, :, i]
+        ys.append((q[:, :, i, None, :] @ S)[:, :, 0])
+        ds.append((q[:, :, i] * z).sum(-1))
+    return torch.stack(ys, dim=2), torch.stack(ds, dim=2), LinearState(S, z)
+
+
+def chunked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    prefix: Prefix | None = None,
+    mask: Tensor | None = None,
+    state: LinearState | None = None,
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor, LinearState]:
+    """Linear-time form: quadratic inside chunks, the state between them. Arguments and results as :func:`naive`.
+
+    Works through segments of 64 chunks, so that memory for the states between chunks stays bounded at any length.
+    """
+    state, k = head_start(k, v, prefix, state), _masked(k, mask)
+    if q.shape[2] <= SEGMENT:
+        return _segment(q, k, v, state, chunk)
+    ys, ds = [], []
+    for q_part, k_part, v_part in zip(q.split(SEGMENT, 2), k.split(SEGMENT, 2), v.split(SEGMENT, 2), strict=True):
+        y, d, state = _segment(q_part, k_part, v_part, state, chunk)
+        ys.append(y)
+        ds.append(d)
+    return torch.cat(ys, dim=2), torch.cat(ds, dim=2), state
+
+
+def _segment(q: Tensor, k: Tensor, v: Tensor, state: LinearState, chunk: int) -> tuple[Tensor, Tensor, LinearState]:
+    B, H, T, D = q.shape
+    chunk = min(chunk, T)
+    pad = -T % chunk
+    if pad:  # zero keys add nothing to the sums
+        q, k, v = (torch.nn.functional.pad(x, (0, 0, 0, pad)) for x in (q, k, v))
+    q, k, v = (x.reshape(B, H, -1, chunk, x.shape[-1]) for x in (q, k, v))  # [B, H, N, C, .]
+    S = torch.cat([state.S[:, :, None], k.transpose(-1, -2) @ v], dim=2).cumsum(dim=2)  # [B, H, N + 1, F, V]
+    z = torch.cat([state.z[:, :, None], k.sum(dim=3)], dim=2).cumsum(dim=2)  # [B, H, N + 1, F]
+    weights = (q @ k.transpose(-1, -2)).tril()  # [B, H, N, C, C]
+    y = weights @ v + q @ S[:, :, :-1]
+    d = weights.sum(-1) + (q @ z[:, :, :-1, :, None])[..., 0]
+    y, d = y.reshape(B, H, T + pad, -1)[:, :, :T], d.reshape(B, H, T + pad)[:, :, :T]
+    return y, d, LinearState(S[:, :, -1], z[:, :, -1])
+
+
+LINEAR_ATTENTION: dict[str, Callable[..., tuple[Tensor, Tensor, LinearState]]] = {
+    "naive": naive,
+    "chunked": chunked,
+    "step": step,
+}
+
+
+def normalise(y: Tensor, d: Tensor, sum_heads: Tensor) -> Tensor:
+    """Divide y ``[B, H, T, V]`` by d ``[B, H, T]`` where ``sum_heads [H]`` is True, elsewhere by its own root mean square."""
+    if bool(sum_heads.all()):
+        return y / (d[..., None] + EPS)
+    by_rms = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + EPS)
+    by_sum = y / torch.where(sum_heads[None, :, None], d, 1.0)[..., None].add(EPS)
+    return torch.where(sum_heads[None, :, None, None], by_sum, by_rms)

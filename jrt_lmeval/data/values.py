@@ -1,0 +1,303 @@
+"""Makers of values: what can stand behind a key on a web page."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from jrt_lmeval.data.vocab import Split, pool
+
+STATES = (
+    "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware Florida Georgia Hawaii Idaho Illinois "
+    "Indiana Iowa Kansas Kentucky Louisiana Maine Maryland Massachusetts Michigan Minnesota Mississippi Missouri Montana "
+    "Nebraska Nevada Ohio Oklahoma Oregon Pennsylvania Tennessee Texas Utah Vermont Virginia Washington Wisconsin Wyoming"
+).split()
+MONTHS = "January February March April May June July August September October November December".split()
+COUNTRIES = (
+    "USA,UK,Canada,France,Germany,Italy,Spain,Sweden,Japan,Mexico,Brazil,India,Australia,Ireland,Norway,Poland,Chile,"
+    "South Korea,New Zealand,Argentina,Denmark,Finland,Portugal,Greece,Austria"
+).split(",")
+LANGUAGES = (
+    "English French German Italian Spanish Swedish Japanese Hindi Portuguese Danish Polish Korean Greek Finnish Arabic "
+    "Turkish Dutch Czech Hungarian Norwegian"
+).split()
+_ADJECTIVES = (
+    "Golden Silent Broken Lonely Hidden Crimson Paper Hollow Burning Distant Forgotten Glass Last Second Midnight Salt "
+    "Scarlet Secret Borrowed Crooked Electric Emerald Endless Faded Fallen First Frozen Gentle Haunted Idle Invisible "
+    "Jealous Painted Perfect Quiet Restless Savage Seventh Shattered Sleeping Stolen Tender Twisted Unlikely Velvet "
+    "Wandering Wayward Whispering Wooden Yellow"
+).split()
+_THINGS = (
+    "adapter battery bearing binding blade bracket buffer cable canvas carrier case channel charger circuit clutch coating "
+    "collar cover cushion dial drawer engine fabric filter frame fuse gasket grip handle harness heater hinge index kit "
+    "lamp latch lens lever lid liner lock meter module motor mount nozzle panel pedal pump rack relay ribbon rotor seal "
+    "sensor shaft shell sleeve socket spring strap switch tank timer tray trigger tube valve vent wheel wire zipper"
+).split()
+_QUALITIES = (
+    "adjustable aluminum anodized black blue braided bright brown brushed ceramic coarse compact copper cotton dark deep "
+    "double dual dry elastic fast fine fixed flat folding front glossy green heavy hollow insulated large leather light "
+    "linen long low magnetic manual matte metal narrow natural oak orange padded pine plain plastic polished portable "
+    "purple quick rear red removable reinforced ribbed rigid round rubber satin sealed short silver single slim smooth "
+    "soft solid spare square stainless steel stiff striped textured thick thin tinted upright walnut warm waxed white "
+    "wide wool woven yellow"
+).split()
+_RELATIONS = "with for without and under beside over plus on near inside".split()
+_SUFFIXES = ("Inc.", "LLC", "Ltd.", "Group", "& Sons", "Partners", "Corporation", "GmbH", "Company", "Holdings")
+_TLDS = ("com", "com", "com", "org", "net", "edu", "info", "co.uk", "de", "us")
+
+
+class Maker:
+    """Draws values for one page; ``rng`` and the name pools of ``split`` are all it depends on."""
+
+    def __init__(self, rng: random.Random, split: Split) -> None:
+        self.rng = rng
+        self.split = split
+
+    def word(self, kind: str) -> str:
+        return self.rng.choice(pool(kind, self.split))
+
+    def first(self) -> str:
+        return self.word("first")
+
+    def last(self) -> str:
+        roll = self.rng.random()
+        if roll < 0.04:
+            return f"{self.word('last')}-{self.word('last')}"
+        return ("O'" if roll < 0.07 else "Mc" if roll < 0.09 else "de " if roll < 0.1 else "") + self.word("last")
+
+    def person(self) -> str:
+        middle = f" {self.rng.choice('ABCDEFGHJKLMNPRSTW')}." if self.rng.random() < 0.15 else ""
+        return f"{self.first()}{middle} {self.last()}"
+
+    def people(self) -> str:
+        return self.rng.choice((", ", " | ", " and ")).join(
+            self.person() for _ in range(self.rng.choice((1, 1, 1, 2, 3)))
+        )
+
+    def town(self) -> str:
+        lead = self.rng.choice(("", "", "", "", "", "Port ", "Mount ", "Fort ", "New ", "Lake ", "St. "))
+        return lead + self.word("town")
+
+    def place(self) -> str:
+        return f"{self.town()}, {self.rng.choice(STATES)}"
+
+    def address(self) -> str:
+        street = self.rng.choice(("Street", "Road", "Avenue", "Drive", "Lane", "Boulevard", "Way"))
+        return (
+            f"{self.rng.randint(1, 9899)} {self.word('town')} {street}, {self.place()} {self.rng.randint(10000, 99999)}"
+        )
+
+    def company(self) -> str:
+        name = self.rng.choice((self.word("brand"), self.word("last"), f"{self.word('last')} {self.word('brand')}"))
+        return f"{name} {self.rng.choice(_SUFFIXES)}"
+
+    def studio(self) -> str:
+        kind = self.rng.choice(("Pictures", "Films", "Studios", "Entertainment", "Productions", "Cinema", "Media"))
+        return f"{self.rng.choice((self.word('brand'), self.word('town'), self.word('last')))} {kind}"
+
+    def title(self) -> str:
+        adjective, noun = self.rng.choice(_ADJECTIVES), self.word("noun")
+        return self.rng.choice(
+            (
+                f"The {adjective} {noun}",
+                f"{adjective} {noun}",
+                f"The {noun} of {self.word('town')}",
+                f"{self.first()} and the {adjective} {noun}",
+                f"A {noun} for {self.first()}",
+                f"The {self.last()} {noun}",
+                f"{noun} in {self.word('town')}",
+                f"The {adjective} {noun} {self.rng.choice(('II', 'III', 'Returns'))}",
+            )
+        )
+
+    def school(self) -> str:
+        kind = self.rng.choice(
+            (
+                "University",
+                "College",
+                "Institute",
+                "Academy",
+                "Institute of Technology",
+                "Community College",
+                "State University",
+                "School of Art",
+                "Bible College",
+            )
+        )
+        name = self.word(self.rng.choice(("town", "last")))
+        return self.rng.choice(
+            (
+                f"University of {name}",
+                f"{name} {kind}",
+                f"{name} {kind}",
+                f"{self.first()} {name} {kind}",
+                f"{self.rng.choice(STATES)} {name} {kind}",
+            )
+        )
+
+    def product(self) -> str:
+        return f"{self.word('brand')} {self.rng.choice('ABCDEFGHKLMNPQRSTVXZ')}{self.rng.choice(('', '-', ' '))}{self.rng.randint(2, 9900)}"
+
+    def venue(self) -> str:
+        kind = self.rng.choice(
+            ("Bistro", "Grill", "Kitchen", "Cafe", "Inn", "Tavern", "House", "Diner", "Lodge", "Hotel")
+        )
+        return self.rng.choice((f"{self.first()}'s {kind}", f"The {self.word('town')} {kind}", f"{self.last()} {kind}"))
+
+    def url(self) -> str:
+        name = self.word(self.rng.choice(("brand", "town", "last"))).lower()
+        return f"{self.rng.choice(('www.', 'www.', 'http://www.', 'http://'))}{name}{self.rng.choice(('', self.rng.randint(1, 99)))}.{self.rng.choice(_TLDS)}"
+
+    def email(self) -> str:
+        return f"{self.rng.choice(('info', 'office', 'admissions', 'hello', self.first().lower()))}@{self.word('brand').lower()}.{self.rng.choice(_TLDS)}"
+
+    def phone(self) -> str:
+        a, b, c = self.rng.randint(201, 989), self.rng.randint(200, 999), self.rng.randint(0, 9999)
+        return self.rng.choice(
+            (f"({a}) {b}-{c:04d}", f"({a}) {b}-{c:04d}", f"{a}-{b}-{c:04d}", f"{a}.{b}.{c:04d}", f"+1 {a} {b} {c:04d}")
+        )
+
+    def money(self) -> str:
+        scale = self.rng.choice((10, 100, 1000, 100000))
+        amount = self.rng.randint(scale // 5, scale * 10)
+        return self.rng.choice(
+            (
+                f"${amount:,}",
+                f"${amount:,}",
+                f"${amount:,}.{self.rng.randint(0, 99):02d}",
+                f"{amount:,} EUR",
+                f"${amount:,},000",
+            )
+        )
+
+    def tuition(self) -> str:
+        return f"${self.rng.randint(2100, 48900):,}"
+
+    def percent(self) -> str:
+        return self.rng.choice(
+            (
+                f"{self.rng.randint(2, 98)}%",
+                f"{self.rng.randint(2, 98)}%",
+                f"{self.rng.randint(1, 98)}.{self.rng.randint(0, 9)}%",
+            )
+        )
+
+    def year(self) -> str:
+        return str(self.rng.randint(1790, 2023))
+
+    def date(self) -> str:
+        day, month, year = self.rng.randint(1, 28), self.rng.randint(1, 12), self.rng.randint(1931, 2023)
+        name = MONTHS[month - 1]
+        return self.rng.choice(
+            (
+                f"{day} {name} {year}",
+                f"{name} {day}, {year}",
+                f"{month}/{day}/{year}",
+                f"{year}-{month:02d}-{day:02d}",
+                f"{name[:3]} {day}, {year}",
+            )
+        )
+
+    def count(self) -> str:
+        return f"{self.rng.randint(11, self.rng.choice((99, 999, 9999, 99999, 999999))):,}"
+
+    def measure(self) -> str:
+        unit = self.rng.choice(
+            ("kg", "lbs", "mm", "cm", "inches", "hours", "days", "MB", "watts", "miles", "sq ft", "mph", "pages", "oz")
+        )
+        return f"{self.rng.randint(2, 2400)}{self.rng.choice(('', '', '.' + str(self.rng.randint(1, 9))))} {unit}"
+
+    def ratio(self) -> str:
+        return f"{self.rng.randint(5, 34)} {self.rng.choice(('to', 'to', ':'))} 1".replace(" : ", ":")
+
+    def code(self) -> str:
+        r = self.rng
+        letters = "".join(r.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(r.randint(1, 4)))
+        return r.choice(
+            (
+                f"{letters}-{r.randint(100, 99999)}",
+                f"{letters}{r.randint(1000, 999999)}",
+                str(r.randint(10**6, 10**12)),
+                f"{r.randint(10, 99)}-{letters}-{r.randint(10, 9999)}",
+            )
+        )
+
+    def duration(self) -> str:
+        h, m = self.rng.randint(1, 3), self.rng.randint(1, 59)
+        return self.rng.choice((f"{h * 60 + m} min", f"{h} hr. {m} min.", f"{h * 60 + m} minutes", f"{h}h {m}m"))
+
+    def score(self) -> str:
+        return self.rng.choice(
+            (
+                f"{self.rng.randint(10, 99) / 10}/10",
+                f"{self.rng.randint(2, 9) / 2} out of 5 stars",
+                f"{self.rng.randint(20, 99)} / 100",
+            )
+        )
+
+    def hours(self) -> str:
+        return f"{self.rng.randint(6, 11)}:{self.rng.choice(('00', '15', '30'))} am - {self.rng.randint(4, 11)}:{self.rng.choice(('00', '30', '45'))} pm"
+
+    def thing(self) -> str:
+        r = self.rng
+        start = f"{r.choice(_QUALITIES)} {r.choice(_THINGS)}"
+        return r.choice(
+            (
+                start,
+                f"{r.choice(_QUALITIES)} {start}",
+                f"{start} {r.choice(_RELATIONS)} {r.choice(_QUALITIES)} {r.choice(_THINGS)}",
+            )
+        )
+
+    def phrase(self) -> str:
+        r = self.rng
+        return f"{r.choice(_QUALITIES)}, {r.choice(_QUALITIES)}" if r.random() < 0.2 else self.thing()
+
+    def made_up_key(self) -> str:
+        """A key that means nothing, so that only its place on the page tells the value."""
+        r = self.rng
+        tail = r.choice(
+            (
+                "",
+                "",
+                "",
+                f" {r.choice(('type', 'code', 'size', 'rating', 'date', 'count', 'owner', 'supplier', 'note'))}",
+            )
+        )
+        return r.choice(
+            (f"{r.choice(_QUALITIES)} {r.choice(_THINGS)}{tail}", f"{r.choice(_THINGS)} {r.choice(_THINGS)}{tail}")
+        )
+
+
+def choice(options: str) -> Callable[[Maker], str]:
+    """A maker of one of the ``;``-separated ``options``."""
+    listed = options.split(";")
+    return lambda maker: maker.rng.choice(listed)
+
+
+def several(options: str, joiners: tuple[str, ...] = (", ", " | ", " / ")) -> Callable[[Maker], str]:
+    """A maker of one to three of the ``;``-separated ``options``."""
+    listed = options.split(";")
+    return lambda maker: maker.rng.choice(joiners).join(maker.rng.sample(listed, maker.rng.choice((1, 1, 2, 2, 3))))
+
+
+def anything(maker: Maker) -> str:
+    """A value of any kind, for made-up keys."""
+    kinds = (
+        Maker.person,
+        Maker.place,
+        Maker.company,
+        Maker.url,
+        Maker.phone,
+        Maker.money,
+        Maker.percent,
+        Maker.date,
+        Maker.count,
+        Maker.measure,
+        Maker.code,
+        Maker.phrase,
+        Maker.phrase,
+        Maker.title,
+        Maker.town,
+    )
+    return maker.rng.choice(kinds)(maker)

@@ -1,0 +1,96 @@
+"""``jrt-eval``: the package's own command. Each sub-command's module loads only when that command is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from jrt_lmeval import __version__
+from jrt_lmeval.errors import JRTError, unknown
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: ``target`` is ``"module:function"``, a function from its arguments to an exit status."""
+
+    target: str
+    help: str
+
+
+COMMANDS = {
+    "run": Command("jrt_lmeval.cli:run", "lm_eval with our models and tasks registered; takes lm_eval's own arguments"),
+    "doctor": Command("jrt_lmeval.doctor:main", "say what is installed, what lm_eval sees of it, and what to mend"),
+}
+
+EXAMPLES = """\
+examples:
+  # how well does the shipped prefix-linear-attention model recall facts from a page, and from a fact sheet?
+  jrt-eval run --model jrt_rnn --model_args feature_map=mlp,prefix=dynamic --tasks swde_jrt_hier,factbook_jrt_hier
+
+  # the same through lm_eval's own command, which this package extends when it is installed
+  lm_eval --model jrt_rnn --model_args feature_map=mlp,prefix=dynamic --tasks swde_jrt_hier,factbook_jrt_hier
+
+  # which tasks are there?
+  jrt-eval run ls tasks
+
+  # lm_eval does not know 'jrt_rnn'? See why
+  jrt-eval doctor
+"""
+
+
+def help_text() -> str:
+    """What ``jrt-eval --help`` prints."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    return (
+        "usage: jrt-eval COMMAND [ARGUMENT ...]\n\n"
+        "Measure how well recurrent language models recall what they have just read.\n\n"
+        f"commands:\n{commands}\n\n"
+        "'jrt-eval COMMAND --help' tells more of a command.\n\n"
+        f"{EXAMPLES}"
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run lm_eval's command line with our models and tasks registered, start-up hook or not.
+
+    Args:
+        argv: lm_eval's arguments, with or without its ``run``, ``ls`` or ``validate`` in front.
+    """
+    from jrt_lmeval.plugin import register
+
+    register()
+    from lm_eval.__main__ import cli_evaluate
+
+    sys.argv = ["lm_eval", *argv]  # lm_eval reads, and rewrites, sys.argv itself
+    cli_evaluate()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Dispatch to a sub-command.
+
+    Args:
+        argv: the arguments without the program's name; ``None`` takes those of the process.
+
+    Returns:
+        An exit status: 0 on success, 2 on bad input.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(help_text(), end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"jrt-eval {__version__}")
+        return 0
+    name, *rest = arguments
+    try:
+        if name not in COMMANDS:
+            raise unknown("command", name, COMMANDS)
+        module, _, function = COMMANDS[name].target.partition(":")
+        return int(getattr(import_module(module), function)(rest) or 0)
+    except JRTError as error:
+        print(f"jrt-eval: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,112 @@
+"""``jrt-eval doctor``: what is installed, what lm_eval sees of it, and what to mend."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from jrt_lmeval import paths
+from jrt_lmeval.plugin import MODELS
+
+START_FILE = "jrt_lmeval_start.pth"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report; ``mend`` says what to do where something is wrong, and is empty where not."""
+
+    what: str
+    seen: str
+    mend: str = ""
+
+
+def versions() -> Iterator[Finding]:
+    """The versions that matter in a bug report."""
+    yield Finding("python", f"{sys.version.split()[0]} at {sys.executable}")
+    for package in ("jrt-lmeval", "lm_eval", "torch", "transformers"):
+        try:
+            yield Finding(package, version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "not installed in this Python", "pip install jrt-lmeval in this environment")
+
+
+def command() -> Iterator[Finding]:
+    """Whether the ``lm_eval`` of the shell is the one of this Python."""
+    here = Path(sysconfig.get_path("scripts"))
+    found = shutil.which("lm_eval")
+    if found is None:
+        yield Finding("lm_eval command", "not on PATH", f"activate the environment, or run {here / 'lm_eval'}")
+    elif Path(found).parent.resolve() != here.resolve():
+        mend = "install jrt-lmeval there too (pipx inject lm_eval jrt-lmeval), or use 'jrt-eval run'"
+        yield Finding("lm_eval command", f"{found}, of another environment", mend)
+    else:
+        yield Finding("lm_eval command", found)
+
+
+def hook() -> Iterator[Finding]:
+    """Whether this interpreter ran the start-up hook."""
+    if os.environ.get("JRT_LMEVAL_DISABLE", "0") not in ("", "0"):
+        yield Finding("start-up hook", "off", "unset JRT_LMEVAL_DISABLE")
+    elif "_jrt_lmeval_hook" in sys.modules:
+        yield Finding("start-up hook", "on")
+    else:
+        folders = (sysconfig.get_path("purelib"), site.getusersitepackages())
+        where = next((folder for folder in folders if (Path(folder) / START_FILE).is_file()), None)
+        seen = f"{START_FILE} in {where} was not run" if where else f"no {START_FILE} in a site folder"
+        mend = "reinstall without --target and start Python without -S; or use 'jrt-eval run' or jrt_lmeval.register()"
+        yield Finding("start-up hook", seen, mend)
+
+
+def models() -> Iterator[Finding]:
+    """Which of our models lm_eval knows when nobody calls ``register``."""
+    if find_spec("lm_eval") is None:
+        return
+    import lm_eval.models
+    from lm_eval.api.registry import model_registry
+
+    known = [name for name in MODELS if name in model_registry]
+    mend = "" if len(known) == len(MODELS) else "see the start-up hook above"
+    yield Finding("models lm_eval knows", ", ".join(known) or "none of ours", mend)
+
+
+def files() -> Iterator[Finding]:
+    """The folders the package reads."""
+    tasks = paths.tasks_dir()
+    count = sum(1 for path in tasks.glob("**/*.yaml") if not path.name.startswith("_"))
+    yield Finding("tasks", f"{count} in {tasks}", "" if count else "reinstall jrt-lmeval: its task files are missing")
+    shipped = sorted(path.parent.name for path in paths.weights_dir().glob("*/config.json"))
+    yield Finding("shipped models", ", ".join(shipped) or "none", "" if shipped else "reinstall, or give pretrained=")
+    local = os.environ.get("JRT_LMEVAL_DATA")
+    if local is None:
+        yield Finding("local data", "JRT_LMEVAL_DATA is not set: the hub, else the shipped samples")
+    else:
+        mend = "" if Path(local).is_dir() else "point JRT_LMEVAL_DATA at a folder with <dataset>/<split>.jsonl"
+        yield Finding("local data", local, mend)
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, command, hook, models, files)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the report.
+
+    Returns:
+        1 where something needs mending, else 0.
+    """
+    argparse.ArgumentParser(prog="jrt-eval doctor", description=__doc__).parse_args(list(argv))
+    findings = [finding for check in CHECKS for finding in check()]
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        print(f"{'!!' if finding.mend else 'ok'}  {finding.what:<{width}}  {finding.seen}")
+        if finding.mend:
+            print(f"    {'':<{width}}  -> {finding.mend}")
+    return int(any(finding.mend for finding in findings))

@@ -1,0 +1,107 @@
+"""All that lm_eval is told about this package; nothing else here touches its registries.
+
+The start-up hook calls `models_ready` and `tasks_ready` right after lm_eval imported the module of that name;
+`register` is the explicit way. Each may be called any number of times.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jrt_lmeval.paths import tasks_dir
+
+log = logging.getLogger("lm_eval.jrt")
+
+MODELS = {
+    "jrt_rnn": "model_adapters.jrt_rnn:JRTRNN",
+    "based": "model_adapters.based:Based",
+    "mamba": "model_adapters.mamba:Mamba",
+    "hf_recall": "model_adapters.hf_recall:HFRecall",
+}
+"""``--model`` names and the classes they stand for, as text: importing a class waits until it is asked for."""
+
+
+def register() -> None:
+    """Import lm_eval and tell it about our models and tasks.
+
+    Raises:
+        ImportError: lm_eval is not installed.
+    """
+    import lm_eval.models
+    import lm_eval.tasks
+
+    models_ready(lm_eval.models)
+    tasks_ready(lm_eval.tasks)
+
+
+def models_ready(models: ModuleType) -> None:
+    """Add our models to lm_eval's registry. A name lm_eval already uses for something else stays lm_eval's.
+
+    Args:
+        models: ``lm_eval.models``, fully imported: registering earlier would hide every built-in model.
+    """
+    from lm_eval.api.registry import model_registry
+
+    for name, target in MODELS.items():
+        if name not in model_registry:
+            model_registry.register(name, target=target)
+        elif not _same(model_registry, name, target):
+            log.warning("lm_eval has a model named %r of its own; ours (%s) is not registered.", name, target)
+
+
+def _same(registry: Any, name: str, target: str) -> bool:
+    """Whether ``name`` already stands for ``target``: as text, as an entry point, or as the class itself."""
+    current = getattr(registry, "_objs", {}).get(name)
+    if isinstance(current, type):
+        current = f"{current.__module__}:{current.__qualname__}"
+    return target == (current if isinstance(current, str) else getattr(current, "value", None))
+
+
+def tasks_ready(tasks: ModuleType) -> None:
+    """Let every ``TaskManager`` that knows lm_eval's own tasks know ours too.
+
+    Args:
+        tasks: ``lm_eval.tasks``, fully imported.
+    """
+    manager = tasks.TaskManager
+    plain = manager.__init__
+    if getattr(plain, "_knows_jrt", False):
+        return
+    signature = inspect.signature(plain)
+
+    @functools.wraps(plain)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        call = signature.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        if call.arguments["include_defaults"]:
+            call.arguments["include_path"] = _with_ours(call.arguments["include_path"])
+        plain(*call.args, **call.kwargs)
+
+    init._knows_jrt = True  # type: ignore[attr-defined]
+    manager.__init__ = init
+
+
+def _with_ours(include_path: str | Path | Iterable[str | Path] | None) -> list[str | Path]:
+    """The folders to index besides lm_eval's own: ours first, so that a user's task of the same name wins."""
+    if not include_path:
+        users: list[str | Path] = []
+    elif isinstance(include_path, (str, Path)):
+        users = [include_path]
+    else:
+        users = list(include_path)
+    ours = tasks_dir()
+    known = {Path(path).resolve() for path in (*users, *_found_by_lm_eval())}
+    return users if ours in known else [ours, *users]
+
+
+def _found_by_lm_eval() -> Iterable[Path]:
+    """Task folders that an lm_eval newer than 0.4.13 finds through entry points; indexing one twice warns per task."""
+    discover = getattr(sys.modules.get("lm_eval.tasks.manager"), "discover_plugin_task_paths", None)
+    return discover() if discover else ()

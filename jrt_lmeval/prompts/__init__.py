@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from jrt_lmeval.prompts.layouts import LayoutSpec, Level, Parts, Prompt, build, layout_spec
+from jrt_lmeval.prompts.layouts import LAYOUT_KEYS, LayoutSpec, Level, Parts, Prompt, build, layout_spec
+from jrt_lmeval.prompts.render import parts_for, prompt_for, render
+from jrt_lmeval.prompts.window import WINDOW_KEYS, Cut, Window, cut, window_spec
 
-__all__ = ["LayoutSpec", "Level", "Parts", "Prompt", "build", "layout_spec"]
+__all__ = [
+    "LAYOUT_KEYS",
+    "WINDOW_KEYS",
+    "Cut",
+    "LayoutSpec",
+    "Level",
+    "Parts",
+    "Prompt",
+    "Window",
+    "build",
+    "cut",
+    "layout_spec",
+    "parts_for",
+    "prompt_for",
+    "render",
+    "window_spec",
+]

@@ -1,0 +1,214 @@
+"""The published recipes: how a row of each benchmark becomes the parts of a prompt, to the byte.
+
+The order in which dots, newlines and spaces are stripped differs between tasks, and between the document read once and
+read twice; it is kept because the prompts are to be the published ones. ``hier`` takes the form of ``flat``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.prompts.layouts import Parts
+from jrt_lmeval.prompts.window import Window
+
+Row = Mapping[str, Any]
+
+SWDE_MARKER = "Summary of information above..."
+_TRIVIAQA_MARKS = re.compile(r"\[(?:PAR|DOC|TLE)\]")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a task does with a row.
+
+    Attributes:
+        labels: field that holds the accepted answers, a string or a list of them.
+        sought: fields that place the answer-centred window; of a list the first entry.
+        text: the text that the window cuts, for a row, a layout and a window.
+        parts: the parts, for a row, its cut text, a layout and a window.
+    """
+
+    labels: str
+    sought: tuple[str, ...]
+    text: Callable[[Row, str, Window], str]
+    parts: Callable[[Row, str, str, Window], Parts]
+
+
+def text_of(row: Row, field: str) -> str:
+    """A field that has to be there and to be a string."""
+    value = row.get(field)
+    if not isinstance(value, str):
+        raise JRTError(f"{_name(row)}: field {field!r} must be a string, not {value!r}; fields are {', '.join(row)}.")
+    return value
+
+
+def filled(row: Row, field: str) -> str:
+    """A field that must not be blank."""
+    value = text_of(row, field)
+    if not value.strip():
+        raise JRTError(f"{_name(row)}: field {field!r} is empty; it has to hold what the prompt asks for.")
+    return value
+
+
+def labels_of(row: Row, field: str) -> list[str]:
+    """The accepted answers, at least one."""
+    value = row.get(field)
+    labels = [value] if isinstance(value, str) else value
+    if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(label, str) for label in labels):
+        raise JRTError(f"{_name(row)}: field {field!r} must hold at least one accepted answer, not {value!r}.")
+    return list(labels)
+
+
+def _name(row: Row) -> str:
+    return f"row {row['doc_id']!r}" if "doc_id" in row else "a row"
+
+
+def _capital(key: str) -> str:
+    return key[0].upper() + key[1:]
+
+
+def _without_tail(text: str, tail: str) -> str:
+    """``text`` without the repetitions of ``tail`` at its end, letter case aside."""
+    while text.lower().endswith(tail.lower()):
+        text = text[: -len(tail)]
+    return text
+
+
+def _ending_in_dot(text: str) -> str:
+    return text if text.endswith(".") else text + "."
+
+
+def _key_parts(row: Row, document: str) -> Parts:
+    key = _capital(filled(row, "key"))
+    return Parts(document, key + ":", lead=f"Information about {key.strip(':')}. ", query=text_of(row, "key"))
+
+
+def _swde_text(row: Row, layout: str, window: Window) -> str:
+    text = text_of(row, "text")
+    if SWDE_MARKER not in text:
+        raise JRTError(f"{_name(row)}: field 'text' of an SWDE row must hold the mark {SWDE_MARKER!r}, and does not.")
+    # The published window cuts the text with its tail; any other window is spared it.
+    return text if _is_published(window) else text.split(SWDE_MARKER)[0]
+
+
+def _swde(row: Row, text: str, layout: str, window: Window) -> Parts:
+    text = _without_tail(text.split(SWDE_MARKER)[0], filled(row, "key") + ":")
+    if layout == "once":
+        return _key_parts(row, text.strip("\n").strip().strip("\n").strip().strip(".") + ".")
+    return _key_parts(row, _ending_in_dot(text.strip("\n").strip(".").strip().strip("\n").strip()))
+
+
+def _fda(row: Row, text: str, layout: str, window: Window) -> Parts:
+    text = _without_tail(text, filled(row, "key") + ":")
+    return _key_parts(row, _ending_in_dot(text.strip("\n").strip(".")))
+
+
+def _cloze_parts(row: Row, text: str, layout: str, asks: str) -> Parts:
+    """The document in its layout's form, and the stem; ``asks`` is the natural question that goes in front."""
+    document = text.strip().strip(".")
+    if layout != "once":
+        document = document.strip()
+    return Parts(document + ".", _stem(row), lead=asks + " ", query=asks)
+
+
+def _stem(row: Row) -> str:
+    return filled(row, "question").strip()
+
+
+def _asks(row: Row, field: str, layout: str) -> str:
+    """The natural question, which the document read once does without."""
+    return str(row.get(field) or "") if layout == "once" else text_of(row, field)
+
+
+def _nq(row: Row, text: str, layout: str, window: Window) -> Parts:
+    stem = _stem(row)
+    text = text.strip().removesuffix(stem) if layout == "once" else _without_tail(text.strip(), stem)
+    return _cloze_parts(row, text, layout, _asks(row, "orig_question", layout).strip(":"))
+
+
+def _drop(row: Row, text: str, layout: str, window: Window) -> Parts:
+    text = _without_tail(text.strip(), _stem(row))
+    return _cloze_parts(row, text, layout, _asks(row, "orig_question", layout).strip(":"))
+
+
+def _triviaqa(row: Row, text: str, layout: str, window: Window) -> Parts:
+    text = _without_tail(_TRIVIAQA_MARKS.sub("", text.strip()), _stem(row))
+    return _cloze_parts(row, text, layout, _asks(row, "orig_question", layout))
+
+
+def _squad_stem(row: Row) -> str:
+    """The words at the end of ``text`` that are completed: what follows the passage, or the last line or sentence."""
+    text = text_of(row, "text").strip()
+    passage = text_of(row, "context").split("Question:")[0].strip()
+    if passage and text.startswith(passage) and text != passage:
+        return text[len(passage) :].strip()
+    for mark in ("Question:", "\n", ". "):
+        before, _, after = text.rpartition(mark)
+        if before.strip() and after.strip():
+            return (mark + after if mark == "Question:" else after).strip()
+    return ""
+
+
+def _stem_apart(layout: str, window: Window) -> bool:
+    # As published, the window cuts passage and stem as one text, so that a window may lose the stem.
+    return layout == "hier" or not _is_published(window)
+
+
+def _squad_text(row: Row, layout: str, window: Window) -> str:
+    text = text_of(row, "text")
+    return text.strip().removesuffix(_squad_stem(row)).rstrip() if _stem_apart(layout, window) else text
+
+
+def _squad(row: Row, text: str, layout: str, window: Window) -> Parts:
+    question = _asks(row, "question", layout)
+    lead, text = question + " ", text.strip()
+    if _stem_apart(layout, window):
+        stem = _squad_stem(row)
+        if not stem:
+            raise JRTError(f"{_name(row)}: field 'text' must be a passage and the words to complete, not {text!r}.")
+        return Parts(text, stem, lead, query=question)
+    first = text_of(row, "context").split("Question:")[0]
+    passage = text.removesuffix(_squad_stem(row)).rstrip()
+    # A window that ends before the stem, or holds nothing else, is all document.
+    document = passage if passage and passage != text else text
+    rest = text[len(document) :]
+    return Parts(document, rest.lstrip(), lead, rest[: len(rest) - len(rest.lstrip())], question, first)
+
+
+def _field(name: str) -> Callable[[Row, str, Window], str]:
+    return lambda row, layout, window: text_of(row, name)
+
+
+def _is_published(window: Window) -> bool:
+    return window.policy in ("answer_centered", "none") or not window.cuts
+
+
+_FDA = Recipe("value", ("key", "value"), _field("text"), _fda)
+_NQ = Recipe("answers", ("answers",), _field("context"), _nq)
+RECIPES: dict[str, Recipe] = {
+    "swde": Recipe("value", ("key", "value"), _swde_text, _swde),
+    "fda": _FDA,
+    "factbook": _FDA,
+    "squadv2": Recipe("value", ("value",), _squad_text, _squad),
+    "nq_512": _NQ,
+    "nq_1024": _NQ,
+    "nq_2048": _NQ,
+    "triviaqa": Recipe("answers", (), _field("context"), _triviaqa),
+    "drop": Recipe("answers", (), _field("context"), _drop),
+}
+"""Tasks with a published recipe; ``factbook``, which is ours, is asked the way FDA is."""
+
+
+def recipe_of(task: str) -> Recipe:
+    """The recipe of a task.
+
+    Raises:
+        JRTError: there is none; the nearest name is given.
+    """
+    if task not in RECIPES:
+        raise unknown("task", task, RECIPES)
+    return RECIPES[task]

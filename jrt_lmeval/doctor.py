@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,7 +71,7 @@ def models() -> Iterator[Finding]:
     """Which of our models lm_eval knows when nobody calls ``register``."""
     if find_spec("lm_eval") is None:
         return
-    import lm_eval.models
+    import_module("lm_eval.models")
     from lm_eval.api.registry import model_registry
 
     known = [name for name in MODELS if name in model_registry]

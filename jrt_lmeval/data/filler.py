@@ -198,8 +198,7 @@ def _templated(
 
 
 def _list(maker: Maker, domain: Domain, name: str) -> Lines:
-    things = domain.things.split(";")
-    chosen = maker.rng.sample(things, maker.rng.randint(2, len(things)))
+    chosen = maker.rng.sample(domain.things, maker.rng.randint(2, len(domain.things)))
     if maker.rng.random() < 0.4:
         chosen = [f"{thing} {maker.rng.randint(1, 199)} {maker.rng.randint(1, 60)} -" for thing in chosen]
     return chosen if maker.rng.random() < 0.7 else [", ".join(chosen)]

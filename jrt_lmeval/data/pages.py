@@ -87,7 +87,7 @@ def _test_site(domain: Domain, number: int) -> Style:
     maker = Maker(rng, "test")
     return _style(
         rng,
-        f"{maker.word('brand').lower()}{'guide finder shelf board compass atlas'.split()[rng.randrange(6)]}",
+        f"{maker.word('brand').lower()}{['guide', 'finder', 'shelf', 'board', 'compass', 'atlas'][rng.randrange(6)]}",
         plain=True,
     )
 
@@ -165,7 +165,7 @@ def _page(maker: Maker, domain: Domain, style: Style, facts: list[tuple[Field, s
     parts.insert(0, [name + rng.choice(("", "", "", f" ({rng.randint(1931, 2019)})", f" - {maker.town()}"))])
     room = words - sum(map(_words, parts))
     if room > 30:
-        menu = rng.sample(domain.menu.split(";"), rng.randint(3, 10))
+        menu = rng.sample(domain.menu, rng.randint(3, 10))
         parts.insert(0, filler.header(maker, domain, style.site, style.slogan, menu, name, style.menu_joiner))
         parts.append(filler.footer(maker, name))
         room -= _words(parts[0]) + _words(parts[-1])

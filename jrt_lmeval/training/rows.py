@@ -1,0 +1,100 @@
+"""Training rows: a laid-out prompt and its answers, random repeats, or prose; each with its own prefix length."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jrt_lmeval.data.pages import Page
+from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, build
+from jrt_lmeval.training.recipes import Stage
+
+Encode = Callable[[str], list[int]]
+LAYOUTS = tuple(LayoutSpec(layout) for layout in ("once", "flat", "hier"))
+MAX_QUESTIONS = 10
+PROSE_PREFIX = 0.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row.
+
+    Attributes:
+        ids: tokens ``[T]``.
+        prefix_length: M; the next-token loss is taken on tokens M and later, the masked loss on the ones before.
+        answer: per token, whether it belongs to an answer.
+    """
+
+    ids: list[int]
+    prefix_length: int
+    answer: list[bool]
+
+
+def random_prefix(rng: random.Random, prompt: int, document: int) -> int:
+    """A prefix length for a prompt of so many tokens whose document ends at ``document``.
+
+    Every policy is then in distribution: the whole prompt, the document, a fraction of the prompt, none.
+    """
+    kind = rng.random()
+    if kind < 0.25:
+        return prompt
+    if kind < 0.45:
+        return document
+    if kind < 0.80:
+        return max(1, round(prompt * rng.uniform(0.4, 1.0)))
+    return rng.choice((0, rng.randint(0, prompt)))
+
+
+def cropped(rng: random.Random, page: Page) -> Page:
+    """A stretch of a page that may begin and end in the middle of a line, as windows do, with the facts that are left."""
+    if rng.random() < 0.5:
+        return page
+    low, high = sorted((rng.uniform(0, 0.4), rng.uniform(0.6, 1.0)))
+    text = page.text[int(low * len(page.text)) : int(high * len(page.text))].strip()
+    facts = tuple((key, value) for key, value in page.facts if value in text and key.lower() in text.lower())
+    return Page(page.doc_id, page.site, text, facts) if facts else page
+
+
+def question_row(rng: random.Random, page: Page, layout: LayoutSpec, encode: Encode) -> Row:
+    """A page laid out for one of its facts, the answer, and then further questions on it, one a line."""
+    facts = rng.sample(page.facts, min(len(page.facts), rng.randint(1, MAX_QUESTIONS)))
+    stems = [key[:1].upper() + key[1:] for key, _ in facts]
+    document = page.text.strip("\n").strip(".") + "."
+    prompt = build(Parts(document, f"{stems[0]}:", f"Information about {stems[0]}. "), layout)
+    body, question = encode(prompt[: prompt.document_end]), encode(prompt[prompt.document_end :])
+    ids = body + question
+    answer = [False] * len(ids)
+    prefix = random_prefix(rng, len(ids), len(body))
+    for i, (_, value) in enumerate(facts):
+        for text, counts in ((f"{stems[i]}:", False), (f" {value}\n", True))[i == 0 :]:
+            tokens = encode(text)
+            ids += tokens
+            answer += [counts] * len(tokens)
+    return Row(ids, prefix, answer)
+
+
+def repeat_row(rng: random.Random, vocab: int, max_tokens: int) -> Row:
+    """Random tokens, then stretches of them again: the plainest form of looking up what followed."""
+    length = rng.randint(12, max(13, min(200, max_tokens // 2)))
+    ids = [rng.randint(2, vocab - 1) for _ in range(length)]
+    answer = [False] * length
+    for _ in range(rng.randint(1, 3)):
+        start = rng.randint(0, length - 8)
+        size = rng.randint(6, min(32, length - start))
+        ids += ids[start : start + size]
+        answer += [False] * 2 + [True] * (size - 2)  # two tokens tell which stretch it is
+    return Row(ids, rng.choice((0, length, length)), answer)
+
+
+def prose_row(rng: random.Random, text: str, encode: Encode, end_of_text: int, max_tokens: int) -> Row:
+    """A stretch of running text; half of the rows without a prefix."""
+    ids = [end_of_text] + encode(text)
+    ids = ids[:max_tokens]
+    prefix = 0 if rng.random() < PROSE_PREFIX else rng.randint(1, max(1, len(ids) // 2))
+    return Row(ids, prefix, [False] * len(ids))
+
+
+def draw_layout(rng: random.Random, stage: Stage) -> LayoutSpec:
+    """One of the three layouts, with their usual defaults."""
+    return rng.choices(LAYOUTS, weights=stage.layouts)[0]

@@ -47,7 +47,7 @@ def gpt2_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
 def count_tokens(text: str) -> int:
     """Number of GPT-2 tokens of ``text`` standing alone."""
     return len(gpt2_tokenizer().encode(text, add_special_tokens=False))

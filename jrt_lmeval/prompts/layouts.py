@@ -22,7 +22,7 @@ class Parts:
         lead: what goes before the document where the layout wants it, its trailing space included.
         joiner: what stands between the last copy of the document and the question.
         query: what BM25 looks for in ``hier``; empty means the question.
-        first_document: the first of several copies in ``flat`` where it differs from the others; None means it does not.
+        first_document: the first of several copies in ``flat`` where it differs from the others; None: it does not.
     """
 
     document: str

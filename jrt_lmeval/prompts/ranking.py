@@ -12,7 +12,7 @@ from math import log2
 from types import ModuleType
 from typing import Any
 
-_TERM = re.compile(r"\w+")
+_TERM = re.compile(r"[^\W_]+")
 _SHRINK_WORDS = 4
 
 
@@ -40,17 +40,24 @@ def _index(texts: tuple[str, ...]) -> Any:
     return index
 
 
+@lru_cache(maxsize=1)
+def _stop_words() -> frozenset[str]:
+    return frozenset(_terms(" ".join(_bm25s().stopwords.STOPWORDS_EN)))
+
+
 def _terms(text: str) -> list[str]:
-    return _TERM.findall(text.lower())
+    # The "s" of a plural would hide "Director:" from a question about "directors".
+    return [term[:-1] if len(term) > 3 and term.endswith("s") else term for term in _TERM.findall(text.lower())]
 
 
 def by_question(texts: Sequence[str], query: str) -> list[int]:
     """Indices of the texts that share a word with the query, best BM25 score first, ties in the given order.
 
-    English stop words of the query count only if it has no other words. The list is empty if no word matches.
+    Words are compared without letter case and plural "s"; English stop words of the query count only if it has no other
+    words. The list is empty if no word matches.
     """
+    stop_words = _stop_words()
     terms = _terms(query)
-    stop_words = set(_bm25s().stopwords.STOPWORDS_EN)
     terms = [term for term in terms if term not in stop_words] or terms
     if not terms or not texts:
         return []

@@ -6,8 +6,9 @@ Every segment is a slice of the document, and the slices without their overlap c
   words ("J.", "No!") go with the piece that follows on their line, and a piece of more than ``SENTENCE_WORDS`` words
   (flattened tables and menus) is cut after a comma or semicolon, or where there is none, between words.
 * A paragraph is gathered from whole sentences. Blank lines separate paragraphs; consecutive short lines (fact sheets,
-  menus, a heading and its text) go together until about ``PARAGRAPH_WORDS`` words are reached. A line of up to twice
-  that length stays whole. A longer one, and the only line of a flattened page, becomes windows of consecutive sentences.
+  menus, a heading and its text) go together until about ``PARAGRAPH_WORDS`` words, in a document under three times that
+  length a third of its words, are reached. A line of up to twice that stays whole. A longer one, and the only line of a
+  flattened page, becomes windows of consecutive sentences.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PARAGRAPH_WORDS = 60
 HEADING_WORDS = 12
 
 _WORD = re.compile(r"\S+")
-_CLAUSE_ENDS = (",", ";", ",\"", ";\"")
+_CLAUSE_ENDS = (",", ";", ',"', ';"')
 
 Span = tuple[int, int]
 
@@ -116,6 +117,7 @@ def _pieces(text: str) -> list[_Piece]:
 
 def _paragraphs(pieces: list[_Piece]) -> list[list[_Piece]]:
     """Sentences gathered into paragraphs; see the head of this module for the rule."""
+    enough = max(HEADING_WORDS, min(PARAGRAPH_WORDS, _length(pieces) // 3))
     lines: list[list[_Piece]] = [[]]
     for piece in pieces:
         lines[-1].append(piece)
@@ -133,14 +135,14 @@ def _paragraphs(pieces: list[_Piece]) -> list[list[_Piece]]:
 
     for line in lines:
         length = _length(line)
-        windowed = len(lines) == 1 or length > 2 * PARAGRAPH_WORDS
-        if group and _length(group) >= HEADING_WORDS and _length(group) + length > 2 * PARAGRAPH_WORDS:
+        windowed = len(lines) == 1 or length > 2 * enough
+        if group and _length(group) >= HEADING_WORDS and _length(group) + length > 2 * enough:
             close()
         for piece in line:
             group.append(piece)
-            if windowed and _length(group) >= PARAGRAPH_WORDS:
+            if windowed and _length(group) >= enough:
                 close()
-        if _length(group) >= (HEADING_WORDS if line[-1].ends_block else PARAGRAPH_WORDS):
+        if _length(group) >= (HEADING_WORDS if line[-1].ends_block else enough):
             close()
     if groups and _length(group) < HEADING_WORDS:
         groups[-1] = groups[-1] + group

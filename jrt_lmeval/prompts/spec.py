@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,9 @@ def _whole_number(what: str, value: object) -> None:
         raise JRTError(f"{what} must be a whole number of at least 1, not {value!r}.")
 
 
-def _fraction(
-    what: str, value: object, low: float, high: float, right: str, low_allowed: bool = True, high_allowed: bool = True
-) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and (low < value < high or (low_allowed and value == low) or (high_allowed and value == high)):
-        return
-    raise JRTError(f"{what} must be a number {right}, not {value!r}.")
+def _number(what: str, value: object, right: str, is_right: Callable[[float], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_right(value):
+        raise JRTError(f"{what} must be a number {right}, not {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,10 @@ class Level:
         if self.select not in SELECTS:
             raise unknown("select", self.select, SELECTS)
         _whole_number(f"repeats of level {self.name}", self.repeats)
-        _fraction(f"keep of level {self.name}", self.keep, 0.0, 1.0, "above 0, at most 1", low_allowed=False)
+        _number(f"keep of level {self.name}", self.keep, "above 0, at most 1", lambda x: 0 < x <= 1)
 
 
-DEFAULT_LEVELS = (
+DEFAULT_LEVELS: tuple[Level, ...] = (
     Level("document"),
     Level("paragraph", select="question", keep=0.5),
     Level("sentence", repeats=2, select="question", keep=0.2),
@@ -97,13 +93,13 @@ class LayoutSpec:
         if not isinstance(self.lead, bool):
             raise JRTError(f"lead must be true or false, not {self.lead!r}: it says whether the leading text is used.")
         _whole_number("repeats", self.repeats)
-        _fraction("overlap", self.overlap, 0.0, 1.0, "at least 0, below 1", high_allowed=False)
+        _number("overlap", self.overlap, "at least 0, below 1", lambda x: 0 <= x < 1)
         names = [level.name for level in self.levels]
         if not names:
             raise JRTError(f"levels is empty; name at least one of {', '.join(LEVELS)}.")
         if len(set(names)) < len(names):
             raise JRTError(f"levels names {', '.join(names)}: each level may stand once; use repeats to repeat it.")
-        _fraction("budget", self.budget, 0.0, float("inf"), "above 0", low_allowed=False)
+        _number("budget", self.budget, "above 0", lambda x: x > 0)
         copies = sum(level.repeats for level in self.levels if level.name == "document")
         if self.layout == "hier" and self.budget < copies:
             raise JRTError(

@@ -93,8 +93,8 @@ def cut(
 
     The answer-centred window is the published one. It is placed around the first place, letter case aside, at which any
     ``sought`` string stands; else around the first ``alternatives`` entry that stands anywhere; else at
-    ``token_position`` if the document is longer than the window; else at the end. Nothing sought means the head. Half of the
-    window lies before the place, and near the end of a document the window is not moved back, so it can be half empty.
+    ``token_position`` if the document is longer than the window; else at the end. Nothing sought means the head. Half
+    of the window lies before the place, and near the end of a document it is not moved back, so it can be half empty.
 
     Args:
         text: the whole field, ends not stripped.
@@ -125,9 +125,7 @@ def cut(
     return _counted(read, start > 0 or end < len(ids), labels)
 
 
-def _place(
-    text: str, size: int, sought: Sequence[str], alternatives: Sequence[str], token_position: int | None
-) -> int:
+def _place(text: str, size: int, sought: Sequence[str], alternatives: Sequence[str], token_position: int | None) -> int:
     """The token around which the window lies."""
     if not sought:
         return 0

@@ -98,8 +98,13 @@ def test_squad_stem_is_found_apart_from_the_passage() -> None:
     for window in (Window(), Window("head", context_length=55)):
         parts = parts_for("squadv2", "hier", cloze, window)
         assert parts is not None
-        assert parts.question == "The old one is"
+        assert (parts.joiner, parts.question) == (" ", "The old one is")
     assert parts.document == "Rome is old."
+    parts = parts_for("squadv2", "hier", ROWS["squadv2"])
+    assert parts is not None
+    assert (parts.joiner, parts.question) == ("\n", "Question: What is old?\nAnswer:")
+    with pytest.raises(JRTError, match="a passage and the words to complete"):
+        parts_for("squadv2", "hier", {**ROWS["squadv2"], "text": "Rome"})
 
 
 def test_the_stem_survives_every_window_but_the_published() -> None:

@@ -144,13 +144,21 @@ def _squad_stem(row: Row) -> str:
     """The words at the end of ``text`` that are completed: what follows the passage, or the last line or sentence."""
     text = text_of(row, "text").strip()
     passage = text_of(row, "context").split("Question:")[0].strip()
-    if passage and text.startswith(passage) and text != passage:
+    if passage and text.startswith(passage) and text[len(passage) :][:1].isspace():
         return text[len(passage) :].strip()
     for mark in ("Question:", "\n", ". "):
         before, _, after = text.rpartition(mark)
         if before.strip() and after.strip():
             return (mark + after if mark == "Question:" else after).strip()
     return ""
+
+
+def _split_off(text: str, stem: str) -> tuple[str, str, str]:
+    """Passage, white space, stem; all is passage if the text does not end in the stem, or is nothing else."""
+    passage = text.removesuffix(stem).rstrip()
+    if not passage or passage == text:
+        return text, "", ""
+    return passage, text[len(passage) : len(text) - len(stem)], stem
 
 
 def _stem_apart(layout: str, window: Window) -> bool:
@@ -160,23 +168,20 @@ def _stem_apart(layout: str, window: Window) -> bool:
 
 def _squad_text(row: Row, layout: str, window: Window) -> str:
     text = text_of(row, "text")
-    return text.strip().removesuffix(_squad_stem(row)).rstrip() if _stem_apart(layout, window) else text
+    return _split_off(text.strip(), _squad_stem(row))[0] if _stem_apart(layout, window) else text
 
 
 def _squad(row: Row, text: str, layout: str, window: Window) -> Parts:
     question = _asks(row, "question", layout)
-    lead, text = question + " ", text.strip()
-    if _stem_apart(layout, window):
-        stem = _squad_stem(row)
-        if not stem:
-            raise JRTError(f"{_name(row)}: field 'text' must be a passage and the words to complete, not {text!r}.")
-        return Parts(text, stem, lead, query=question)
-    first = text_of(row, "context").split("Question:")[0]
-    passage = text.removesuffix(_squad_stem(row)).rstrip()
-    # A window that ends before the stem, or holds nothing else, is all document.
-    document = passage if passage and passage != text else text
-    rest = text[len(document) :]
-    return Parts(document, rest.lstrip(), lead, rest[: len(rest) - len(rest.lstrip())], question, first)
+    if not _stem_apart(layout, window):
+        document, joiner, stem = _split_off(text.strip(), _squad_stem(row))
+        first = text_of(row, "context").split("Question:")[0]
+        return Parts(document, stem, question + " ", joiner, question, first)
+    whole = text_of(row, "text").strip()
+    _, joiner, stem = _split_off(whole, _squad_stem(row))
+    if not stem:
+        raise JRTError(f"{_name(row)}: field 'text' must be a passage and the words to complete, not {whole!r}.")
+    return Parts(text.strip(), stem, question + " ", joiner, question)
 
 
 def _field(name: str) -> Callable[[Row, str, Window], str]:

@@ -1,0 +1,267 @@
+"""What all models here share towards lm_eval: requests in, answers out, in the order they were asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lm_eval.api.model import TemplateLM
+from tqdm import tqdm
+
+from jrt_lmeval import __version__
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.prefix import PrefixPolicy
+from model_adapters.arguments import OVERFLOW, one_of
+from model_adapters.batching import Budget
+from model_adapters.cache import RequestCache, tokenizer_digest, weights_digest
+from model_adapters.distributed import World
+from model_adapters.engine import Engine
+from model_adapters.figures import Totals
+from model_adapters.generate import Generator
+from model_adapters.generation import Generation, generation
+from model_adapters.requests import Encoder, Row
+from model_adapters.runtime import Runtime
+from model_adapters.scoring import Scored, require_tokens, rolling_windows, score
+
+log = logging.getLogger("lm_eval.jrt")
+
+
+class RecallLM(TemplateLM):
+    """An lm_eval model made of an engine and a tokenizer.
+
+    Args:
+        engine: the model.
+        tokenizer: a Hugging Face tokenizer.
+        policy: how the prefix length of a prompt is chosen; always ``none`` for engines without a prefix.
+        budget: what a batch may hold; by default one row.
+        world: this process among those that share the work.
+        max_length: tokens the model may read, generated ones included; None takes the engine's limit.
+        on_overflow: what to do with longer prompts: ``error``, ``truncate_left`` or ``skip``.
+        add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
+        reuse: read a document that several prompts begin with once, where the prefix policy makes that exact.
+        description: facts for the results file (``get_model_info()["jrt"]``) and the cache's fingerprint.
+
+    Raises:
+        JRTError: for values out of range, and for a tokenizer that is not the model's.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Any,
+        *,
+        policy: PrefixPolicy | None = None,
+        budget: Budget | None = None,
+        world: World | None = None,
+        max_length: int | None = None,
+        on_overflow: str = "error",
+        add_bos_token: bool | None = None,
+        reuse: bool = True,
+        description: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.engine, self.tokenizer, self.world = engine, tokenizer, world or World()
+        self._rank, self._world_size, self._device = self.world.rank, self.world.size, engine.device
+        self.policy = policy if policy and engine.has_prefix else PrefixPolicy("none")
+        self.description = dict(description or {})
+        self.encoder = Encoder(tokenizer, add_bos_token)
+        self._vocabulary = _checked_vocabulary(tokenizer, engine.model)
+        self._max_length = _context(max_length, engine.max_length)
+        self.policy.check_context(self._max_length)
+        self.runtime = Runtime(
+            engine,
+            self.policy,
+            (budget or Budget(rows=1)).capped(engine.max_rows),
+            self._max_length,
+            one_of("on_overflow", on_overflow, OVERFLOW),
+        )
+        self._generator = Generator(self.runtime, self.tok_decode, self._end_ids, self._vocabulary, reuse)
+        self._other_totals: list[Totals] = []
+        self.set_cache_hook(self.cache_hook)
+
+    # What lm_eval asks about the model
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        return self.encoder.first_id
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens the model can read at most; None: no limit."""
+        return self._max_length
+
+    @property
+    def batch_sizes(self) -> dict[int, int]:
+        """Rows of the largest batch, for lm_eval's report."""
+        return {0: self.runtime.totals.largest_batch}
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        return self.encoder.ids(string, add_special_tokens)
+
+    def tok_decode(self, tokens: Sequence[int] | int, skip_special_tokens: bool = True) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        if not self.tokenizer.chat_template:
+            raise JRTError(f"tokenizer {self.tokenizer_name!r} has no chat template; leave out --apply_chat_template.")
+        return self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Facts and totals for the results file: sums over all processes, without answers taken from a cache."""
+        totals = Totals()
+        for part in (self.runtime.totals, *self._other_totals):
+            totals.add(part)
+        facts = {**self._configuration(), "device": str(self.device), "world_size": self.world_size}
+        return {
+            "model_num_parameters": sum(weight.numel() for weight in self.engine.model.parameters()),
+            "model_dtype": facts["dtype"],
+            "jrt": {**facts, **totals.summary()},
+        }
+
+    def _configuration(self) -> dict[str, Any]:
+        """Everything that decides an answer, weights and tokenizer aside."""
+        return {
+            "package_version": __version__,
+            **self.description,
+            "model_class": type(self.engine.model).__name__,
+            "prefix": self.policy.policy,
+            **self.policy.parameters,
+            "dtype": str(next(self.engine.model.parameters()).dtype).removeprefix("torch."),
+            "padding": self.engine.padding,
+            "max_length": self.max_length,
+            "on_overflow": self.runtime.on_overflow,
+            "add_bos_token": self.encoder.add_bos_token,
+        }
+
+    # Request cache and data parallelism
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Called by lm_eval with ``--use_cache``, before the first request."""
+        self.cache_hook = cache_hook
+        self._cache = RequestCache(cache_hook, self.fingerprint)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a cached answer must agree with to count as this model's."""
+        configuration = self._configuration()
+        configuration.pop("pretrained", None)  # the same weights may lie in another place
+        digests = {"weights": weights_digest(self.engine.model), "tokenizer": tokenizer_digest(self.tokenizer)}
+        return {**configuration, **digests}
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.world.all_gather(tensor)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        # The totals travel with lm_eval's own gathering: with a request cache a process may have nothing to run, so
+        # a collective of our own inside generate_until could wait for it forever.
+        found = self.world.gather_object((obj, self.runtime.totals), dst)
+        if found is None:
+            return None
+        self._other_totals = [totals for rank, (_, totals) in enumerate(found) if rank != self.rank]
+        return [content for content, _ in found]
+
+    def barrier(self) -> None:
+        self.world.barrier()
+
+    # Requests
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Greedy continuations as :class:`~model_adapters.figures.Answer` objects, in the order of the requests."""
+        goals = [generation(request.args[1]) for request in requests]
+        rows = [
+            self.encoder.row(index, request.args[0], goal=goal)
+            for index, (request, goal) in enumerate(zip(requests, goals, strict=True))
+        ]
+        rows = self.runtime.prepared(rows, [goal.max_gen_toks for goal in goals])
+        answers: list[str] = [""] * len(rows)
+        with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache:
+            for row, answer in self._generator.run(rows):
+                answers[row.index] = answer
+                self._cache.add("generate_until", requests[row.index].args, answer)
+                bar.update()
+        return answers
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **_: Any
+    ) -> list[tuple[float, bool]]:
+        items = []
+        for index, ((context, text), context_ids, continuation) in enumerate(requests):
+            require_tokens(context_ids, continuation, text)
+            items.append(Scored(self.encoder.row(index, context, context_ids), continuation))
+        results = [(0.0, False)] * len(items)
+        with self._progress(len(items), "Scoring", disable_tqdm) as bar, self._cache:
+            for index, result in score(self.runtime, items):
+                results[index] = result
+                self._cache.add("loglikelihood", requests[index][0], result)
+                bar.update()
+        return results
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts, each token given as much context as fits."""
+        items: list[Scored] = []
+        owners: list[int] = []
+        for owner, request in enumerate(requests):
+            ids = self.tok_encode(request.args[0])
+            for context, continuation in rolling_windows(ids, self.prefix_token_id, self.max_length):
+                items.append(Scored(Row(len(items), context, len(context), context), continuation))
+                owners.append(owner)
+        sums, missing = [0.0] * len(requests), [owners.count(owner) for owner in range(len(requests))]
+        with self._progress(len(items), "Scoring windows", disable_tqdm) as bar, self._cache:
+            for index, (logprob, _) in score(self.runtime, items):
+                owner = owners[index]
+                sums[owner] += logprob
+                missing[owner] -= 1
+                if not missing[owner]:
+                    self._cache.add("loglikelihood_rolling", requests[owner].args, sums[owner])
+                bar.update()
+        return sums
+
+    def _end_ids(self, goal: Generation) -> frozenset[int]:
+        # A special token in `until`, such as <|im_end|>, never shows in decoded text; it has to be seen as a token.
+        special = {
+            self.tokenizer.convert_tokens_to_ids(stop)
+            for stop in goal.until
+            if stop in self.tokenizer.all_special_tokens
+        }
+        chosen = getattr(self.engine.model, "generation_config", None)
+        ends = getattr(chosen, "eos_token_id", None) or []
+        ends = ends if isinstance(ends, list) else [ends]
+        return frozenset({self.eot_token_id, *ends, *special} - {None})
+
+    def _progress(self, total: int, what: str, disable: bool) -> tqdm:
+        return tqdm(total=total, desc=what, disable=disable or self.rank != 0)
+
+
+def _context(asked: int | None, limit: int | None) -> int | None:
+    if asked is None:
+        return limit
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 2:
+        raise JRTError(f"max_length={asked!r}: must be a whole number of at least 2 tokens.")
+    if limit is not None and asked > limit:
+        raise JRTError(f"max_length={asked} is more than the model can read; its context holds {limit} tokens.")
+    return asked
+
+
+def _checked_vocabulary(tokenizer: Any, model: Any) -> int:
+    highest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise JRTError(
+            f"wrong tokenizer: {tokenizer.name_or_path!r} has token ids up to {highest}, but the model's embedding has "
+            f"{rows} rows. Use the tokenizer the model was trained with (tokenizer= in the model arguments)."
+        )
+    return highest + 1

@@ -1,0 +1,67 @@
+"""Which rows run together. Pure: lengths in, lists of row numbers out; results never depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+# A very short row still costs its logits and a place in every step, so it counts as this many tokens.
+LEAST_COST = 128
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a batch: rows, and tokens counted as rows x longest row; None for no limit."""
+
+    rows: int | None = None
+    tokens: int | None = None
+
+    def capped(self, rows: int | None) -> Budget:
+        """This budget with at most ``rows`` rows."""
+        limits = [limit for limit in (self.rows, rows) if limit is not None]
+        return Budget(min(limits, default=None), self.tokens)
+
+
+def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
+    """Split rows into batches, longest first, so that rows of like length share a batch and memory runs out at once.
+
+    Args:
+        lengths: tokens of each row.
+        budget: what a batch may hold; a single row over the budget still gets a batch of its own.
+
+    Yields:
+        Row numbers of each batch, ordered by falling length, then by number.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    batch: list[int] = []
+    for row in order:
+        longest = max(LEAST_COST, lengths[batch[0]] if batch else lengths[row])
+        full = budget.rows is not None and len(batch) >= budget.rows
+        full |= budget.tokens is not None and (len(batch) + 1) * longest > budget.tokens
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def shared_starts(starts: Sequence[Hashable | None]) -> tuple[list[list[int]], list[int]]:
+    """Group rows that begin alike.
+
+    Args:
+        starts: per row what it begins with, or None if nothing of it may be shared.
+
+    Returns:
+        Groups of at least two rows with the same start, in order of first appearance, and the other rows.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    alone: list[int] = []
+    for row, start in enumerate(starts):
+        if start is None:
+            alone.append(row)
+        else:
+            groups.setdefault(start, []).append(row)
+    shared = [rows for rows in groups.values() if len(rows) > 1]
+    alone += [rows[0] for rows in groups.values() if len(rows) == 1]
+    return shared, sorted(alone)

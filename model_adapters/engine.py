@@ -1,0 +1,93 @@
+"""What a model must offer to be evaluated here: read tokens, take one more, score some. All batching is done for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class State(Protocol):
+    """What a model remembers of a batch of rows. Methods return new states and leave this one usable."""
+
+    def clone(self) -> State:
+        """An independent copy."""
+        ...
+
+    def select(self, rows: Tensor) -> State:
+        """The rows named (LongTensor), in that order; a row may be named several times."""
+        ...
+
+    def row_bytes(self) -> list[int]:
+        """Bytes each row needs on its own: what padding added is not counted."""
+        ...
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Log-probabilities (natural) of the scored tokens of a row, and whether each is the most likely one."""
+
+    logprobs: Tensor  # [tokens], float32, CPU
+    greedy: Tensor  # [tokens], bool, CPU
+
+
+class Engine(Protocol):
+    """A causal or prefix language model behind three calls.
+
+    Attributes:
+        device: where its tensors live.
+        max_length: tokens it can read at most, generated ones included; None for no limit.
+        trained_length: tokens it was trained on, beyond which it may read but is not known to understand; None: unknown.
+        has_prefix: whether prefix lengths mean anything to it.
+        constant_state: whether a row's state has the same size however many tokens it has read.
+        can_continue: whether ``prefill`` accepts a state.
+        max_rows: rows it can take in one batch; None for no limit.
+        padding: ``left`` or ``right``, for the record.
+    """
+
+    device: torch.device
+    max_length: int | None
+    trained_length: int | None
+    has_prefix: bool
+    constant_state: bool
+    can_continue: bool
+    max_rows: int | None
+    padding: str
+
+    @property
+    def model(self) -> torch.nn.Module: ...
+
+    def prefill(
+        self, ids: Sequence[Sequence[int]], prefix_lengths: Sequence[int], state: Any = None
+    ) -> tuple[Tensor, Any]:
+        """Read rows of at least one token each.
+
+        Args:
+            ids: token ids per row, unpadded.
+            prefix_lengths: M per row, among these tokens; 0 where a ``state`` is given.
+            state: of the tokens before these, a row for each row; it is not changed.
+
+        Returns:
+            Logits ``[B, vocabulary]`` after each row's last token, and the state.
+        """
+        ...
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one token per row, LongTensor ``[B]``; may use up ``state``. Logits ``[B, vocabulary]`` and the state."""
+        ...
+
+    def score(
+        self, rows: Sequence[Sequence[int]], prefix_lengths: Sequence[int], starts: Sequence[int]
+    ) -> list[TokenScores]:
+        """Score ``row[start:]`` of each row given what comes before; ``1 <= start < len(row)``, M <= start."""
+        ...
+
+
+def score_positions(logits: Tensor, targets: Tensor) -> TokenScores:
+    """Scores of ``targets [tokens]`` under ``logits [tokens, vocabulary]``, computed in float32."""
+    logits = logits.float()
+    chosen = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+    return TokenScores(chosen.cpu(), (logits.argmax(-1) == targets).cpu())

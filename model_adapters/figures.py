@@ -1,0 +1,117 @@
+"""What a run cost: figures that ride on each answer, and totals for the results file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+import torch
+
+
+class Answer(str):
+    """A generated text with figures about its making.
+
+    ``stats`` holds ``jrt_prefix_tokens`` (M), ``jrt_entropy`` (H of the document), ``jrt_prompt_tokens``,
+    ``jrt_new_tokens``, ``jrt_state_bytes`` (of this row after its prompt, padding not counted) and ``jrt_seconds`` (this
+    row's share of the model's time; the shares of all rows add up to the whole). An answer taken from lm_eval's request
+    cache carries the figures of the run that made it.
+    """
+
+    stats: dict[str, float]
+
+    def __new__(cls, text: str, stats: dict[str, float] | None = None) -> Answer:
+        answer = super().__new__(cls, text)
+        answer.stats = dict(stats or {})
+        return answer
+
+    def __reduce__(self) -> tuple[type[Answer], tuple[str, dict[str, float]]]:
+        return Answer, (str(self), self.stats)
+
+
+@dataclass
+class Totals:
+    """Sums over the rows a process ran (not over answers taken from a cache)."""
+
+    seconds: float = 0.0
+    rows: int = 0
+    batches: int = 0
+    prompt_tokens: int = 0
+    prompt_tokens_reused: int = 0
+    new_tokens: int = 0
+    scored_tokens: int = 0
+    prefix_tokens: int = 0
+    entropy: float = 0.0
+    rows_truncated: int = 0
+    rows_skipped: int = 0
+    rows_beyond_training: int = 0
+    largest_batch: int = 0
+    state_bytes_per_row: int = 0
+    peak_memory_bytes: int = 0
+
+    def add(self, other: Totals) -> None:
+        """Add another process's sums; largest values are compared."""
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            largest = field.name in ("largest_batch", "state_bytes_per_row", "peak_memory_bytes")
+            setattr(self, field.name, max(mine, theirs) if largest else mine + theirs)
+
+    def summary(self) -> dict[str, Any]:
+        """Totals for the results file: means where a sum says little, and the speed."""
+        out: dict[str, Any] = asdict(self)
+        rows = max(1, self.rows)
+        out["prefix_tokens_mean"] = out.pop("prefix_tokens") / rows
+        out["entropy_mean"] = out.pop("entropy") / rows
+        tokens = self.prompt_tokens + self.new_tokens + self.scored_tokens
+        out["tokens_per_second"] = tokens / self.seconds if self.seconds else 0.0
+        return out
+
+
+class Timer(Protocol):
+    """Measures a stretch of time: what is spent inside ``running()`` since the last ``lap()``."""
+
+    def running(self) -> AbstractContextManager[None]: ...
+
+    def lap(self) -> float: ...
+
+
+class Clock:
+    """Seconds that pass inside ``with clock.running():``, the device's queue included."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self._wait()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._wait()
+            self.seconds += time.perf_counter() - start
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Highest memory use so far in bytes: tensors on CUDA, the whole process elsewhere; 0 where it cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

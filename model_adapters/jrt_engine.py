@@ -1,0 +1,102 @@
+"""Our own models (JRT-RNN, Based) as an engine: right padding, exact for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.modeling.state import RecurrentState
+from model_adapters.engine import TokenScores, score_positions
+
+# Positions whose logits are held at once while scoring: 2048 x 50k float32 are 0.4 GB.
+SCORED_AT_ONCE = 2048
+
+
+@dataclass
+class JRTState:
+    """A recurrent state; ``growing`` names the layers whose slots count the tokens read (full attention)."""
+
+    inner: RecurrentState
+    growing: frozenset[int]
+
+    def clone(self) -> JRTState:
+        return JRTState(self.inner.clone(), self.growing)
+
+    def select(self, rows: Tensor) -> JRTState:
+        return JRTState(self.inner.select(rows), self.growing)
+
+    def row_bytes(self) -> list[int]:
+        rows = self.inner.batch_size
+        per_token = fixed = 0
+        for index, layer in enumerate(self.inner.layers):
+            for tensor in layer.values():
+                size = tensor.numel() * tensor.element_size() // rows
+                if index in self.growing:
+                    per_token += size // tensor.shape[1]
+                else:
+                    fixed += size
+        return [fixed + per_token * length for length in self.inner.lengths.tolist()]
+
+
+class JRTEngine:
+    """Wraps :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`."""
+
+    can_continue = True
+    max_rows = None
+    max_length = None
+    padding = "right"
+
+    def __init__(self, model: JRTForCausalLM):
+        self.model = model.eval()
+        self.device = model.device
+        self.trained_length: int | None = model.config.context_length
+        self.has_prefix = model.has_prefix
+        self.growing = frozenset(i for i, mixer in enumerate(model.config.mixers) if mixer == "attention")
+        self.constant_state = not self.growing
+
+    def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        lengths = torch.tensor([len(row) for row in ids], device=self.device)
+        padded = torch.zeros(len(ids), int(lengths.max()), dtype=torch.long)
+        for row, tokens in enumerate(ids):
+            padded[row, : len(tokens)] = torch.tensor(tokens)
+        return padded.to(self.device), lengths
+
+    @torch.inference_mode()
+    def prefill(
+        self, ids: Sequence[Sequence[int]], prefix_lengths: Sequence[int], state: JRTState | None = None
+    ) -> tuple[Tensor, JRTState]:
+        padded, lengths = self._padded(ids)
+        prefixes = torch.tensor(list(prefix_lengths), device=self.device)
+        logits, inner = self.model.prefill(padded, lengths, prefixes, None if state is None else state.inner)
+        return logits, JRTState(inner, self.growing)
+
+    @torch.inference_mode()
+    def step(self, ids: Tensor, state: JRTState) -> tuple[Tensor, JRTState]:
+        logits, inner = self.model.step(ids.to(self.device), state.inner)
+        return logits, JRTState(inner, self.growing)
+
+    @torch.inference_mode()
+    def score(
+        self, rows: Sequence[Sequence[int]], prefix_lengths: Sequence[int], starts: Sequence[int]
+    ) -> list[TokenScores]:
+        padded, lengths = self._padded([row[:-1] for row in rows])
+        prefixes = torch.tensor(list(prefix_lengths), device=self.device)
+        hidden, _ = self.model.hidden_states(padded, lengths, prefixes)
+        scores = []
+        for row, (tokens, start) in enumerate(zip(rows, starts, strict=True)):
+            targets = torch.tensor(tokens[start:], device=self.device)
+            wanted = hidden[row, start - 1 : len(tokens) - 1]
+            parts = [
+                score_positions(self.model.logits(part), part_targets)
+                for part, part_targets in zip(wanted.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
+            ]
+            scores.append(_joined(parts))
+        return scores
+
+
+def _joined(parts: list[TokenScores]) -> TokenScores:
+    return TokenScores(torch.cat([part.logprobs for part in parts]), torch.cat([part.greedy for part in parts]))

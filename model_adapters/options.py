@@ -1,0 +1,82 @@
+"""Model arguments that all models here take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from jrt_lmeval.errors import unknown
+from model_adapters.arguments import parameter_names, pick_budget, pick_device, pick_dtype
+from model_adapters.distributed import World, connect, launched_world
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, whatever the model.
+
+    Attributes:
+        batch_size: rows of a batch, or ``auto`` for a budget of tokens.
+        max_batch_size: most rows of an ``auto`` batch.
+        max_batch_tokens: token budget of a batch.
+        device: such as ``cpu`` or ``cuda:1``; falls back to the CPU.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        on_overflow: ``error``, ``truncate_left`` or ``skip``, for prompts beyond the model's context.
+        max_length: context in tokens, where it should be smaller than the model's own.
+        reuse: read shared documents once.
+        add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
+        tokenizer: folder or hub id of the tokenizer, where it is not the model's.
+    """
+
+    batch_size: int | str | None = 1
+    max_batch_size: int | None = None
+    max_batch_tokens: int | None = None
+    device: str | None = None
+    dtype: str | None = "auto"
+    on_overflow: str = "error"
+    max_length: int | None = None
+    reuse: bool = True
+    add_bos_token: bool | None = None
+    tokenizer: str | None = None
+
+    @classmethod
+    def read(cls, constructor: Callable[..., Any], given: dict[str, Any]) -> RunOptions:
+        """Options from the model arguments that ``constructor`` does not name itself.
+
+        Raises:
+            JRTError: for a name that neither knows, with the nearest one that is known.
+        """
+        common = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in common:
+                raise unknown("model argument", name, [*parameter_names(constructor), *common])
+        return cls(**given)
+
+    def place(self) -> Place:
+        """Find the device, join the other processes, and settle the number format."""
+        world = launched_world()
+        device = pick_device(self.device, world.local_rank, world.size)
+        connect(world, device)
+        return Place(world, device, pick_dtype(self.dtype, device))
+
+    def run_arguments(self, place: Place) -> dict[str, Any]:
+        """Keyword arguments of :class:`~model_adapters.base.RecallLM`."""
+        return {
+            "budget": pick_budget(self.batch_size, self.max_batch_size, self.max_batch_tokens, place.device),
+            "world": place.world,
+            "max_length": self.max_length,
+            "on_overflow": self.on_overflow,
+            "add_bos_token": self.add_bos_token,
+            "reuse": self.reuse,
+        }
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model runs: among which processes, on which device, in which number format."""
+
+    world: World
+    device: torch.device
+    dtype: torch.dtype

@@ -1,0 +1,154 @@
+"""From lm_eval's requests to rows of token ids with a prefix length."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.prefix import PrefixChoice, PrefixPolicy, choose_prefix
+from jrt_lmeval.prompts.layouts import Prompt
+from model_adapters.generation import Generation
+
+log = logging.getLogger("lm_eval.jrt")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One context, ready to run.
+
+    Attributes:
+        index: its place among the requests.
+        ids: tokens of the context.
+        document_end: how many of them reach up to the end of the last copy of the document.
+        document_ids: tokens of the document itself (one copy), for its entropy.
+        goal: where generation stops; None for scoring.
+        choice: prefix length M and entropy H; set by :func:`with_prefix`.
+        truncated: tokens cut off on the left.
+        skipped: not run at all, because it is too long.
+    """
+
+    index: int
+    ids: list[int]
+    document_end: int
+    document_ids: list[int]
+    goal: Generation | None = None
+    choice: PrefixChoice = PrefixChoice(0, 0.0)
+    truncated: int = 0
+    skipped: bool = False
+
+
+class Encoder:
+    """Turns prompts into rows; documents that many prompts share are tokenised once.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        add_bos_token: whether texts start with the tokenizer's BOS; None leaves it to the tokenizer.
+
+    Raises:
+        JRTError: the tokenizer has neither BOS nor EOS.
+    """
+
+    def __init__(self, tokenizer: Any, add_bos_token: bool | None = None):
+        self.tokenizer = tokenizer
+        first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        if first is None:
+            raise JRTError("the tokenizer has neither a BOS nor an EOS token; one of them must be set in its files.")
+        self.first_id: int = first
+        self.add_bos_token = add_bos_token
+        self._documents: dict[str, list[int]] = {}
+        self._said_plain = False
+
+    def special(self, text: str, add_special_tokens: bool | None = None) -> dict[str, bool]:
+        """What to tell the tokenizer about special tokens: as lm_eval's `hf` model, no second BOS before a BOS."""
+        bos = self.tokenizer.bos_token
+        if add_special_tokens is None and bos and text.startswith(bos):
+            return {"add_special_tokens": False}
+        chosen = self.add_bos_token if add_special_tokens is None else add_special_tokens
+        return {} if chosen is None else {"add_special_tokens": chosen}
+
+    def ids(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
+        """Token ids of a text."""
+        return list(self.tokenizer.encode(text, **self.special(text, add_special_tokens)))
+
+    def row(self, index: int, text: str, ids: list[int] | None = None, goal: Generation | None = None) -> Row:
+        """A row for a context; ``ids`` are its tokens where the caller has them already.
+
+        A :class:`~jrt_lmeval.prompts.layouts.Prompt` says where its document ends. In a plain string (few-shot, chat
+        templates, other people's tasks) the whole context counts as the document.
+        """
+        if not isinstance(text, Prompt):
+            if not self._said_plain and text:
+                self._said_plain = True
+                log.info("plain prompts do not say where their document ends: the whole prompt counts as the document.")
+            ids = (self.ids(text) or [self.first_id]) if ids is None else ids
+            return Row(index, ids, len(ids), ids, goal)
+        found, end = self._with_document_end(text)
+        ids = found if ids is None else ids
+        return Row(index, ids, min(end, len(ids)), self._document_ids(text.document or text), goal)
+
+    def _document_ids(self, document: str) -> list[int]:
+        if document not in self._documents:
+            self._documents[document] = self.ids(document, add_special_tokens=False)
+        return self._documents[document]
+
+    def _with_document_end(self, prompt: Prompt) -> tuple[list[int], int]:
+        if not self.tokenizer.is_fast:
+            ids, head = self.ids(prompt), self.ids(prompt[: prompt.document_end])
+            same = next(
+                (i for i, (a, b) in enumerate(zip(ids, head, strict=False)) if a != b), min(len(ids), len(head))
+            )
+            return ids, same
+        # str(): a tokenizer may look at the type of what it is given
+        encoded = self.tokenizer(str(prompt), return_offsets_mapping=True, **self.special(prompt))
+        ends = [end for _, end in encoded["offset_mapping"]]
+        inside = next((i for i, end in enumerate(ends) if end > prompt.document_end), len(ends))
+        return list(encoded["input_ids"]), inside
+
+
+def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow: str) -> list[Row]:
+    """Deal with rows that are longer than the model can read.
+
+    Args:
+        rows: all rows.
+        room: tokens each row needs besides its context (to generate, or the continuation).
+        limit: the model's context in tokens, or None.
+        on_overflow: ``error``, ``truncate_left`` (cuts the start of the prompt) or ``skip`` (answers with nothing).
+
+    Raises:
+        JRTError: with ``error``, before anything is computed; or if even one token of context does not fit.
+    """
+    if limit is None:
+        return list(rows)
+    over = [row for row, extra in zip(rows, room, strict=True) if len(row.ids) + extra > limit]
+    if over and on_overflow == "error":
+        longest = max(len(row.ids) for row in over)
+        raise JRTError(
+            f"{len(over)} of {len(rows)} prompts do not fit into the model's context of {limit} tokens: the longest has "
+            f"{longest} tokens, and up to {max(room)} more follow. Use a shorter window (context_length of the task), or "
+            "on_overflow=truncate_left (cuts the start of the prompt) or on_overflow=skip in the model arguments; both "
+            "are counted in the results."
+        )
+    fitted = []
+    for row, extra in zip(rows, room, strict=True):
+        surplus = len(row.ids) + extra - limit
+        if surplus <= 0:
+            fitted.append(row)
+        elif on_overflow == "skip":
+            fitted.append(replace(row, skipped=True))
+        elif surplus >= len(row.ids):
+            raise JRTError(
+                f"the model's context of {limit} tokens has no room for {extra} tokens after even one token of the prompt; "
+                "lower max_gen_toks."
+            )
+        else:
+            end = max(1, row.document_end - surplus)
+            fitted.append(replace(row, ids=row.ids[surplus:], document_end=end, truncated=surplus))
+    return fitted
+
+
+def with_prefix(row: Row, policy: PrefixPolicy) -> Row:
+    """The row with its prefix length chosen; the continuation of a scored row is not part of ``ids``."""
+    return replace(row, choice=choose_prefix(policy, len(row.ids), row.document_end, row.document_ids))

@@ -1,0 +1,84 @@
+"""What generation and scoring share: the engine, the limits, the prefix policy and the running totals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from jrt_lmeval.prefix import PrefixPolicy
+from model_adapters.batching import Budget
+from model_adapters.engine import Engine
+from model_adapters.figures import Clock, Totals, peak_memory
+from model_adapters.requests import Row, fit, with_prefix
+
+log = logging.getLogger("lm_eval.jrt")
+
+
+class Runtime:
+    """A model at work.
+
+    Args:
+        engine: the model.
+        policy: how prefix lengths are chosen.
+        budget: what a batch may hold.
+        max_length: tokens the model may read, generated ones included; None for no limit.
+        on_overflow: what happens to longer prompts.
+    """
+
+    def __init__(self, engine: Engine, policy: PrefixPolicy, budget: Budget, max_length: int | None, on_overflow: str):
+        self.engine, self.policy, self.budget = engine, policy, budget
+        self.max_length, self.on_overflow = max_length, on_overflow
+        self._clock = Clock(engine.device)
+        self._totals = Totals()
+
+    @property
+    def totals(self) -> Totals:
+        """What this process has done so far."""
+        self._totals.peak_memory_bytes = peak_memory(self.engine.device)
+        return self._totals
+
+    def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
+        """Rows cut to the model's context, with their prefix lengths; ``room`` as in :func:`requests.fit`."""
+        fitted = fit(rows, room, self.max_length, self.on_overflow)
+        self._totals.rows_truncated += sum(row.truncated > 0 for row in fitted)
+        self._totals.rows_skipped += sum(row.skipped for row in fitted)
+        trained = self.engine.trained_length
+        if trained is not None:
+            beyond = sum(len(row.ids) > trained for row in fitted)
+            self._totals.rows_beyond_training += beyond
+            if beyond:
+                log.warning(
+                    "%d of %d prompts are longer than the %d tokens the model was trained on.",
+                    beyond,
+                    len(rows),
+                    trained,
+                )
+        return [with_prefix(row, self.policy) for row in fitted]
+
+    def running(self) -> AbstractContextManager[None]:
+        """Measures the model's time: ``with runtime.running(): ...``."""
+        return self._clock.running()
+
+    def lap(self) -> float:
+        """Seconds of model time since the last lap, added to the totals."""
+        seconds = self._clock.lap()
+        self._totals.seconds += seconds
+        return seconds
+
+    def count(self, rows: Sequence[Row], reused: int = 0, scored: int = 0, state_bytes: int = 0) -> None:
+        """Add a batch to the totals: its rows, tokens that were not read again, tokens scored, bytes of a row's state."""
+        totals = self._totals
+        totals.batches += 1
+        totals.largest_batch = max(totals.largest_batch, len(rows))
+        totals.rows += len(rows)
+        totals.prompt_tokens += sum(len(row.ids) for row in rows)
+        totals.prefix_tokens += sum(row.choice.length for row in rows)
+        totals.entropy += sum(row.choice.entropy for row in rows)
+        totals.prompt_tokens_reused += reused
+        totals.scored_tokens += scored
+        totals.state_bytes_per_row = max(totals.state_bytes_per_row, state_bytes)
+
+    def count_new(self, tokens: int) -> None:
+        """Add generated tokens to the totals."""
+        self._totals.new_tokens += tokens

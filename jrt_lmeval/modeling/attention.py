@@ -1,7 +1,8 @@
 """Softmax attention over a window or over everything: ``banded`` (the readable truth) and ``blocked`` (linear in T).
 
-Keys and values hold ``cache`` old slots, right-aligned and right before the new tokens: slot c of the joined sequence stands
-``c - cache`` tokens from the first new one, for every row alike. Only which old slots are filled differs between rows (``valid``).
+Keys and values hold ``cache`` old slots, right-aligned and right before the new tokens: slot c of the joined sequence
+stands ``c - cache`` tokens from the first new one, for every row alike. Only which old slots are filled differs
+between rows (``valid``).
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ def banded(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int | None) -
 
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int) -> Tensor:
-    """Window attention in blocks of W queries that look at their own and the block before. Arguments as :func:`banded`."""
+    """Window attention in blocks of W queries that look at their own and the block before. Arguments as
+    :func:`banded`."""
     B, H, T, D = q.shape
     front, back = window - (k.shape[2] - T), -T % window
     q = F.pad(q, (0, 0, 0, back)).reshape(B, H, -1, window, D)  # [B, H, N, W, D]
-    k, v = (F.pad(x, (0, 0, front, back)).unfold(2, 2 * window, window).transpose(-1, -2) for x in (k, v))  # [B, H, N, 2 W, D]
+    k, v = (
+        F.pad(x, (0, 0, front, back)).unfold(2, 2 * window, window).transpose(-1, -2) for x in (k, v)
+    )  # [B, H, N, 2 W, D]
     valid = F.pad(valid, (front, back)).unfold(1, 2 * window, window)  # [B, N, 2 W]
     distance = torch.arange(window, 2 * window, device=q.device)[:, None] - torch.arange(2 * window, device=q.device)
     band = (distance >= 0) & (distance < window)

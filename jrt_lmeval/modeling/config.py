@@ -13,8 +13,8 @@ from jrt_lmeval.errors import JRTError
 class JRTConfig(PretrainedConfig):
     """Configuration of :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`.
 
-    The list of mixers, one per layer, decides what the model is: with ``prefix_linear`` a JRT-RNN, with ``linear`` Based, with
-    ``attention`` alone a Transformer.
+    The list of mixers, one per layer, decides what the model is: with ``prefix_linear`` a JRT-RNN, with
+    ``linear`` Based, with ``attention`` alone a Transformer.
 
     Args:
         vocab_size: rows of the (tied) embedding.

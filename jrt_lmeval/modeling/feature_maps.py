@@ -5,13 +5,15 @@ A map turns queries and keys ``[B, H, T, D]`` into features ``[B, H, T, F]``. Ea
 ``sum``  ``phi(q).S / phi(q).z``: a weighted mean of the values. Needs ``phi(q).phi(k) >= 0``, or the sum it divides by
          can pass through zero.
 ``rms``  ``phi(q).S`` divided by its own root mean square over the value dimension. For maps that can go negative
-         (``linear``, ``gelu``, odd polynomials) there is no safe sum; this one needs none, and does not grow with length.
+         (``linear``, ``gelu``, odd polynomials) there is no safe sum; this one needs none, and does not grow with
+         length.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +82,7 @@ class Square(FeatureMap):
 def _symmetric_square(x: Tensor) -> Tensor:
     """Features of (q.k)^2 without the duplicates: ``[..., D] -> [..., D (D + 1) / 2]``."""
     rows, cols = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
-    scale = torch.where(rows == cols, 1.0, math.sqrt(2.0)).to(x.dtype)
+    scale = torch.where(rows == cols, 1.0, 2.0).to(x.dtype).sqrt()
     return x[..., rows] * x[..., cols] * scale
 
 
@@ -114,26 +116,34 @@ class Poly(FeatureMap):
         super().__init__(num_heads, head_dim, math.comb(head_dim + degree, degree))
         self.degree = degree
         self.normaliser = SUM if degree % 2 == 0 else RMS
-        index = torch.combinations(torch.arange(head_dim + 1), degree, with_replacement=True)  # [F, degree]
-        count = [math.factorial(degree) / math.prod(math.factorial(int(n)) for n in row.bincount()) for row in index]
-        self.register_buffer("index", index, persistent=False)
-        self.register_buffer("scale", torch.tensor(count).sqrt(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat([torch.ones_like(x[..., :1]), x * self.head_dim**-0.25], dim=-1)
-        return x[..., self.index].prod(dim=-1) * self.scale.to(x.dtype)
+        index, count = _monomials(self.head_dim + 1, self.degree, x.device)
+        return x[..., index].prod(dim=-1) * count.to(x.dtype).sqrt()
+
+
+@lru_cache
+def _monomials(variables: int, degree: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factors of every monomial ``[F, degree]`` and how often it stands in the expanded power ``[F]``."""
+    index = torch.combinations(torch.arange(variables), degree, with_replacement=True)
+    count = [math.factorial(degree) / math.prod(math.factorial(int(n)) for n in row.bincount()) for row in index]
+    return index.to(device), torch.tensor(count, device=device)
 
 
 class Gaussian(FeatureMap):
     """Positive random features of the Gaussian kernel exp(-|q - k|^2 / 2) (Performer, arXiv 2009.14794).
 
-    phi(x) = exp(w.x - |x|^2) / sqrt(F) with w ~ N(0, 1), so E[phi(q).phi(k)] is the kernel. The exponent is at most |w|^2 / 4:
-    the features are positive and bounded whatever the input. w is a buffer drawn with a fixed seed and stored with the weights.
+    phi(x) = exp(w.x - |x|^2) / sqrt(F) with w ~ N(0, 1), so E[phi(q).phi(k)] is the kernel. The exponent is at most
+    |w|^2 / 4: the features are positive and bounded whatever the input. w is a buffer drawn with a fixed seed and
+    stored with the weights.
 
     Args:
         features: F, the number of random directions per head.
         seed: of the draw.
     """
+
+    directions: Tensor
 
     def __init__(self, num_heads: int, head_dim: int, features: int = 64, seed: int = 0):
         if features < 1:
@@ -161,7 +171,9 @@ class MLP(FeatureMap):
 
     def __init__(self, num_heads: int, head_dim: int, features: int = 64, hidden: int | None = None):
         if features < 2 or features % 2:
-            raise JRTError(f"feature_map=mlp: features is {features}; it must be even (half +y, half -y) and at least 2.")
+            raise JRTError(
+                f"feature_map=mlp: features is {features}; it must be even (half +y, half -y) and at least 2."
+            )
         super().__init__(num_heads, head_dim, features)
         hidden = 2 * head_dim if hidden is None else hidden
         std = head_dim**-0.5
@@ -186,8 +198,8 @@ class Hybrid(FeatureMap):
             maps = maps.split("+")
         if "hybrid" in maps or not 1 <= len(maps) <= num_heads:
             raise JRTError(
-                f"feature_map=hybrid: maps is {list(maps)}; it must name 1 to {num_heads} maps (one head each at least), "
-                "none of them hybrid."
+                f"feature_map=hybrid: maps is {list(maps)}; it must name 1 to {num_heads} maps (one head each at "
+                "least), none of them hybrid."
             )
         sizes = [len(part) for part in torch.arange(num_heads).tensor_split(len(maps))]
         parts = [build_feature_map(name, size, head_dim) for name, size in zip(maps, sizes, strict=True)]
@@ -228,9 +240,9 @@ def build_feature_map(name: str, num_heads: int, head_dim: int, **options: objec
         raise JRTError(f"feature_map={name}: {error}") from error
 
 
-def sum_normalised_heads(feature_map: FeatureMap) -> Tensor:
-    """Which heads divide by their sum: bool ``[H]``. The others are divided by their root mean square."""
-    parts = list(zip(feature_map.parts, feature_map.sizes, strict=True)) if isinstance(feature_map, Hybrid) else [
-        (feature_map, feature_map.num_heads)
-    ]
-    return torch.cat([torch.full((size,), part.normaliser == SUM) for part, size in parts])
+def sum_normalised_heads(feature_map: FeatureMap) -> tuple[bool, ...]:
+    """Which of the H heads divide by their sum. The others are divided by their root mean square."""
+    if isinstance(feature_map, Hybrid):
+        parts = zip(feature_map.parts, feature_map.sizes, strict=True)
+        return tuple(part.normaliser == SUM for part, size in parts for _ in range(size))
+    return (feature_map.normaliser == SUM,) * feature_map.num_heads

@@ -1,13 +1,14 @@
 """Linear attention with a head start: ``naive`` (the readable truth), ``chunked`` (fast) and ``step`` (decoding).
 
-All three compute, over features q, k, ke that a feature map has already been applied to (glossary in ``modeling/__init__.py``),
+All three compute, over features q, k, ke that a feature map has already been applied to (glossary
+in ``modeling/__init__.py``),
 
     S_0 = S_init + sum_{j < M} ke_j ve_j^T         z_0 = z_init + sum_{j < M} ke_j
     S_i = S_{i-1} + k_i v_i^T                      z_i = z_{i-1} + k_i
     y_i = q_i^T S_i                                d_i = q_i^T z_i
 
-(JRT, arXiv 2407.05483, eq. 3, started from an initial state). M = 0 is causal linear attention (Based). Tokens outside ``mask``
-are padding: they enter neither sum, so a row's result does not depend on the batch it stands in.
+(JRT, arXiv 2407.05483, eq. 3, started from an initial state). M = 0 is causal linear attention (Based). Tokens outside
+``mask`` are padding: they enter neither sum, so a row's result does not depend on the batch it stands in.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class LinearState(NamedTuple):
 
 
 class Prefix(NamedTuple):
-    """What gives the head start: featurised keys ``k [B, H, T, F]``, values ``v [B, H, T, V]``, ``mask [B, T]`` (True where j < M)."""
+    """What gives the head start: featurised keys ``k [B, H, T, F]``, values ``v [B, H, T, V]``, ``mask [B, T]`` (True
+    where j < M)."""
 
     k: Tensor
     v: Tensor
@@ -54,7 +56,12 @@ def head_start(k: Tensor, v: Tensor, prefix: Prefix | None, state: LinearState |
 
 
 def naive(
-    q: Tensor, k: Tensor, v: Tensor, prefix: Prefix | None = None, mask: Tensor | None = None, state: LinearState | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    prefix: Prefix | None = None,
+    mask: Tensor | None = None,
+    state: LinearState | None = None,
 ) -> tuple[Tensor, Tensor, LinearState]:
     """Quadratic form: every weight q_i.k_j is written out.
 
@@ -74,7 +81,9 @@ def naive(
     y = weights @ v + q @ start.S
     d = weights.sum(-1) + (q @ start.z[..., None])[..., 0]
     if prefix is not None:
-        weights = q @ _masked(prefix.k, prefix.mask).transpose(-1, -2)  # [B, H, T, T], every query sees the whole prefix
+        weights = q @ _masked(prefix.k, prefix.mask).transpose(
+            -1, -2
+        )  # [B, H, T, T], every query sees the whole prefix
         y, d = y + weights @ prefix.v, d + weights.sum(-1)
     S, z = head_start(k, v, prefix, state)
     k = _masked(k, mask)
@@ -82,9 +91,15 @@ def naive(
 
 
 def step(
-    q: Tensor, k: Tensor, v: Tensor, prefix: Prefix | None = None, mask: Tensor | None = None, state: LinearState | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    prefix: Prefix | None = None,
+    mask: Tensor | None = None,
+    state: LinearState | None = None,
 ) -> tuple[Tensor, Tensor, LinearState]:
-    """Recurrent form, one token after the other: what decoding does with T = 1. Arguments and results as :func:`naive`."""
+    """Recurrent form, one token after the other: what decoding does with T = 1. Arguments and results as
+    :func:`naive`."""
     S, z = head_start(k, v, prefix, state)
     k = _masked(k, mask)
     ys, ds = [], []
@@ -121,7 +136,7 @@ def chunked(
 
 
 def _segment(q: Tensor, k: Tensor, v: Tensor, state: LinearState, chunk: int) -> tuple[Tensor, Tensor, LinearState]:
-    B, H, T, D = q.shape
+    B, H, T, _ = q.shape
     chunk = min(chunk, T)
     pad = -T % chunk
     if pad:  # zero keys add nothing to the sums
@@ -143,10 +158,13 @@ LINEAR_ATTENTION: dict[str, Callable[..., tuple[Tensor, Tensor, LinearState]]] =
 }
 
 
-def normalise(y: Tensor, d: Tensor, sum_heads: Tensor) -> Tensor:
-    """Divide y ``[B, H, T, V]`` by d ``[B, H, T]`` where ``sum_heads [H]`` is True, elsewhere by its own root mean square."""
-    if bool(sum_heads.all()):
+def normalise(y: Tensor, d: Tensor, by_sum: tuple[bool, ...]) -> Tensor:
+    """Divide y ``[B, H, T, V]`` by d ``[B, H, T]`` in the heads where ``by_sum`` is True, in others by its own root
+    mean square."""
+    if all(by_sum):
         return y / (d[..., None] + EPS)
-    by_rms = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + EPS)
-    by_sum = y / torch.where(sum_heads[None, :, None], d, 1.0)[..., None].add(EPS)
-    return torch.where(sum_heads[None, :, None, None], by_sum, by_rms)
+    rms = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + EPS)
+    if not any(by_sum):
+        return rms
+    heads = torch.tensor(by_sum, device=y.device)[None, :, None]
+    return torch.where(heads[..., None], y / (torch.where(heads, d, 1.0)[..., None] + EPS), rms)

@@ -1,6 +1,7 @@
 """Sequence mixers: gated short convolution, sliding-window and full attention, causal and prefix linear attention.
 
-One signature: ``forward(x, span, state) -> (y, state)``. A mixer's state is a dict of tensors, rows first; None starts afresh.
+One signature: ``forward(x, span, state) -> (y, state)``. A mixer's state is a dict of tensors, rows first; None
+starts afresh.
 """
 
 from __future__ import annotations
@@ -69,14 +70,19 @@ class GatedShortConv(nn.Module):
         u = torch.cat([tail, u], dim=1)
         T = x.shape[1]
         # a sum of shifted products: several times faster on a CPU than a grouped convolution
-        mixed = sum(u[:, i : i + T] * self.conv_weight[:, i] for i in range(self.kernel))
-        return self.out_proj(F.silu(mixed) * gate), {"tail": _last_slots(u, span.lengths, self.kernel - 1, self.kernel - 1)}
+        mixed = u[:, :T] * self.conv_weight[:, 0]
+        for i in range(1, self.kernel):
+            mixed = mixed + u[:, i : i + T] * self.conv_weight[:, i]
+        return self.out_proj(F.silu(mixed) * gate), {
+            "tail": _last_slots(u, span.lengths, self.kernel - 1, self.kernel - 1)
+        }
 
 
 class Attention(nn.Module):
     """Softmax attention with rotary positions; a window makes it sliding.
 
-    State: ``k, v [B, slots, H, D]``, right-aligned; W - 1 slots with a window, else as many as the longest row has tokens.
+    State: ``k, v [B, slots, H, D]``, right-aligned; W - 1 slots with a window, else as many as the longest row has
+    tokens.
     """
 
     def __init__(self, config: JRTConfig, window: int | None):
@@ -98,7 +104,7 @@ class Attention(nn.Module):
             cache = state["k"].shape[1]
             k, v = (torch.cat([state[n].transpose(1, 2), new], dim=2) for n, new in (("k", k), ("v", v)))
         valid = torch.arange(cache + T, device=x.device) >= cache - span.offset[:, None]
-        if self.window is None or T <= self.window:
+        if self.window is None or self.window >= T:
             y = attention.banded(q, k, v, valid, self.window)
         else:
             y = attention.blocked(q, k, v, valid, self.window)
@@ -108,9 +114,11 @@ class Attention(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Causal linear attention (Based) or, with ``prefix=True``, prefix linear attention (JRT-RNN, arXiv 2407.05483 eq. 3).
+    """Causal linear attention (Based) or, with ``prefix=True``, prefix linear attention (JRT-RNN, arXiv 2407.05483 eq.
+    3).
 
-    State: ``S [B, H, F, V]`` and ``z [B, H, F]``; prefix and causal sums are one state, so decoding costs the same for both.
+    State: ``S [B, H, F, V]`` and ``z [B, H, F]``; prefix and causal sums are one state, so decoding costs the same for
+        both.
     """
 
     def __init__(self, config: JRTConfig, prefix: bool):
@@ -127,7 +135,8 @@ class LinearAttention(nn.Module):
         self.feature_map = build_feature_map(
             config.feature_map, config.num_heads, config.feature_dim, **config.feature_map_options
         )
-        self.register_buffer("sum_heads", sum_normalised_heads(self.feature_map), persistent=False)
+        # not a buffer: from_pretrained builds models on the meta device, where unsaved buffers lose their values
+        self.by_sum = sum_normalised_heads(self.feature_map)
 
     def _features(self, x: Tensor) -> Tensor:
         return self.feature_map(_heads(x, self.num_heads))
@@ -140,7 +149,7 @@ class LinearAttention(nn.Module):
             prefix = Prefix(ke, ve, span.prefix_mask)
         start = None if state is None else LinearState(state["S"], state["z"])
         y, d, end = LINEAR_ATTENTION[span.linear_attention](q, k, v, prefix, span.mask, start)
-        y = normalise(y, d, self.sum_heads)
+        y = normalise(y, d, self.by_sum)
         return self.out_proj(y.transpose(1, 2).flatten(2)), {"S": end.S, "z": end.z}
 
 

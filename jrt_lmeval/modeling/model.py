@@ -93,8 +93,8 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embed_tokens
@@ -108,7 +108,11 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         return "prefix_linear" in self.config.mixers
 
     def hidden_states(
-        self, input_ids: Tensor, lengths: Tensor | None = None, prefix_lengths: Tensor | None = None, state: RecurrentState | None = None
+        self,
+        input_ids: Tensor,
+        lengths: Tensor | None = None,
+        prefix_lengths: Tensor | None = None,
+        state: RecurrentState | None = None,
     ) -> tuple[Tensor, RecurrentState]:
         """Last hidden states of a right-padded batch, and the state after each row's last token.
 
@@ -145,11 +149,18 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         return logits
 
     def prefill(
-        self, input_ids: Tensor, lengths: Tensor | None = None, prefix_lengths: Tensor | None = None, state: RecurrentState | None = None
+        self,
+        input_ids: Tensor,
+        lengths: Tensor | None = None,
+        prefix_lengths: Tensor | None = None,
+        state: RecurrentState | None = None,
     ) -> tuple[Tensor, RecurrentState]:
-        """Read tokens; arguments as :meth:`hidden_states`. Returns logits ``[B, vocab]`` after each row's last token, and the state."""
+        """Read tokens; arguments as :meth:`hidden_states`. Returns logits ``[B, vocab]`` after each row's last token,
+        and the state."""
         hidden, state = self.hidden_states(input_ids, lengths, prefix_lengths, state)
-        last = hidden[:, -1] if lengths is None else hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+        last = (
+            hidden[:, -1] if lengths is None else hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+        )
         return self.logits(last), state
 
     def step(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
@@ -174,7 +185,8 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             attention_mask: ``[B, T]``, 0 at padding, wherever it stands.
             prefix_lengths: M per row ``[B]`` in real tokens. None: min(config.prefix_length, tokens), without a state.
             state: of the tokens before these.
-            labels: ``[B, T]``, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not seen.
+            labels: ``[B, T]``, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not
+                seen.
             logits_to_keep: only the last so many positions; 0 for all.
 
         Raises:

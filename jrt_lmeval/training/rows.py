@@ -47,7 +47,8 @@ def random_prefix(rng: random.Random, prompt: int, document: int) -> int:
 
 
 def cropped(rng: random.Random, page: Page) -> Page:
-    """A stretch of a page that may begin and end in the middle of a line, as windows do, with the facts that are left."""
+    """A stretch of a page that may begin and end in the middle of a line, as windows do, with the facts that are
+    left."""
     if rng.random() < 0.5:
         return page
     low, high = sorted((rng.uniform(0, 0.4), rng.uniform(0.6, 1.0)))
@@ -89,7 +90,7 @@ def repeat_row(rng: random.Random, vocab: int, max_tokens: int) -> Row:
 
 def prose_row(rng: random.Random, text: str, encode: Encode, end_of_text: int, max_tokens: int) -> Row:
     """A stretch of running text; half of the rows without a prefix."""
-    ids = [end_of_text] + encode(text)
+    ids = [end_of_text, *encode(text)]
     ids = ids[:max_tokens]
     prefix = 0 if rng.random() < PROSE_PREFIX else rng.randint(1, max(1, len(ids) // 2))
     return Row(ids, prefix, [False] * len(ids))

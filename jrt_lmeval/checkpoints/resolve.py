@@ -1,0 +1,81 @@
+"""From what a user wrote behind ``pretrained=`` to a folder on disk. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jrt_lmeval.checkpoints.shipped import CONFIG, shipped_for, shipped_models
+from jrt_lmeval.errors import JRTError, unknown
+
+FEATURE_MAP_NAMES = ("taylor", "linear", "relu", "gelu", "elu", "square", "poly", "gaussian", "mlp", "hybrid")
+
+
+def resolve_model(pretrained: str | None, feature_map: str = "mlp", family: str = "jrt_rnn") -> Path:
+    """The folder of a model.
+
+    Args:
+        pretrained: name of a shipped model, a folder, or a hub id; None for the shipped model of ``feature_map``.
+        feature_map: only looked at when ``pretrained`` is None.
+        family: ``jrt_rnn`` or ``based``, for the message where nothing is shipped.
+
+    Raises:
+        JRTError: unknown feature map; no shipped model for it; a folder that is not there or holds no model; a hub id
+            that cannot be fetched.
+    """
+    if pretrained is None:
+        return _shipped(feature_map, family)
+    if pretrained in shipped_models():
+        return shipped_models()[pretrained]
+    folder = Path(pretrained).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return folder
+    if folder.is_absolute() or pretrained.startswith((".", "~")) or pretrained.count("/") != 1:
+        names = ", ".join(shipped_models()) or "none"
+        raise JRTError(
+            f"pretrained={pretrained}: no such folder. Give a folder that 'jrt-eval train' wrote, a hub id "
+            f"(owner/name), or the name of a shipped model ({names})."
+        )
+    return _from_hub(pretrained)
+
+
+def _shipped(feature_map: str, family: str) -> Path:
+    if feature_map not in FEATURE_MAP_NAMES:
+        raise unknown("feature map", feature_map, FEATURE_MAP_NAMES)
+    folder = shipped_for(feature_map) if family == "jrt_rnn" else None
+    if folder is None:
+        names = ", ".join(shipped_models()) or "none"
+        wanted = f"feature_map={feature_map}" if family == "jrt_rnn" else family
+        raise JRTError(
+            f"no trained weights for {wanted} come with the package (shipped: {names}). "
+            f"Train them with 'jrt-eval train --feature-map {feature_map} --out DIR' and give pretrained=DIR, "
+            "or ask for untrained weights by name with init=random (chance level, for tests of the machinery only)."
+        )
+    return folder
+
+
+def _check_folder(folder: Path) -> None:
+    config = folder / CONFIG
+    if not config.is_file():
+        raise JRTError(
+            f"{folder}: holds no {CONFIG}; a model folder has {CONFIG}, model.safetensors and tokenizer.json."
+        )
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise JRTError(f"{config}: not readable as JSON ({error}).") from error
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except (
+        Exception
+    ) as error:  # many kinds, from a missing network to a missing repository: all mean the same to the user
+        raise JRTError(
+            f"pretrained={name}: neither a folder here nor to be had from the hub ({type(error).__name__}: {error}). "
+            "Check the spelling, download the model beforehand and give its folder, or unset HF_HUB_OFFLINE."
+        ) from error

@@ -1,0 +1,112 @@
+"""Feature maps: kernels, ranges, errors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from jrt_lmeval.checkpoints.resolve import FEATURE_MAP_NAMES
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, build_feature_map, sum_normalised_heads
+
+
+def _qk(heads: int = 2, dim: int = 6, tokens: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 3, heads, tokens, dim, dtype=torch.float64)
+    return q, k
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+def test_shape_and_range(name: str) -> None:
+    feature_map = build_feature_map(name, 2, 6).double()
+    q, _ = _qk()
+    features = feature_map(q * 5)
+    assert features.shape == (3, 2, 7, feature_map.feature_dim)
+    assert torch.isfinite(features).all()
+    if name not in ("taylor", "poly", "hybrid") and feature_map.normaliser == "sum":
+        assert (features >= 0).all()
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+def test_maps_divided_by_their_sum_never_have_a_negative_kernel(name: str) -> None:
+    feature_map = build_feature_map(name, 2, 6).double()
+    q, k = _qk(tokens=50)
+    kernel = feature_map(q * 3) @ feature_map(k * 3).transpose(-1, -2)  # [B, H, T, T]
+    by_sum = torch.tensor(sum_normalised_heads(feature_map))
+    assert (kernel[:, by_sum] >= -1e-9).all()
+
+
+def test_taylor_kernel_is_the_expansion_and_equals_the_redundant_form() -> None:
+    q, k = _qk()
+    feature_map = build_feature_map("taylor", 2, 6).double()
+    s = (q @ k.transpose(-1, -2)) / math.sqrt(6)
+    kernel = feature_map(q) @ feature_map(k).transpose(-1, -2)
+    torch.testing.assert_close(kernel, 1 + s + s**2 / 2, rtol=0, atol=1e-12)
+
+    def published(x: torch.Tensor) -> torch.Tensor:  # 1 + D + D^2 features, every product twice
+        squares = (x[..., :, None] * x[..., None, :]).flatten(-2) / (math.sqrt(2) * math.sqrt(6))
+        return torch.cat([torch.ones_like(x[..., :1]), x * 6**-0.25, squares], dim=-1)
+
+    torch.testing.assert_close(kernel, published(q) @ published(k).transpose(-1, -2), rtol=0, atol=1e-12)
+    assert build_feature_map("taylor", 1, 16).feature_dim == 153
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4])
+def test_polynomial_kernel(degree: int) -> None:
+    q, k = _qk()
+    feature_map = build_feature_map("poly", 2, 6, degree=degree).double()
+    s = (q @ k.transpose(-1, -2)) / math.sqrt(6)
+    torch.testing.assert_close(
+        feature_map(q) @ feature_map(k).transpose(-1, -2), (s + 1) ** degree, rtol=1e-12, atol=1e-12
+    )
+    assert feature_map.normaliser == ("sum" if degree % 2 == 0 else "rms")
+
+
+def test_gaussian_features_estimate_the_kernel_and_are_bounded() -> None:
+    feature_map = build_feature_map("gaussian", 1, 4, features=200_000).double()
+    torch.manual_seed(1)
+    q, k = torch.randn(2, 1, 1, 3, 4, dtype=torch.float64)
+    x, y = q * 4**-0.25, k * 4**-0.25
+    kernel = torch.exp(-(x[..., :, None, :] - y[..., None, :, :]).square().sum(-1) / 2)
+    estimate = feature_map(q) @ feature_map(k).transpose(-1, -2)
+    torch.testing.assert_close(estimate, kernel, rtol=0.05, atol=0.01)
+    bound = (feature_map.directions.double().square().sum(1) / 4).exp() * 200_000**-0.5
+    assert (feature_map(torch.randn(1, 1, 9, 4, dtype=torch.float64) * 100) <= bound[:, None] * 1.001).all()
+
+
+def test_gaussian_directions_are_stored_with_the_weights() -> None:
+    feature_map = build_feature_map("gaussian", 2, 4)
+    assert "directions" in feature_map.state_dict()
+    assert torch.equal(feature_map.directions, build_feature_map("gaussian", 2, 4).directions)
+
+
+def test_hybrid_deals_heads_to_maps() -> None:
+    feature_map = build_feature_map("hybrid", 3, 6, maps=["relu", "linear"]).double()
+    q = torch.randn(1, 3, 5, 6, dtype=torch.float64)
+    features = feature_map(q)
+    torch.testing.assert_close(features[:, :2], q[:, :2].relu())
+    torch.testing.assert_close(features[:, 2:], q[:, 2:])
+    assert sum_normalised_heads(feature_map) == (True, True, False)
+
+
+def test_registry_names_are_the_ones_resolved_without_torch() -> None:
+    assert tuple(FEATURE_MAPS) == FEATURE_MAP_NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mpl", {}, "Did you mean 'mlp'"),
+        ("mlp", {"features": 7}, "must be even"),
+        ("mlp", {"featurs": 8}, "featurs"),
+        ("poly", {"degree": 9}, "from 1 to 4"),
+        ("gaussian", {"features": 0}, "at least 1"),
+        ("hybrid", {"maps": ["relu", "hybrid"]}, "none of them hybrid"),
+        ("hybrid", {"maps": ["relu", "sofmax"]}, "unknown feature map 'sofmax'"),
+    ],
+)
+def test_bad_input_names_what_is_right(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(JRTError, match=message):
+        build_feature_map(name, 2, 6, **options)

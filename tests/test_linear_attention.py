@@ -1,0 +1,111 @@
+"""naive == chunked == step: outputs, final states and gradients, at odd lengths, for every prefix and map."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from jrt_lmeval.modeling.attention import banded, blocked
+from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, build_feature_map, sum_normalised_heads
+from jrt_lmeval.modeling.linear_attention import (
+    LINEAR_ATTENTION,
+    SEGMENT,
+    LinearState,
+    Prefix,
+    chunked,
+    naive,
+    normalise,
+)
+
+B, H, D, V = 3, 2, 4, 5
+TIGHT = {"rtol": 1e-9, "atol": 1e-10}
+
+
+def _inputs(name: str, T: int) -> tuple[dict[str, Tensor], tuple[bool, ...]]:
+    """Leaf tensors before the map, and which heads divide by their sum."""
+    torch.manual_seed(T)
+    raw = {n: torch.randn(B, H, T, D, dtype=torch.float64, requires_grad=True) for n in ("q", "k", "ke")}
+    raw |= {n: torch.randn(B, H, T, V, dtype=torch.float64, requires_grad=True) for n in ("v", "ve")}
+    return raw, sum_normalised_heads(build_feature_map(name, H, D))
+
+
+def _run(
+    form: str,
+    name: str,
+    raw: dict[str, Tensor],
+    by_sum: tuple[bool, ...],
+    lengths: list[int],
+    prefixes: list[int] | None,
+    start: bool,
+) -> tuple[Tensor, LinearState, list[Tensor]]:
+    torch.manual_seed(1)
+    feature_map = build_feature_map(name, H, D).double()
+    T = raw["q"].shape[2]
+    order = torch.arange(T)
+    mask = order < torch.tensor(lengths)[:, None]
+    prefix = None
+    if prefixes is not None:
+        prefix = Prefix(feature_map(raw["ke"]), raw["ve"], mask & (order < torch.tensor(prefixes)[:, None]))
+    k = feature_map(raw["k"])
+    state = (
+        LinearState(torch.rand(B, H, k.shape[-1], V).double(), torch.rand(B, H, k.shape[-1]).double())
+        if start
+        else None
+    )
+    y, d, end = LINEAR_ATTENTION[form](feature_map(raw["q"]), k, raw["v"], prefix, mask, state)
+    out = normalise(y, d, by_sum).masked_fill(~mask[:, None, :, None], 0.0)
+    weight = torch.linspace(0.1, 1.0, out.numel(), dtype=torch.float64).reshape(out.shape)
+    used = [t for n, t in raw.items() if prefixes is not None or n not in ("ke", "ve")]
+    return out, end, list(torch.autograd.grad((out * weight).sum() + end.S.sum(), used, allow_unused=True))
+
+
+def _prefixes(kind: str, lengths: list[int]) -> list[int] | None:
+    return {
+        "causal": None,
+        "zero": [0] * B,
+        "one": [1] * B,
+        "half": [n // 2 for n in lengths],
+        "all": lengths,
+        "ragged": [0, lengths[1], lengths[2] // 2],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["causal", "zero", "one", "half", "all", "ragged"])
+@pytest.mark.parametrize("T", [1, 7, 63, 130])
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+def test_three_forms_agree(name: str, T: int, kind: str) -> None:
+    raw, by_sum = _inputs(name, T)
+    lengths = [T, max(1, T - 5), max(1, T // 3)]
+    results = [
+        _run(form, name, raw, by_sum, lengths, _prefixes(kind, lengths), start=kind == "ragged")
+        for form in LINEAR_ATTENTION
+    ]
+    for out, end, gradients in results[1:]:
+        torch.testing.assert_close(out, results[0][0], **TIGHT)
+        torch.testing.assert_close(end.S, results[0][1].S, **TIGHT)
+        torch.testing.assert_close(end.z, results[0][1].z, **TIGHT)
+        for mine, truth in zip(gradients, results[0][2], strict=True):
+            assert (mine is None) == (truth is None)
+            if mine is not None:
+                torch.testing.assert_close(mine, truth, rtol=1e-7, atol=1e-8)
+
+
+def test_segments_carry_the_state() -> None:
+    torch.manual_seed(0)
+    T = SEGMENT + 77
+    q, k, v = (torch.rand(1, 1, T, size, dtype=torch.float64) for size in (3, 3, 2))
+    for mine, truth in zip(chunked(q, k, v)[:2], naive(q, k, v)[:2], strict=True):
+        torch.testing.assert_close(mine, truth, **TIGHT)
+
+
+@pytest.mark.parametrize("window", [1, 4, 9])
+@pytest.mark.parametrize("T", [1, 8, 29])
+@pytest.mark.parametrize("read", [[0, 0, 0], [2, 0, 40]])
+def test_blocked_window_attention_equals_the_full_mask(window: int, T: int, read: list[int]) -> None:
+    torch.manual_seed(T)
+    cache = window - 1
+    q = torch.randn(B, H, T, D, dtype=torch.float64)
+    k, v = torch.randn(2, B, H, cache + T, D, dtype=torch.float64)
+    valid = torch.arange(cache + T) >= cache - torch.tensor(read)[:, None]
+    torch.testing.assert_close(blocked(q, k, v, valid, window), banded(q, k, v, valid, window), **TIGHT)

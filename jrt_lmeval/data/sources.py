@@ -1,0 +1,200 @@
+"""Where the rows of a data set come from: a local mirror, the Hugging Face hub, or what ships with the package.
+
+The source is never hidden: it is part of what is returned, and a synthetic sample is announced with a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jrt_lmeval.data.factbook import test_rows
+from jrt_lmeval.data.rowfiles import numbered_rows
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.paths import samples_dir
+
+log = logging.getLogger("lm_eval.jrt")
+
+SOURCES = ("auto", "local", "hub", "sample")
+FOLDER_VARIABLE = "JRT_LMEVAL_DATA"
+PROBE_SECONDS = 3.0
+
+_SAMPLES = {"based-swde-v2": "swde.jsonl"}
+# Real rows that ship with the package: no sample, and not on the hub.
+_PACKAGED: dict[str, Callable[[], list[dict[str, str]]]] = {"factbook": test_rows}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Rows and where they are from.
+
+    Attributes:
+        rows: the rows, in order.
+        source: local, hub, sample, packaged (real rows shipped with the package) or files (named in a task's YAML).
+        origin: the file or data set, for messages.
+        lines: line number of each row in ``origin``; empty where there are no lines.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    source: str
+    origin: str
+    lines: tuple[int, ...] = ()
+
+    def place(self, index: int) -> str:
+        """Where row ``index`` (from 0) stands, for an error message."""
+        row = self.rows[index]
+        where = f"line {self.lines[index]}" if self.lines else f"row {index}"
+        return f"{self.origin}, {where}" + (f" (doc_id {row['doc_id']!r})" if "doc_id" in row else "")
+
+
+def load_rows(dataset: str, split: str, source: str = "auto", config: str | None = None) -> Loaded:
+    """The rows of a split.
+
+    Args:
+        dataset: name on the hub, such as ``hazyresearch/based-fda``; its last part is the name of a local folder.
+        split: such as ``validation``.
+        source: ``local`` is ``$JRT_LMEVAL_DATA/<last part of dataset>/<split>.jsonl``; ``hub`` the Hugging Face hub;
+            ``sample`` what ships with the package; ``auto`` takes the first of these that there is. Without a network,
+            ``auto`` gives up on the hub after one probe of three seconds a process; with ``HF_HUB_OFFLINE=1`` it makes
+            no probe and looks only into the hub's local cache.
+        config: configuration of a hub data set.
+
+    Raises:
+        JRTError: unknown source, a source that has no such rows, or a file that cannot be read; says what to do.
+    """
+    if source not in SOURCES:
+        raise unknown("source", source, SOURCES)
+    name = dataset.rpartition("/")[2]
+    if source == "local":
+        return _from_file(_local_file(name, split), "local")
+    if source == "hub":
+        return _from_hub(dataset, split, config)
+    if source == "sample":
+        if name not in _PACKAGED:
+            _say_sample(dataset, "The task asks for it (source: sample).")
+        return _shipped(name, dataset)
+    file = _local_file(name, split) if os.environ.get(FOLDER_VARIABLE) else None
+    if file is not None and file.is_file():
+        return _from_file(file, "local")
+    if name in _PACKAGED:
+        return _shipped(name, dataset)
+    try:
+        return _from_hub(dataset, split, config)
+    except JRTError as error:
+        if name not in _SAMPLES:
+            raise
+        _say_sample(dataset, str(error))
+        return _shipped(name, dataset)
+
+
+@cache
+def _say_sample(dataset: str, why: str) -> None:
+    """Once a process: several tasks read the same rows."""
+    log.warning(
+        "%s: SYNTHETIC SAMPLE, not the benchmark; scores cannot be compared with published ones. %s", dataset, why
+    )
+
+
+def load_files(data_files: Any, split: str, folder: Path) -> Loaded:
+    """The rows of the JSON-lines files that a task names, relative to its YAML file's folder.
+
+    Args:
+        data_files: a path, a list of paths, or a mapping from splits to those.
+        split: the split wanted of a mapping.
+        folder: what relative paths are relative to.
+
+    Raises:
+        JRTError: no such split, or a file that cannot be read.
+    """
+    if isinstance(data_files, Mapping):
+        if split not in data_files:
+            raise unknown("split of data_files", split, map(str, data_files))
+        data_files = data_files[split]
+    files = resolved(data_files, folder)
+    parts = [_from_file(Path(file), "files") for file in ([files] if isinstance(files, str) else files)]
+    if len(parts) == 1:
+        return parts[0]
+    rows = tuple(row for part in parts for row in part.rows)
+    return Loaded(rows, "files", ", ".join(part.origin for part in parts))
+
+
+def resolved(data_files: Any, folder: Path) -> Any:
+    """``data_files`` in its own shape, with paths relative to ``folder``."""
+    if isinstance(data_files, Mapping):
+        return {split: resolved(files, folder) for split, files in data_files.items()}
+    if isinstance(data_files, (list, tuple)):
+        return [resolved(file, folder) for file in data_files]
+    return str(folder / data_files)
+
+
+def _local_file(name: str, split: str) -> Path:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        raise JRTError(f"source 'local' needs ${FOLDER_VARIABLE}: the folder that holds {name}/{split}.jsonl.")
+    if not Path(folder).is_dir():
+        raise JRTError(f"${FOLDER_VARIABLE} is {folder!r}, which is not a folder; it should hold {name}/{split}.jsonl.")
+    return Path(folder) / name / f"{split}.jsonl"
+
+
+def _from_file(file: Path, source: str) -> Loaded:
+    numbered = numbered_rows(file)
+    return Loaded(tuple(row for _, row in numbered), source, str(file), tuple(line for line, _ in numbered))
+
+
+def _shipped(name: str, dataset: str) -> Loaded:
+    if name in _PACKAGED:
+        return Loaded(tuple(_PACKAGED[name]()), "packaged", name)
+    if name not in _SAMPLES:
+        shipped = ", ".join(sorted((*_SAMPLES, *_PACKAGED)))
+        raise JRTError(f"no sample of {dataset!r} ships with the package, only of: {shipped}.")
+    return _from_file(samples_dir() / _SAMPLES[name], "sample")
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+@cache
+def _hub_answers() -> bool:
+    """Whether the hub can be reached: one look a process, for all data sets."""
+    answers = threading.Event()
+
+    def look() -> None:
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        try:
+            urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS).close()
+        except (OSError, ValueError):
+            return
+        answers.set()
+
+    # A thread, since the time limit of a request does not cover the look-up of a host name.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answers.is_set()
+
+
+def _from_hub(dataset: str, split: str, config: str | None) -> Loaded:
+    name = dataset.rpartition("/")[2]
+    elsewhere = f"Put {name}/{split}.jsonl into the folder ${FOLDER_VARIABLE} to do without the hub."
+    if name == dataset:
+        raise JRTError(f"{dataset!r} is not a data set of the Hugging Face hub (owner/name). {elsewhere}")
+    if not _offline() and not _hub_answers():
+        raise JRTError(
+            f"{dataset}: the Hugging Face hub did not answer within {PROBE_SECONDS:g} s. {elsewhere} "
+            "If it was downloaded before, HF_HUB_OFFLINE=1 takes it from the hub's local cache."
+        )
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(dataset, config, split=split)
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise JRTError(f"{dataset}: not to be had from the Hugging Face hub ({error}). {elsewhere}") from error
+    return Loaded(tuple(dict(row) for row in rows), "hub", dataset)

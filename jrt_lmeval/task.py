@@ -1,0 +1,262 @@
+"""``RecallTask``: a YAML file with ``class: !function jrt_lmeval.task.RecallTask`` becomes an lm_eval task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.config.task import TaskConfig
+
+from jrt_lmeval import __version__, scoring
+from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.prompts.layouts import Parts, Prompt, build
+from jrt_lmeval.prompts.spans import placed, position, without_document
+from jrt_lmeval.reading import TEMPLATE_KEYS, Reader, RecipeReader, TemplateReader
+from jrt_lmeval.settings import merged, settings
+
+log = logging.getLogger("lm_eval.jrt")
+
+SCORES: dict[str, Callable[[str, list[str]], float]] = {
+    "contains": scoring.contains,
+    "contains_word": scoring.contains_word,
+    "exact": scoring.exact,
+    "f1": scoring.f1,
+}
+# As published: greedy, to the end of the line.
+_DEFAULTS: dict[str, Any] = {
+    "output_type": "generate_until",
+    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 48},
+    "num_fewshot": 0,
+    # `mean` by name: only then lm_eval gives a standard error.
+    "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in SCORES],
+    # Keeps lm_eval from looking for metrics of these names; `RecallTask.process_results` does the work.
+    "process_results": "jrt_lmeval",
+}
+_OWN_KEYS = ("class", "jrt", "jrt_common", *TEMPLATE_KEYS)
+_LM_EVAL_KEYS = tuple(field.name for field in fields(TaskConfig))
+_LINE_FILES = ("json", "jsonl")
+
+
+class Rows(list):
+    """Rows of a split; lm_eval asks for their fields."""
+
+    @property
+    def features(self) -> dict[str, None]:
+        return dict.fromkeys(self[0])
+
+
+class RecallTask(ConfigurableTask):
+    """A recall benchmark: rows with a document, a question on it and accepted answers.
+
+    Its YAML holds lm_eval's own keys and
+        jrt: layout, window, recipe, source and control (``settings.Settings``); ``--metadata '{"jrt": {...}}'`` is laid
+            over it;
+        jrt_common: the same, laid under it: lm_eval's ``include`` replaces a ``jrt`` block as a whole;
+        document, question, lead, joiner: templates (``reading.TemplateReader``), for a task without a recipe.
+
+    The prompt of a request is a ``prompts.Prompt``, so that a model can see where the document stands. The block as
+    used, with the source of the rows and what the window left out, is in the results under ``config.metadata.jrt``.
+    """
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        given = dict(config or {})
+        self._label = str(given.get("task", "?"))
+        own = {key: given.pop(key) for key in _OWN_KEYS if key in given}
+        for key in given:
+            if key not in _LM_EVAL_KEYS:
+                raise JRTError(f"task {self._label}: {unknown('key', key, [*_LM_EVAL_KEYS, *_OWN_KEYS])}")
+        metadata = dict(given.get("metadata") or {})
+        try:
+            self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")))
+            self._reader = _reader(self.jrt.recipe, {key: own[key] for key in TEMPLATE_KEYS if key in own}, given)
+        except JRTError as error:
+            raise JRTError(f"task {self._label}: {error}") from None
+        self._folder = Path(metadata.get("config_source", "inline")).parent
+        self._prompts: dict[int, Prompt] = {}
+        self._counted = {"read": 0, "dropped": 0}
+        self._source = ""
+        super().__init__(config={**_DEFAULTS, **given, "metadata": metadata})
+        self._describe()
+
+    def _describe(self) -> None:
+        """Put into the results what was done, and into the table what must not be missed."""
+        block = {**self.jrt.as_dict(), "source": self._source}
+        block["hash"] = self._hash(block)
+        self.config.metadata["jrt"] = {**block, "rows": self._counted}
+        marks = ["sample"] if self._source == "sample" else []
+        marks += [f"control: {self.jrt.control}"] if self.jrt.control != "none" else []
+        if marks:
+            self.config.task_alias = f"{self.config.task_alias or self._label} [{', '.join(marks)}]"
+        read, dropped = self._counted["read"], self._counted["dropped"]
+        why = f", {dropped} dropped: an answer or key of one character cannot place the window" if dropped else ""
+        log.info("%s: %d rows (%s)%s.", self._label, read - dropped, self._source, why)
+
+    def _hash(self, block: dict[str, Any]) -> str:
+        """What the prompts of this task depend on, in 16 hexadecimal digits: block, templates, rows, our version."""
+        rows = {split: list(rows) for split, rows in self.dataset.items()}
+        what = json.dumps([__version__, block, self._reader.templates, rows], sort_keys=True, default=str)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+    # ---------------------------------------------------------------- rows
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the splits that the YAML names, check every row, and leave out what the window drops."""
+        config = self.config
+        evaluated = config.test_split or config.validation_split
+        if not evaluated:
+            raise JRTError(f"task {self._label}: name the split to evaluate, such as 'test_split: test'.")
+        splits = {config.training_split, config.validation_split, config.test_split, config.fewshot_split}
+        dataset = {}
+        for split in sorted(splits - {None}):
+            try:
+                loaded = self._load(split, dict(dataset_kwargs or {}))
+                dataset[split] = self._kept(loaded)
+            except JRTError as error:
+                raise JRTError(f"task {self._label}: {error}") from None
+            if split == evaluated:
+                self._source = loaded.source
+                self._counted = {"read": len(loaded.rows), "dropped": len(loaded.rows) - len(dataset[split])}
+        self.dataset = dataset
+        self._places = {id(row): (split, at) for split, rows in dataset.items() for at, row in enumerate(rows)}
+        # Prompts are kept by row, so the rows must stay the same objects.
+        config.process_docs = None
+
+    def _load(self, split: str, dataset_kwargs: dict[str, Any]) -> Loaded:
+        files = dataset_kwargs.get("data_files")
+        if self.config.custom_dataset is not None or (files is not None and self.DATASET_PATH not in _LINE_FILES):
+            if files is not None:
+                dataset_kwargs["data_files"] = resolved(files, self._folder)
+            super().download(dataset_kwargs)
+            loaded = Loaded(tuple(map(dict, self.dataset[split])), "files" if files else "custom", self._label)
+        elif self.DATASET_PATH is None:
+            raise JRTError("'dataset_path' is missing: 'json' with 'dataset_kwargs', or a data set such as owner/name.")
+        elif self.DATASET_PATH in _LINE_FILES:
+            if files is None:
+                raise JRTError("'dataset_kwargs' is missing: {data_files: {test: rows.jsonl}}, beside the YAML file.")
+            loaded = load_files(files, split, self._folder)
+        else:
+            loaded = load_rows(self.DATASET_PATH, split, self.jrt.source, self.DATASET_NAME)
+        if self.config.process_docs is None:
+            return loaded
+        import datasets
+
+        processed = self.config.process_docs(datasets.Dataset.from_list(list(loaded.rows)))
+        return Loaded(tuple(map(dict, processed)), loaded.source, f"{loaded.origin} after process_docs")
+
+    def _kept(self, loaded: Loaded) -> Rows:
+        kept = Rows()
+        for index, row in enumerate(loaded.rows):
+            try:
+                self._reader.check(row)
+                if not self._reader.dropped(row, self.jrt.window):
+                    kept.append(row)
+            except JRTError as error:
+                raise JRTError(f"{loaded.place(index)}: {error}") from None
+        if not kept:
+            raise JRTError(f"{loaded.origin}: the window drops every row: each answer or key has a single character.")
+        return kept
+
+    # ---------------------------------------------------------------- prompts
+
+    def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> Prompt:
+        """The prompt of a row; made once."""
+        if id(doc) not in self._prompts:
+            try:
+                self._prompts[id(doc)] = self._prompt(doc)
+            except JRTError as error:
+                row = f" (doc_id {doc['doc_id']!r})" if "doc_id" in doc else ""
+                raise JRTError(f"task {self._label}{row}: {error}") from None
+        return self._prompts[id(doc)]
+
+    def _prompt(self, row: dict[str, Any]) -> Prompt:
+        spec, window = self.jrt.layout, self.jrt.window
+        if self.jrt.control == "none":
+            return self._reader.prompt(row, spec, window)
+        parts = self._reader.parts(row, spec, window)
+        if self.jrt.control == "closed_book":
+            return without_document(parts, spec)
+        other = self._other_document(row)
+        prompt = build(replace(parts, document=other.document, first_document=other.first_document), spec)
+        prompt.counters["answer_outside"] = 1
+        return prompt
+
+    def _other_document(self, row: dict[str, Any]) -> Parts:
+        """The parts of the next row whose document holds none of this row's answers."""
+        split, at = self._places[id(row)]
+        rows, labels = self.dataset[split], self._reader.labels(row)
+        for other in (*rows[at + 1 :], *rows[:at]):
+            parts = self._reader.parts(other, self.jrt.layout, self.jrt.window)
+            if not scoring.contains(parts.document + (parts.first_document or ""), labels):
+                return parts
+        raise JRTError("control 'wrong_document' needs a row whose document holds none of this row's answers.")
+
+    def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> list[str]:
+        """The accepted answers."""
+        return self._reader.labels(doc)
+
+    def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """What is sent: the prompt with what lm_eval puts around it, knowing where the document stands in all of it."""
+        context = super().fewshot_context(doc, *args, **kwargs)
+        return placed(self.doc_to_text(doc), context) if isinstance(context, str) else context
+
+    def build_all_requests(self, *, tokenizer_name: str = "", **kwargs: Any) -> None:
+        """As lm_eval, but requests cached for other prompts or rows are not taken for ours."""
+        # The tokenizer's name is the only free part of lm_eval's cache key.
+        name = f"{tokenizer_name}-jrt{self.config.metadata['jrt']['hash']}"
+        super().build_all_requests(tokenizer_name=name, **kwargs)
+
+    # ---------------------------------------------------------------- scores
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """Scores of an answer; counters of its prompt; what the model says it cost (``answer.stats``)."""
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return {"bypass": 0}
+        if self.OUTPUT_TYPE != "generate_until":
+            return super().process_results(doc, results)
+        answer = results[0][0] if isinstance(results[0], list) else results[0]
+        labels, prompt = self.doc_to_target(doc), self.doc_to_text(doc)
+        values: dict[str, Any] = {name: float(score(answer, labels)) for name, score in SCORES.items()}
+        if callable(self.config.process_results):
+            values.update(self.config.process_results(doc, results))
+        values.update({name: count for name, count in prompt.counters.items() if name != "dropped"})
+        values["answer_position"] = position(prompt.document, labels)
+        values.update(getattr(answer, "stats", {}))
+        return values
+
+    def aggregation(self) -> dict[str, Any]:
+        """Means, but for what the YAML names otherwise."""
+        plain = {"answer_position": mean_of_known, **self._aggregation_list}
+        return defaultdict(lambda: mean, plain)
+
+
+def _reader(recipe: str | None, templates: dict[str, str], config: dict[str, Any]) -> Reader:
+    if recipe is not None:
+        if templates:
+            raise JRTError(
+                f"{next(iter(templates))!r} has no effect with jrt.recipe {recipe!r}: leave out one of them."
+            )
+        return RecipeReader(recipe)
+    answers = {"answers": config["doc_to_target"]} if "doc_to_target" in config else {}
+    for key in ("document", "question"):
+        if key not in templates:
+            raise JRTError(
+                f"{key!r} is missing: a template such as '{{{{text}}}}' (or jrt.recipe, for a published task)."
+            )
+    if not answers:
+        raise JRTError("'doc_to_target' is missing: a template for the accepted answer or answers.")
+    return TemplateReader(**templates, **answers)
+
+
+def mean_of_known(values: list[float | None]) -> float | None:
+    """Mean of the values that are there; None if none is."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None

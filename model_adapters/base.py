@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lm_eval.api.model import TemplateLM
+from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from jrt_lmeval import __version__
@@ -73,13 +74,24 @@ class RecallLM(TemplateLM):
         self.runtime = Runtime(
             engine,
             self.policy,
-            (budget or Budget(rows=1)).capped(engine.max_rows),
+            budget or Budget(rows=1),
             self._max_length,
             one_of("on_overflow", on_overflow, OVERFLOW),
         )
         self._generator = Generator(self.runtime, self.tok_decode, self._end_ids, self._vocabulary, reuse)
         self._other_totals: list[Totals] = []
         self.set_cache_hook(self.cache_hook)
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> RecallLM:
+        """How lm_eval builds a model: what stands in ``--model_args`` wins over ``--batch_size`` and ``--device``."""
+        common = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        return cls(**{**common, **arg_dict})
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> RecallLM:
+        """The same from the text ``name=value,name=value``."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     # What lm_eval asks about the model
 
@@ -232,13 +244,9 @@ class RecallLM(TemplateLM):
 
     def _end_ids(self, goal: Generation) -> frozenset[int]:
         # A special token in `until`, such as <|im_end|>, never shows in decoded text; it has to be seen as a token.
-        special = {
-            self.tokenizer.convert_tokens_to_ids(stop)
-            for stop in goal.until
-            if stop in self.tokenizer.all_special_tokens
-        }
-        chosen = getattr(self.engine.model, "generation_config", None)
-        ends = getattr(chosen, "eos_token_id", None) or []
+        stops = [stop for stop in goal.until if stop in self.tokenizer.all_special_tokens]
+        special = self.tokenizer.convert_tokens_to_ids(stops)
+        ends = getattr(getattr(self.engine.model, "generation_config", None), "eos_token_id", None)
         ends = ends if isinstance(ends, list) else [ends]
         return frozenset({self.eot_token_id, *ends, *special} - {None})
 

@@ -16,11 +16,6 @@ class Budget:
     rows: int | None = None
     tokens: int | None = None
 
-    def capped(self, rows: int | None) -> Budget:
-        """This budget with at most ``rows`` rows."""
-        limits = [limit for limit in (self.rows, rows) if limit is not None]
-        return Budget(min(limits, default=None), self.tokens)
-
 
 def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
     """Split rows into batches, longest first, so that rows of like length share a batch and memory runs out at once.

@@ -47,7 +47,7 @@ class RequestCache:
 
     def __init__(self, hook: Any, fingerprint: Callable[[], Mapping[str, Any]]):
         self.hook = hook
-        self.store = getattr(hook, "dbdict", None)
+        self.store: Any = getattr(hook, "dbdict", None)
         self.written = 0
         if self.store is not None:
             self._claim(fingerprint())

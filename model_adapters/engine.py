@@ -40,11 +40,10 @@ class Engine(Protocol):
     Attributes:
         device: where its tensors live.
         max_length: tokens it can read at most, generated ones included; None for no limit.
-        trained_length: tokens it was trained on, beyond which it may read but is not known to understand; None: unknown.
+        trained_length: longest row it was trained on; longer ones run but may not be understood. None: unknown.
         has_prefix: whether prefix lengths mean anything to it.
         constant_state: whether a row's state has the same size however many tokens it has read.
         can_continue: whether ``prefill`` accepts a state.
-        max_rows: rows it can take in one batch; None for no limit.
         padding: ``left`` or ``right``, for the record.
     """
 
@@ -54,7 +53,6 @@ class Engine(Protocol):
     has_prefix: bool
     constant_state: bool
     can_continue: bool
-    max_rows: int | None
     padding: str
 
     @property
@@ -76,7 +74,7 @@ class Engine(Protocol):
         ...
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Read one token per row, LongTensor ``[B]``; may use up ``state``. Logits ``[B, vocabulary]`` and the state."""
+        """Read one token per row, LongTensor ``[B]``: logits ``[B, vocabulary]`` and the state. May use up `state`."""
         ...
 
     def score(

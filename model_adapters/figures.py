@@ -16,9 +16,9 @@ class Answer(str):
     """A generated text with figures about its making.
 
     ``stats`` holds ``jrt_prefix_tokens`` (M), ``jrt_entropy`` (H of the document), ``jrt_prompt_tokens``,
-    ``jrt_new_tokens``, ``jrt_state_bytes`` (of this row after its prompt, padding not counted) and ``jrt_seconds`` (this
-    row's share of the model's time; the shares of all rows add up to the whole). An answer taken from lm_eval's request
-    cache carries the figures of the run that made it.
+    ``jrt_new_tokens``, ``jrt_state_bytes`` (of this row after its prompt, padding not counted) and ``jrt_seconds``
+    (this row's share of the model's time; the shares of all rows add up to the whole). An answer taken from lm_eval's
+    request cache carries the figures of the run that made it.
     """
 
     stats: dict[str, float]

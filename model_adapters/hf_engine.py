@@ -28,8 +28,7 @@ class HFEngine:
     """
 
     has_prefix = False
-    trained_length = None
-    max_rows = None
+    trained_length: int | None = None
     padding = "left"
 
     def __init__(self, model: Any):

@@ -42,11 +42,9 @@ class HFRecall(RecallLM):
         run = RunOptions.read(type(self).__init__, options)
         source = require_source(one_source(pretrained, path), "hf_recall", "FOLDER (or a hub id)")
         if model_type(source) == JRT_TYPE:
-            raise JRTError(
-                f"pretrained={source!r} is one of this package's models; use --model jrt_rnn or --model based."
-            )
+            raise JRTError(f"pretrained={source!r} is a model of this package; use --model jrt_rnn or --model based.")
         place = run.place()
-        hub = {"revision": revision, "gguf_file": gguf_file}
+        hub: dict[str, Any] = {"revision": revision, "gguf_file": gguf_file}
         hub = {name: value for name, value in hub.items() if value is not None}
         model = load_model(
             source,

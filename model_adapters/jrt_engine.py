@@ -46,8 +46,7 @@ class JRTEngine:
     """Wraps :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`."""
 
     can_continue = True
-    max_rows = None
-    max_length = None
+    max_length: int | None = None
     padding = "right"
 
     def __init__(self, model: JRTForCausalLM):

@@ -64,7 +64,7 @@ class JRTRNN(RecallLM):
         folder = jrt_folder(source, feature_map, init)
         if not has_prefix(folder):
             raise JRTError(
-                f"{folder.name} has no prefix linear attention layer, so a prefix would change nothing; use --model based."
+                f"{folder.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
             )
         place = run.place()
         model = jrt_model(folder, feature_map, init, place)
@@ -93,8 +93,8 @@ def jrt_folder(source: str | None, feature_map: str | None, init: str | None, fa
         own = load_config(folder).feature_map
         if feature_map not in (None, own) and init is None:
             raise JRTError(
-                f"feature_map={feature_map}, but {source} was trained with {own!r} and its weights mean nothing under "
-                f"another map. Leave feature_map out, or train one: jrt-eval train --feature-map {feature_map} --out DIR"
+                f"feature_map={feature_map}, but {source} was trained with {own!r}; weights mean nothing under another "
+                f"map. Leave feature_map out, or train one: jrt-eval train --feature-map {feature_map} --out DIR"
             )
         return folder
     if init == "random" and family == "jrt_rnn":

@@ -105,8 +105,8 @@ def require_filled(source: str, report: dict[str, Collection[Any]]) -> None:
             faults.append(f"{len(names)} {what} ({', '.join(names[:10])}{more})")
     if faults:
         raise JRTError(
-            f"the checkpoint {source!r} does not fit its config.json: {'; '.join(faults)}. It would run partly with random "
-            "weights. Check that it is complete and that its model_type is right."
+            f"the checkpoint {source!r} does not fit its config.json: {'; '.join(faults)}. It would run partly with "
+            "random weights. Check that it is complete and that its model_type is right."
         )
 
 

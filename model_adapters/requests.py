@@ -15,6 +15,9 @@ from model_adapters.generation import Generation
 log = logging.getLogger("lm_eval.jrt")
 
 
+NOT_CHOSEN = PrefixChoice(0, 0.0)
+
+
 @dataclass(frozen=True)
 class Row:
     """One context, ready to run.
@@ -35,7 +38,7 @@ class Row:
     document_end: int
     document_ids: list[int]
     goal: Generation | None = None
-    choice: PrefixChoice = PrefixChoice(0, 0.0)
+    choice: PrefixChoice = NOT_CHOSEN
     truncated: int = 0
     skipped: bool = False
 
@@ -97,9 +100,8 @@ class Encoder:
     def _with_document_end(self, prompt: Prompt) -> tuple[list[int], int]:
         if not self.tokenizer.is_fast:
             ids, head = self.ids(prompt), self.ids(prompt[: prompt.document_end])
-            same = next(
-                (i for i, (a, b) in enumerate(zip(ids, head, strict=False)) if a != b), min(len(ids), len(head))
-            )
+            shorter = min(len(ids), len(head))
+            same = next((place for place in range(shorter) if ids[place] != head[place]), shorter)
             return ids, same
         # str(): a tokenizer may look at the type of what it is given
         encoded = self.tokenizer(str(prompt), return_offsets_mapping=True, **self.special(prompt))
@@ -126,10 +128,10 @@ def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow
     if over and on_overflow == "error":
         longest = max(len(row.ids) for row in over)
         raise JRTError(
-            f"{len(over)} of {len(rows)} prompts do not fit into the model's context of {limit} tokens: the longest has "
-            f"{longest} tokens, and up to {max(room)} more follow. Use a shorter window (context_length of the task), or "
-            "on_overflow=truncate_left (cuts the start of the prompt) or on_overflow=skip in the model arguments; both "
-            "are counted in the results."
+            f"{len(over)} of {len(rows)} prompts do not fit into the model's context of {limit} tokens: the longest "
+            f"has {longest}, and up to {max(room)} more follow. Use a shorter window (context_length of the task), or "
+            "the model argument on_overflow=truncate_left (cuts the start of the prompt) or on_overflow=skip; both are "
+            "counted in the results."
         )
     fitted = []
     for row, extra in zip(rows, room, strict=True):
@@ -140,8 +142,8 @@ def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow
             fitted.append(replace(row, skipped=True))
         elif surplus >= len(row.ids):
             raise JRTError(
-                f"the model's context of {limit} tokens has no room for {extra} tokens after even one token of the prompt; "
-                "lower max_gen_toks."
+                f"the model's context of {limit} tokens has no room for {extra} more after even one token of the "
+                "prompt; lower max_gen_toks."
             )
         else:
             end = max(1, row.document_end - surplus)

@@ -67,7 +67,7 @@ class Runtime:
         return seconds
 
     def count(self, rows: Sequence[Row], reused: int = 0, scored: int = 0, state_bytes: int = 0) -> None:
-        """Add a batch to the totals: its rows, tokens that were not read again, tokens scored, bytes of a row's state."""
+        """Add a batch to the totals: rows, tokens not read again, tokens scored, bytes of the largest row's state."""
         totals = self._totals
         totals.batches += 1
         totals.largest_batch = max(totals.largest_batch, len(rows))

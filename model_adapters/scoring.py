@@ -80,5 +80,4 @@ def rolling_windows(ids: Sequence[int], first: int, limit: int | None) -> Iterat
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
     windows = get_rolling_token_windows(list(ids), prefix_token=first, max_seq_len=limit, context_len=1)
-    for context, continuation in map(make_disjoint_window, windows):
-        yield context, continuation
+    yield from map(make_disjoint_window, windows)

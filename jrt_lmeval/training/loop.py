@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,18 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from jrt_lmeval.checkpoints.load import load_tokenizer
+from jrt_lmeval.checkpoints.shipped import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.training.card import LOG, RECIPE, write_card
 from jrt_lmeval.training.mixture import Mixture, training_texts
 from jrt_lmeval.training.objective import Batch, collate, jrt_loss
 from jrt_lmeval.training.recipes import Recipe
 from jrt_lmeval.training.tokenizer import train_tokenizer
 
-CHECKPOINT, LOG, RECIPE = "training.pt", "log.jsonl", "recipe.json"
+CHECKPOINT = "training.pt"
 SAVE_SECONDS = 300
 
 
@@ -79,18 +82,92 @@ def _optimiser(model: JRTForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
 
 
-def _resume(out: Path, recipe: Recipe) -> dict[str, Any] | None:
+@dataclass
+class Run:
+    """A training as it stands; all of it but the recipe and the device is what a checkpoint holds.
+
+    Attributes:
+        done: tokens trained on, prefixes included.
+        steps: of the optimiser.
+        seconds: of wall time, over all the sittings of the run.
+    """
+
+    recipe: Recipe
+    device: str
+    model: JRTForCausalLM
+    optimiser: torch.optim.Optimizer
+    done: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(
+        cls, recipe: Recipe, device: str, tokenizer: PreTrainedTokenizerFast, saved: dict[str, Any] | None
+    ) -> Run:
+        """A new run, or with ``saved``, the contents of a checkpoint, the run that it was written by."""
+        torch.manual_seed(recipe.seed)
+        model = JRTForCausalLM(model_config(recipe, tokenizer)).to(device)
+        run = cls(recipe, device, model, _optimiser(model, recipe))
+        if saved is not None:
+            run.model.load_state_dict(saved["model"])
+            run.optimiser.load_state_dict(saved["optimiser"])
+            run.done, run.steps, run.seconds = saved["done"], saved["steps"], saved["seconds"]
+        return run
+
+    def save(self, out: Path) -> None:
+        """Write the checkpoint; a crash while writing leaves the old one."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "done": self.done,
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+        torch.save(state, out / f"{CHECKPOINT}.part")
+        (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimiser; returns the figures of :func:`jrt_loss`.
+
+        Raises:
+            JRTError: the loss is not finite. The weights are then those of the step before.
+        """
+        batch = Batch(**{name: tensor.to(self.device) for name, tensor in vars(batch).items()})
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.done)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
+            loss, figures = jrt_loss(self.model, batch, self.recipe.mlm_weight)
+        if not bool(loss.isfinite()):
+            raise JRTError(
+                f"the loss at step {self.steps + 1} is not a finite number: the training has diverged. Start again in "
+                "another folder with a lower learning rate or other options of the feature map."
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimiser.step()
+        self.done += int(batch.lengths.sum())
+        self.steps += 1
+        return figures
+
+
+def _saved(out: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The checkpoint in a folder, or None where nothing was begun; see :func:`train` for the errors."""
     if not (out / CHECKPOINT).exists():
+        if (out / CONFIG).exists() and (out / WEIGHTS).exists():
+            raise JRTError(f"{out}: holds a finished model, which a new run would overwrite. Give another --out.")
         return None
-    saved = json.loads((out / RECIPE).read_text())
+    if not (out / RECIPE).exists():
+        raise JRTError(f"{out}: holds {CHECKPOINT} but no {RECIPE} that says what it is of. Give another --out.")
+    saved = json.loads((out / RECIPE).read_text(encoding="utf-8"))
     now = json.loads(json.dumps(asdict(recipe)))
-    if saved != now:
-        changed = sorted(key for key in now if saved.get(key) != now[key])
+    changed = sorted(key for key in now.keys() | saved.keys() if saved.get(key) != now.get(key))
+    if changed:
         raise JRTError(
             f"{out}: holds a run with another recipe (differs in: {', '.join(changed)}). Resume with the same options, "
             "or give another --out."
         )
-    return torch.load(out / CHECKPOINT, weights_only=True)
+    return torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
 
 
 def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -> dict[str, float]:
@@ -98,7 +175,8 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
 
     Args:
         recipe: of the run.
-        out: folder; holds the model, ``recipe.json``, ``log.jsonl`` and, until the end, ``training.pt`` to resume from.
+        out: folder; holds the model, its card, ``recipe.json``, ``log.jsonl`` and, until the end, ``training.pt`` to
+            resume from.
         device: where to train; float32 on a CPU, bfloat16 autocast on CUDA.
         quiet: no progress bar.
 
@@ -106,69 +184,65 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
         ``tokens``, ``seconds``, ``steps`` and the last averages of the losses.
 
     Raises:
-        JRTError: ``out`` holds a run with another recipe.
+        JRTError: ``out`` holds a run with another recipe, or a finished model; the training diverged.
+        KeyboardInterrupt: the run was interrupted; it is saved first.
     """
     out.mkdir(parents=True, exist_ok=True)
-    saved = _resume(out, recipe)
-    (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    saved = _saved(out, recipe)
+    (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
     if saved is None:
         tokenizer = train_tokenizer(training_texts(recipe), recipe.vocab_size)
         tokenizer.save_pretrained(out)
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
-    torch.manual_seed(recipe.seed)
-    model = JRTForCausalLM(model_config(recipe, tokenizer)).to(device)
-    optimiser = _optimiser(model, recipe)
-    done, steps, seconds = 0, 0, 0.0
+        tokenizer = load_tokenizer(out, recipe.vocab_size)
+    run = Run.start(recipe, device, tokenizer, saved)
+    _cut_log(out / LOG, run.done)
+    try:
+        average = _loop(run, tokenizer, out, quiet)
+    except KeyboardInterrupt as error:
+        # a step that was cut short may have moved some weights and not others: one small step, not worth losing all for
+        run.save(out)
+        raise KeyboardInterrupt(
+            f"stopped and saved at {run.done:,} of {recipe.tokens:,} tokens; the same command goes on from there."
+        ) from error
+    run.model.to(torch.bfloat16).save_pretrained(out)
+    write_card(out, out.resolve().name)
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return {"tokens": run.done, "steps": run.steps, "seconds": run.seconds, **average}
+
+
+def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) -> dict[str, float]:
+    """Step until the recipe's tokens are done; returns the running averages of the figures."""
+    stream = _Stream(run.recipe, tokenizer, run.done)
+    batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8))
     average: dict[str, float] = {}
-    if saved is not None:
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        done, steps, seconds = saved["done"], saved["steps"], saved["seconds"]
-    batches = iter(DataLoader(_Stream(recipe, tokenizer, done), batch_size=None, num_workers=1, prefetch_factor=8))
-    started = last_save = time.monotonic()
-    before = seconds
-    bar = tqdm(total=recipe.tokens, initial=done, unit="tok", unit_scale=True, disable=quiet)
-    with open(out / LOG, "a", encoding="utf-8") as log:
-        while done < recipe.tokens:
-            batch = Batch(**{name: tensor.to(device) for name, tensor in vars(next(batches)).items()})
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, done)
-            with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
-                loss, figures = jrt_loss(model, batch, recipe.mlm_weight)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimiser.step()
-            read = int(batch.lengths.sum())
-            done, steps, seconds = done + read, steps + 1, before + time.monotonic() - started
+    place: dict[str, str | int] = (
+        {"device": run.device} if run.device != "cpu" else {"device": "cpu", "threads": torch.get_num_threads()}
+    )
+    last_save = time.monotonic()
+    before = last_save - run.seconds
+    bar = tqdm(total=run.recipe.tokens, initial=run.done, unit="tok", unit_scale=True, disable=quiet)
+    with bar, open(out / LOG, "a", encoding="utf-8") as log:
+        while run.done < run.recipe.tokens:
+            figures = run.step(next(batches))
+            run.seconds = time.monotonic() - before
             average = _averaged(average, figures)
-            log.write(
-                json.dumps({"step": steps, "tokens": done, "seconds": round(seconds, 1), **_rounded(figures)}) + "\n"
-            )
-            bar.update(read)
+            state = {"step": run.steps, "tokens": run.done, "seconds": round(run.seconds, 1)}
+            log.write(json.dumps({**state, **_rounded(figures), **place}) + "\n")
             bar.set_postfix(_rounded(average), refresh=False)
+            bar.update(run.done - bar.n)
             if time.monotonic() - last_save > SAVE_SECONDS:
                 log.flush()
-                _save_checkpoint(out, model, optimiser, done, steps, seconds)
+                run.save(out)
                 last_save = time.monotonic()
-    model.to(torch.bfloat16).save_pretrained(out)
-    (out / CHECKPOINT).unlink(missing_ok=True)
-    return {"tokens": done, "steps": steps, "seconds": seconds, **average}
+    return average
 
 
-def _save_checkpoint(
-    out: Path, model: JRTForCausalLM, optimiser: torch.optim.Optimizer, done: int, steps: int, seconds: float
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "done": done,
-        "steps": steps,
-        "seconds": seconds,
-    }
-    torch.save(state, out / f"{CHECKPOINT}.part")
-    (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)  # a crash while writing leaves the old one
+def _cut_log(log: Path, done: int) -> None:
+    """Drop the log's lines of steps that no checkpoint holds: they are taken again."""
+    if log.exists():
+        whole = [line for line in log.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")]
+        log.write_text("".join(line for line in whole if json.loads(line)["tokens"] <= done), encoding="utf-8")
 
 
 def _averaged(average: dict[str, float], figures: dict[str, float]) -> dict[str, float]:

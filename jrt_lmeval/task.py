@@ -7,6 +7,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,17 @@ class RecallTask(ConfigurableTask):
         self._prompts: dict[int, Prompt] = {}
         self._counted = {"read": 0, "dropped": 0}
         self._source = ""
-        super().__init__(config={**_DEFAULTS, **given, "metadata": metadata})
+        super().__init__(config=self._completed(given) | {"metadata": metadata})
         self._describe()
+
+    def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """lm_eval's keys with our defaults for those that the YAML leaves out."""
+        if given.get("output_type", "generate_until") != "generate_until":
+            raise JRTError(f"task {self._label}: output_type must be generate_until, not {given['output_type']!r}.")
+        # A copy for each task: lm_eval's --gen_kwargs changes the one it is given.
+        complete = deepcopy(_DEFAULTS) | given
+        complete["generation_kwargs"] = {**_DEFAULTS["generation_kwargs"], **(given.get("generation_kwargs") or {})}
+        return complete
 
     def _describe(self) -> None:
         """Put into the results what was done, and into the table what must not be missed."""
@@ -131,20 +141,20 @@ class RecallTask(ConfigurableTask):
         config.process_docs = None
 
     def _load(self, split: str, dataset_kwargs: dict[str, Any]) -> Loaded:
-        files = dataset_kwargs.get("data_files")
-        if self.config.custom_dataset is not None or (files is not None and self.DATASET_PATH not in _LINE_FILES):
+        files, path = dataset_kwargs.get("data_files"), self.DATASET_PATH
+        if path is None and self.config.custom_dataset is None:
+            raise JRTError("'dataset_path' is missing: 'json' with 'dataset_kwargs', or a data set such as owner/name.")
+        if path in _LINE_FILES:
+            if files is None:
+                raise JRTError("'dataset_kwargs' is missing: {data_files: {test: rows.jsonl}}, beside the YAML file.")
+            loaded = load_files(files, split, self._folder)
+        elif self.config.custom_dataset is not None or files is not None:
             if files is not None:
                 dataset_kwargs["data_files"] = resolved(files, self._folder)
             super().download(dataset_kwargs)
             loaded = Loaded(tuple(map(dict, self.dataset[split])), "files" if files else "custom", self._label)
-        elif self.DATASET_PATH is None:
-            raise JRTError("'dataset_path' is missing: 'json' with 'dataset_kwargs', or a data set such as owner/name.")
-        elif self.DATASET_PATH in _LINE_FILES:
-            if files is None:
-                raise JRTError("'dataset_kwargs' is missing: {data_files: {test: rows.jsonl}}, beside the YAML file.")
-            loaded = load_files(files, split, self._folder)
         else:
-            loaded = load_rows(self.DATASET_PATH, split, self.jrt.source, self.DATASET_NAME)
+            loaded = load_rows(path, split, self.jrt.source, self.DATASET_NAME)
         if self.config.process_docs is None:
             return loaded
         import datasets
@@ -220,8 +230,6 @@ class RecallTask(ConfigurableTask):
         """Scores of an answer; counters of its prompt; what the model says it cost (``answer.stats``)."""
         if "bypass" in self._metric_fn_list:  # --predict_only
             return {"bypass": 0}
-        if self.OUTPUT_TYPE != "generate_until":
-            return super().process_results(doc, results)
         answer = results[0][0] if isinstance(results[0], list) else results[0]
         labels, prompt = self.doc_to_target(doc), self.doc_to_text(doc)
         values: dict[str, Any] = {name: float(score(answer, labels)) for name, score in SCORES.items()}

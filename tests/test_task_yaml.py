@@ -1,0 +1,121 @@
+"""The YAML files: ours, and a third party's benchmark made of YAML and rows alone."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import pytest
+import yaml
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.models.dummy import DummyLM
+from lm_eval.tasks import TaskManager
+
+from jrt_lmeval import paths
+from jrt_lmeval.data import sources
+from jrt_lmeval.prompts import Prompt, render
+from jrt_lmeval.task import RecallTask
+
+THIRD_PARTY = Path(__file__).parent / "third_party"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "add-a-task.md"
+OURS = sorted(path for path in paths.tasks_dir().glob("**/*.yaml"))
+ALWAYS_HERE = [f"{name}_{layout}" for name in ("swde", "factbook") for layout in ("once", "jrt", "jrt_hier")]
+
+
+@pytest.fixture(autouse=True)
+def no_local_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JRT_LMEVAL_DATA", raising=False)
+    sources._hub_answers.cache_clear()
+
+
+def manager(*folders: Path, **arguments: Any) -> TaskManager:
+    return TaskManager(include_defaults=False, include_path=[str(folder) for folder in folders], **arguments)
+
+
+def load(name: str, **arguments: Any) -> RecallTask:
+    return manager(paths.tasks_dir(), **arguments).load([name])["tasks"][name]
+
+
+def evaluate(tasks: list[str], *folders: Path, **arguments: Any) -> dict[str, Any]:
+    random.seed(0)
+    return simple_evaluate(
+        model=DummyLM(), tasks=tasks, task_manager=manager(*folders), bootstrap_iters=100, limit=2, **arguments
+    )
+
+
+@pytest.mark.parametrize("name", ALWAYS_HERE)
+def test_every_task_makes_the_published_prompts(name: str) -> None:
+    task = load(name)
+    recipe, layout = re.fullmatch(r"(\w+?)_(once|jrt|jrt_hier)", name).groups()  # type: ignore[union-attr]
+    layout = {"once": "once", "jrt": "flat", "jrt_hier": "hier"}[layout]
+    length = {"swde": 1000, "factbook": 600}[recipe]
+    for doc in (task.eval_docs[0], task.eval_docs[-1]):
+        prompt = task.doc_to_text(doc)
+        assert isinstance(prompt, Prompt) and prompt == render(recipe, layout, doc, length)
+        assert prompt.counters["answer_outside"] == 0
+    source = {"swde": "sample", "factbook": "packaged"}[recipe]
+    assert task.config.metadata["jrt"]["source"] == source
+    assert task.config.task_alias == (f"{name} [sample]" if source == "sample" else None)
+    assert task.VERSION == 1.0 and task.config.num_fewshot == 0
+
+
+def test_the_groups_run_and_name_the_sample() -> None:
+    results = evaluate(["recall"], paths.tasks_dir())
+    assert {name for name, score in results["results"].items() if "contains,none" in score} == {
+        *ALWAYS_HERE, "recall_once", "recall_jrt", "recall_jrt_hier"
+    }  # fmt: skip
+    assert set(results["groups"]) == {"recall_once", "recall_jrt", "recall_jrt_hier"}
+    assert results["results"]["swde_jrt"]["alias"] == "swde_jrt [sample]"
+    assert results["results"]["factbook_jrt"]["contains_stderr,none"] != "N/A"
+
+
+def test_local_rows_are_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "based-swde-v2"
+    folder.mkdir()
+    lines = (paths.samples_dir() / "swde.jsonl").read_text(encoding="utf-8").splitlines()[:7]
+    (folder / "validation.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
+    task = load("swde_jrt_hier", metadata={"jrt": {"budget": 3.0}})
+    assert len(task.eval_docs) == 7 and task.config.task_alias is None
+    assert task.config.metadata["jrt"]["source"] == "local" and task.config.metadata["jrt"]["budget"] == 3.0
+
+
+def test_leaves_are_short_and_folders_hold_nothing_but_yaml() -> None:
+    for path in OURS:
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        assert len(lines) <= 8, path
+    assert not [path for path in paths.tasks_dir().glob("**/*") if path.is_file() and path.suffix != ".yaml"]
+
+
+def test_no_name_is_taken_from_lm_eval() -> None:
+    ours = {name for path in OURS for name in re.findall(r"^(?:task|group): *(\w+)$", path.read_text(), re.M)}
+    assert {*ALWAYS_HERE, "recall"} <= ours
+    wanted = re.compile(rb"^(?:task|group|tag): *[\"']?(" + "|".join(sorted(ours)).encode() + rb")[\"']?\s*$", re.M)
+    theirs = (Path(lm_eval.__file__).parent / "tasks").glob("**/*.y*ml")
+    assert not [path for path in theirs if wanted.search(path.read_bytes())]
+
+
+def test_a_third_party_adds_a_benchmark_with_yaml_alone() -> None:
+    results = evaluate(["harbour"], THIRD_PARTY, log_samples=True)
+    assert results["groups"]["harbour"]["contains,none"] == 0.0
+    prompts = {name: samples[0]["arguments"][0][0] for name, samples in results["samples"].items()}
+    document = results["samples"]["harbour_once"][0]["doc"]["text"]
+    assert prompts["harbour_once"] == f"{document} The captain is"
+    assert prompts["harbour_jrt"] == f"Information about the captain. {document}\n{document} The captain is"
+    hier = prompts["harbour_jrt_hier"]
+    assert hier.startswith(f"Information about the captain. {document}") and hier.count("Captain: Ilse Maarten.") == 3
+    assert results["samples"]["harbour_once"][0]["target"] == ["Ilse Maarten", "Captain Maarten"]
+    one_file = evaluate([str(THIRD_PARTY / "harbour_jrt.yaml")])
+    assert one_file["results"]["harbour_jrt"]["contains,none"] == 0.0
+
+
+def test_the_page_shows_these_very_files() -> None:
+    shown = dict(re.findall(r"```(?:yaml|json)\n# (\S+)\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S))
+    assert set(shown) == {path.name for path in THIRD_PARTY.glob("*.yaml")}
+    for name, text in shown.items():
+        assert yaml.compose(text) is not None
+        assert text == (THIRD_PARTY / name).read_text(encoding="utf-8")
+        assert len(text.splitlines()) < 20

@@ -41,8 +41,8 @@ tags:
 # {name}
 
 A {title} of {parameters:,} parameters, trained from scratch to answer questions about a document it
-has just read. It was made with `jrt_lmeval`, a plugin for lm-evaluation-harness, to try recall tasks, prefix policies and prompts on a
-laptop.
+has just read. It was made with `jrt_lmeval`, a plugin for lm-evaluation-harness, to try recall tasks, prefix policies
+and prompts on a laptop.
 
 | | |
 | --- | --- |

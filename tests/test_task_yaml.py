@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ from jrt_lmeval.task import RecallTask
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "add-a-task.md"
+GOLDEN = Path(__file__).parent / "fixtures" / "golden_prompts"
 OURS = sorted(path for path in paths.tasks_dir().glob("**/*.yaml"))
 ALWAYS_HERE = [f"{name}_{layout}" for name in ("swde", "factbook") for layout in ("once", "jrt", "jrt_hier")]
 
@@ -70,6 +72,27 @@ def test_the_groups_run_and_name_the_sample() -> None:
     assert set(results["groups"]) == {"recall_once", "recall_jrt", "recall_jrt_hier"}
     assert results["results"]["swde_jrt"]["alias"] == "swde_jrt [sample]"
     assert results["results"]["factbook_jrt"]["contains_stderr,none"] != "N/A"
+
+
+@pytest.mark.parametrize("recipe", ["fda", "squadv2", "nq_512", "nq_1024", "nq_2048", "triviaqa", "drop"])
+def test_tasks_of_the_paper_run_on_local_rows(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = GOLDEN / f"based_{'squad' if recipe == 'squadv2' else recipe}.jsonl"
+    records = [json.loads(line) for line in golden.read_text(encoding="utf-8").splitlines()]
+    rows = [record["doc"] for record in records[:: len(records) // 4] if all(record["labels"])]
+    monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
+    for suffix, layout in (("once", "once"), ("jrt", "flat"), ("jrt_hier", "hier")):
+        config = yaml.safe_load(
+            re.sub("class:.*", "", (next(paths.tasks_dir().glob(f"*/_{recipe}.yaml"))).read_text(encoding="utf-8"))
+        )
+        folder = tmp_path / config["dataset_path"].partition("/")[2]
+        folder.mkdir(exist_ok=True)
+        (folder / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        task = load(f"{recipe}_{suffix}")
+        length = config["jrt_common"]["window"]["context_length"]
+        assert [task.doc_to_text(doc) for doc in task.eval_docs] == [
+            prompt for row in rows if (prompt := render(recipe, layout, row, length)) is not None
+        ]
+        assert task.config.metadata["jrt"]["source"] == "local"
 
 
 def test_local_rows_are_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

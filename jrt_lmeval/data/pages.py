@@ -199,7 +199,7 @@ def generate_pages(
         seed: any integer.
         facts: least and most key-value lines on a page. Short pages hold fewer, about one for each eight words; test
             pages hold no more than their domain has keys, and only the benchmark's keys are in ``Page.facts``.
-        words: least and most words of a page, roughly; a word of such a page has about 1.8 GPT-2 tokens.
+        words: least and most words of a page, roughly; a word of such a page has about 1.6 GPT-2 tokens.
 
     Raises:
         JRTError: for an unknown split or an empty or negative range.

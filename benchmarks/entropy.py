@@ -3,9 +3,9 @@
     python benchmarks/entropy.py                                  # GPT-2 tokens
     python benchmarks/entropy.py --tokenizer DIR/tokenizer.json   # a model's own
 
-Every row of `factbook` and `swde` counts with its document as the task cuts it. Prints one Markdown row for each task and
-one for both, in which the two weigh the same however many rows they have. Rows come from $JRT_LMEVAL_DATA, the hub or the
-shipped samples, as for the tasks themselves. Needs no torch.
+Every row of `factbook` and `swde` counts with its document as the task cuts it. Prints one Markdown row for each task
+and one for both, in which the two weigh the same however many rows they have. Rows come from $JRT_LMEVAL_DATA, the hub
+or the shipped samples, as for the tasks themselves. Needs no torch.
 """
 
 from __future__ import annotations

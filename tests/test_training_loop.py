@@ -27,6 +27,7 @@ from jrt_lmeval.training.rows import Row
 from jrt_lmeval.training.tokenizer import train_tokenizer
 
 RECIPE = dataclasses.replace(RECIPES["smoke"], tokens=6000)
+STREAM = loop._Stream
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,7 +96,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch) -> N
         "a"
     ) as lines:  # as after a power cut: steps that no checkpoint holds, half a line
         lines.write(json.dumps({**before[-1], "step": 4, "tokens": before[-1]["tokens"] + 800}) + '\n{"step": 5, "to')
+    streams = []
+    monkeypatch.setattr(loop, "_Stream", lambda *arguments: streams.append(arguments[-1]) or STREAM(*arguments))
     figures = train(RECIPE, tmp_path, quiet=True)
+    assert streams == [before[-1]["tokens"]]  # neither the batches nor the curriculum start over
     after = log(tmp_path)
     assert after[:3] == before
     assert [line["step"] for line in after] == list(range(1, len(after) + 1))

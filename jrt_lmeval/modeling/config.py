@@ -25,6 +25,8 @@ class JRTConfig(PretrainedConfig):
         feature_map: name of the feature map phi.
         feature_dim: D, dimensions of queries and keys before the map.
         feature_map_options: passed to the map (such as ``{"features": 64}`` for ``mlp``).
+        shifted_heads: heads of every attention mixer, linear or softmax, whose keys are made from the token before. A
+            value is then found by what stood in front of it: an induction head in one layer. 0 as published.
         window: W, keys a sliding-window query sees, itself included.
         conv_kernel, conv_expand: size of the short convolution and its width as a multiple of C.
         norm_eps: of RMSNorm.
@@ -47,6 +49,7 @@ class JRTConfig(PretrainedConfig):
         feature_map: str = "mlp",
         feature_dim: int = 16,
         feature_map_options: dict[str, Any] | None = None,
+        shifted_heads: int = 0,
         window: int = 64,
         conv_kernel: int = 3,
         conv_expand: int = 1,
@@ -60,11 +63,14 @@ class JRTConfig(PretrainedConfig):
     ):
         if hidden_size % (2 * num_heads):
             raise JRTError(f"hidden_size={hidden_size} must be a multiple of 2 x num_heads={num_heads} (rotary pairs).")
+        if not 0 <= shifted_heads <= num_heads:
+            raise JRTError(f"shifted_heads={shifted_heads} must be from 0 to num_heads={num_heads}.")
         self.vocab_size, self.hidden_size, self.intermediate_size = vocab_size, hidden_size, intermediate_size
         self.mixers, self.num_heads = list(mixers), num_heads
         self.num_hidden_layers = len(self.mixers)
         self.feature_map, self.feature_dim = feature_map, feature_dim
         self.feature_map_options = dict(feature_map_options or {})
+        self.shifted_heads = shifted_heads
         self.window, self.conv_kernel, self.conv_expand = window, conv_kernel, conv_expand
         self.norm_eps, self.context_length, self.prefix_length = norm_eps, context_length, prefix_length
         self.mask_token_id, self.initializer_range = mask_token_id, initializer_range

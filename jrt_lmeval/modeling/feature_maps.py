@@ -177,7 +177,8 @@ class MLP(FeatureMap):
         super().__init__(num_heads, head_dim, features)
         hidden = 2 * head_dim if hidden is None else hidden
         std = head_dim**-0.5
-        self.skip = nn.Parameter(torch.randn(num_heads, head_dim, features // 2) * std)
+        # twice the usual scale: a softmax that starts flat tells no key from another
+        self.skip = nn.Parameter(torch.randn(num_heads, head_dim, features // 2) * 2 * std)
         self.up = nn.Parameter(torch.randn(num_heads, head_dim, hidden) * std)
         self.down = nn.Parameter(torch.randn(num_heads, hidden, features // 2) * hidden**-0.5 * 0.5)
 

@@ -19,6 +19,8 @@ from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_h
 from jrt_lmeval.modeling.linear_attention import LINEAR_ATTENTION, LinearState, Prefix, normalise
 from jrt_lmeval.modeling.state import LayerState
 
+COPY_STRENGTH = 0.2  # of what induction heads write at the start, beside the token's own embedding
+
 
 @dataclass(frozen=True)
 class Span:
@@ -48,6 +50,40 @@ def _last_slots(x: Tensor, lengths: Tensor, size: int, cache: int) -> Tensor:
     index = (cache + lengths)[:, None] + torch.arange(-size, 0, device=x.device)
     index = index.clamp(min=0).reshape(*index.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return x.gather(1, index)
+
+
+class _KeySource:
+    """What keys are made from: the token itself or, in the first ``shifted_heads`` heads, the one before.
+
+    State: ``last [B, 1, C]``, the input at the last token; nothing where no head is shifted.
+    """
+
+    def __init__(self, config: JRTConfig):
+        self.heads, self.shifted = config.num_heads, config.shifted_heads
+
+    def before(self, x: Tensor, span: Span, state: LayerState | None) -> tuple[Tensor, LayerState]:
+        """Inputs one token earlier ``[B, T, C]``, and the state to keep."""
+        if not self.shifted:
+            return x, {}
+        x = torch.cat([x.new_zeros(x.shape[0], 1, x.shape[2]) if state is None else state["last"], x], dim=1)
+        return x[:, :-1], {"last": _last_slots(x, span.lengths, 1, 1)}
+
+    def keys(self, x: Tensor, before: Tensor, weight: Tensor) -> Tensor:
+        """Keys ``[B, H, T, D]`` for a projection's weight ``[H D, C]``."""
+        if not self.shifted:
+            return _heads(F.linear(x, weight), self.heads)
+        split = self.shifted * weight.shape[0] // self.heads
+        return _heads(torch.cat([F.linear(before, weight[:split]), F.linear(x, weight[split:])], dim=-1), self.heads)
+
+    def start_as_copy(self, q: Tensor, keys: list[Tensor], v: list[Tensor], out: Tensor) -> None:
+        """Let shifted heads begin as induction heads: equal tokens match, and what is read is written out again."""
+        d, e = (self.shifted * size // self.heads for size in (q.shape[0], v[0].shape[0]))
+        with torch.no_grad():
+            for k in keys:
+                k[:d] = q[:d]
+            for value in v[1:]:
+                value[:e] = v[0][:e]
+            out[:, :e] = COPY_STRENGTH * v[0][:e].T
 
 
 class GatedShortConv(nn.Module):
@@ -87,13 +123,16 @@ class Attention(nn.Module):
 
     def __init__(self, config: JRTConfig, window: int | None):
         super().__init__()
-        self.window, self.num_heads = window, config.num_heads
+        self.window, self.num_heads, self.key_source = window, config.num_heads, _KeySource(config)
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, span: Span, state: LayerState | None) -> tuple[Tensor, LayerState]:
         B, T, _ = x.shape
-        q, k, v = (_heads(part, self.num_heads) for part in self.qkv_proj(x).chunk(3, dim=-1))
+        before, kept = self.key_source.before(x, span, state)
+        q_weight, k_weight, v_weight = self.qkv_proj.weight.chunk(3)
+        q, v = (_heads(F.linear(x, weight), self.num_heads) for weight in (q_weight, v_weight))
+        k = self.key_source.keys(x, before, k_weight)
         positions = span.offset[:, None] + torch.arange(T, device=x.device)
         q, k = attention.rotary(q, positions), attention.rotary(k, positions)
         if state is None:
@@ -110,7 +149,12 @@ class Attention(nn.Module):
             y = attention.blocked(q, k, v, valid, self.window)
         size = cache + T if self.window is None else cache
         k, v = (_last_slots(old.transpose(1, 2), span.lengths, size, cache) for old in (k, v))
-        return self.out_proj(y.transpose(1, 2).flatten(2)), {"k": k, "v": v}
+        return self.out_proj(y.transpose(1, 2).flatten(2)), {"k": k, "v": v, **kept}
+
+    def start_as_copy(self) -> None:
+        """Let the shifted heads begin as induction heads."""
+        q, k, v = self.qkv_proj.weight.chunk(3)
+        self.key_source.start_as_copy(q, [k], [v], self.out_proj.weight)
 
 
 class LinearAttention(nn.Module):
@@ -123,7 +167,7 @@ class LinearAttention(nn.Module):
 
     def __init__(self, config: JRTConfig, prefix: bool):
         super().__init__()
-        self.num_heads, self.prefix = config.num_heads, prefix
+        self.num_heads, self.prefix, self.key_source = config.num_heads, prefix, _KeySource(config)
         width = config.num_heads * config.feature_dim
         self.q_proj = nn.Linear(config.hidden_size, width, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, width, bias=False)
@@ -138,19 +182,25 @@ class LinearAttention(nn.Module):
         # not a buffer: from_pretrained builds models on the meta device, where unsaved buffers lose their values
         self.by_sum = sum_normalised_heads(self.feature_map)
 
-    def _features(self, x: Tensor) -> Tensor:
-        return self.feature_map(_heads(x, self.num_heads))
-
     def forward(self, x: Tensor, span: Span, state: LayerState | None) -> tuple[Tensor, LayerState]:
-        q, k, v = self._features(self.q_proj(x)), self._features(self.k_proj(x)), _heads(self.v_proj(x), self.num_heads)
+        before, kept = self.key_source.before(x, span, state)
+        q, v = self.feature_map(_heads(self.q_proj(x), self.num_heads)), _heads(self.v_proj(x), self.num_heads)
+        k = self.feature_map(self.key_source.keys(x, before, self.k_proj.weight))
         prefix = None
         if self.prefix and span.prefix_mask is not None:
-            ke, ve = self._features(self.k_prefix_proj(x)), _heads(self.v_prefix_proj(x), self.num_heads)
-            prefix = Prefix(ke, ve, span.prefix_mask)
+            ke = self.feature_map(self.key_source.keys(x, before, self.k_prefix_proj.weight))
+            prefix = Prefix(ke, _heads(self.v_prefix_proj(x), self.num_heads), span.prefix_mask)
         start = None if state is None else LinearState(state["S"], state["z"])
         y, d, end = LINEAR_ATTENTION[span.linear_attention](q, k, v, prefix, span.mask, start)
         y = normalise(y, d, self.by_sum)
-        return self.out_proj(y.transpose(1, 2).flatten(2)), {"S": end.S, "z": end.z}
+        return self.out_proj(y.transpose(1, 2).flatten(2)), {"S": end.S, "z": end.z, **kept}
+
+    def start_as_copy(self) -> None:
+        """Let the shifted heads begin as induction heads."""
+        keys, values = [self.k_proj.weight], [self.v_proj.weight]
+        if self.prefix:
+            keys, values = [*keys, self.k_prefix_proj.weight], [*values, self.v_prefix_proj.weight]
+        self.key_source.start_as_copy(self.q_proj.weight, keys, values, self.out_proj.weight)
 
 
 MIXERS = {

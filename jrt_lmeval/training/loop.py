@@ -21,6 +21,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training.card import LOG, RECIPE, write_card
+from jrt_lmeval.training.initialise import start_recalling
 from jrt_lmeval.training.mixture import Mixture, training_texts
 from jrt_lmeval.training.objective import Batch, collate, jrt_loss
 from jrt_lmeval.training.recipes import Recipe
@@ -57,7 +58,9 @@ def model_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> JRTConfi
         feature_map=recipe.feature_map,
         feature_map_options=dict(recipe.feature_map_options),
         feature_dim=recipe.feature_dim,
+        shifted_heads=recipe.shifted_heads,
         window=recipe.window,
+        initializer_range=recipe.hidden_size**-0.5,
         context_length=max(stage.max_tokens for stage in recipe.curriculum),
         mask_token_id=tokenizer.mask_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -107,6 +110,7 @@ class Run:
         """A new run, or with ``saved``, the contents of a checkpoint, the run that it was written by."""
         torch.manual_seed(recipe.seed)
         model = JRTForCausalLM(model_config(recipe, tokenizer)).to(device)
+        start_recalling(model)
         run = cls(recipe, device, model, _optimiser(model, recipe))
         if saved is not None:
             run.model.load_state_dict(saved["model"])

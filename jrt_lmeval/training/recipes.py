@@ -23,10 +23,10 @@ class Stage:
 
 
 CURRICULUM = (
-    Stage(0.10, (30, 80), 384, (0.8, 0.1, 0.1)),
-    Stage(0.25, (50, 150), 640, (0.5, 0.2, 0.3)),
-    Stage(0.50, (80, 300), 1024, (0.3, 0.25, 0.45)),
-    Stage(0.80, (120, 450), 1664, (0.25, 0.25, 0.5)),
+    Stage(0.06, (30, 80), 384, (0.8, 0.1, 0.1)),
+    Stage(0.15, (50, 150), 640, (0.5, 0.2, 0.3)),
+    Stage(0.35, (80, 300), 1024, (0.3, 0.25, 0.45)),
+    Stage(0.65, (120, 450), 1664, (0.25, 0.25, 0.5)),
     Stage(1.00, (150, 600), 2560, (0.25, 0.25, 0.5)),
 )
 
@@ -39,7 +39,7 @@ class Recipe:
         feature_map: phi of the prefix linear attention layers.
         feature_map_options: its options.
         mixers: mixer of each layer.
-        hidden_size, intermediate_size, num_heads, feature_dim, window: of the model, see ``JRTConfig``.
+        hidden_size, intermediate_size, num_heads, feature_dim, shifted_heads, window: of the model, see ``JRTConfig``.
         vocab_size: of the tokenizer.
         tokens: training tokens in all, prefixes included.
         batch_tokens: tokens of an optimiser step.
@@ -61,9 +61,10 @@ class Recipe:
     intermediate_size: int = 256
     num_heads: int = 4
     feature_dim: int = 16
+    shifted_heads: int = 2
     window: int = 128
     vocab_size: int = 4096
-    tokens: int = 24_000_000
+    tokens: int = 16_000_000
     batch_tokens: int = 6144
     learning_rate: float = 2e-3
     warmup: float = 0.01
@@ -75,7 +76,7 @@ class Recipe:
     masked_rows: float = 0.4
     context_weight: float = 0.2
     sources: dict[str, float] = field(
-        default_factory=lambda: {"pages": 0.5, "factbook": 0.3, "repeats": 0.08, "prose": 0.12}
+        default_factory=lambda: {"pages": 0.5, "factbook": 0.32, "repeats": 0.06, "prose": 0.12}
     )
     curriculum: tuple[Stage, ...] = CURRICULUM
     seed: int = 0
@@ -88,6 +89,7 @@ RECIPES: dict[str, Recipe] = {
         intermediate_size=64,
         num_heads=2,
         feature_dim=8,
+        shifted_heads=1,
         vocab_size=512,
         mixers=("conv", "prefix_linear"),
         tokens=20_000,

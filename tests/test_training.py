@@ -57,7 +57,7 @@ def decode(ids: list[int]) -> str:
     return tokenizer().decode(ids, clean_up_tokenization_spaces=False)
 
 
-def tiny_model() -> JRTForCausalLM:
+def tiny_model(shifted_heads: int = 0) -> JRTForCausalLM:
     torch.manual_seed(0)
     config = JRTConfig(
         vocab_size=VOCAB,
@@ -65,6 +65,7 @@ def tiny_model() -> JRTForCausalLM:
         intermediate_size=24,
         num_heads=2,
         feature_dim=4,
+        shifted_heads=shifted_heads,
         mixers=["conv", "prefix_linear", "swa"],
         window=8,
         mask_token_id=MASK,
@@ -157,8 +158,9 @@ def test_answer_accuracy_counts_scored_answers_only() -> None:
     assert jrt_loss(model, collated([row]), 0.25)[1]["answer_accuracy"] == pytest.approx(right / len(answers))
 
 
-def test_no_later_token_is_seen_before_its_time() -> None:
-    model, T, M = tiny_model(), 150, 40
+@pytest.mark.parametrize("shifted_heads", [0, 1])
+def test_no_later_token_is_seen_before_its_time(shifted_heads: int) -> None:
+    model, T, M = tiny_model(shifted_heads), 150, 40
     ids = some_rows((T, M))[0].ids
     read = collated([Row(ids, M, [False] * T)], 0.3).ids[0].tolist()  # the prefix as the model reads it, masked
     before = log_probabilities(model, read, M)

@@ -269,6 +269,7 @@ def test_the_card_lists_what_was_measured(remains) -> None:
 def test_the_card_of_another_run_says_otherwise(remains, monkeypatch) -> None:
     config, recipe = (json.loads((remains / name).read_text()) for name in ("config.json", "recipe.json"))
     config |= {"mixers": ["conv", "linear"], "feature_map_options": {"features": 4}}
+    config["shifted_heads"] = 1
     recipe |= {"sources": {"factbook": 3, "prose": 1, "pages": 0}, "mlm_weight": 0}
     (remains / "config.json").write_text(json.dumps(config))
     (remains / "recipe.json").write_text(json.dumps(recipe))
@@ -280,7 +281,9 @@ def test_the_card_of_another_run_says_otherwise(remains, monkeypatch) -> None:
     assert "based" in front_matter(text)["tags"] and "lm_eval --model based --model_args pretrained=other --" in text
     assert "75% of the rows: fact sheets" in text and "25% of the rows: annual messages" in text
     assert "web pages" not in text and "masked tokens" not in text
-    assert '`mlp` with `{"features": 4}`' in text
+    assert '`mlp` with `{"features": 4}`' in text and "| start | 1 of 2 heads of each attention layer" in text
+    (remains / "config.json").write_text(json.dumps({**config, "shifted_heads": 0}))
+    assert "induction" not in write_card(remains, "other").read_text()
     assert "| 1 h 57 min |" in text and "| 6 CPU cores, then a GPU |" in text and "5,000 steps" in text
 
 

@@ -73,7 +73,7 @@ the prompt, or nothing.
 
 | | |
 | --- | --- |
-| objective | {objective} |
+| objective | {objective} |{start}
 | optimiser | AdamW, highest learning rate {learning_rate:g}, cosine to a tenth, about {batch_tokens:,} tokens a step |
 | tokens | {tokens:,}, prefixes included, in {steps} |
 | wall time | {time} |
@@ -144,6 +144,7 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] | Non
         shortest=min(stage["words"][0] for stage in stages),
         longest_words=max(stage["words"][1] for stage in stages),
         objective=_objective(recipe),
+        start=_start(config),
         **{key: recipe[key] for key in ("learning_rate", "batch_tokens", "seed")},
         tokens=last["tokens"],
         steps=_count(last["step"], "step"),
@@ -210,6 +211,17 @@ def _objective(recipe: dict[str, Any]) -> str:
         f"{recipe['masked_rows']:.0%} of the rows): JRT, arXiv 2407.05483, eq. 5"
     )
     return text if recipe["mlm_weight"] * recipe["mask_rate"] * recipe["masked_rows"] else text.partition(", plus")[0]
+
+
+def _start(config: dict[str, Any]) -> str:
+    """A line of the table on weights that were not random; empty where all were."""
+    shifted = config.get("shifted_heads")
+    return (
+        f"\n| start | {shifted} of {config['num_heads']} heads of each attention layer make their keys from the token "
+        "before and begin as induction heads; all else begins silent |"
+        if shifted
+        else ""
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -9,6 +9,7 @@ import random
 import re
 from functools import lru_cache
 from itertools import groupby, islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -274,6 +275,18 @@ def test_batches_keep_to_their_budget_and_leave_a_target_in_every_row() -> None:
 def test_the_same_seed_gives_the_same_batches() -> None:
     first, again, other = (list(islice(mixture(STAGED, seed).batches(), 5)) for seed in (3, 3, 4))
     assert first == again != other
+
+
+def test_the_docs_tell_the_recipe_as_it_is() -> None:
+    recipe, text = RECIPES["default"], (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    for stage in recipe.curriculum:
+        layouts = ", ".join(f"{100 * share:.0f}" for share in stage.layouts)
+        words = " to ".join(map(str, stage.words))
+        assert f"| {100 * stage.until:.0f} % | {words} | {stage.max_tokens:,} | {layouts} % |" in text
+    labels = {"pages": "pages", "factbook": "fact sheets", "repeats": "random repeats", "prose": "prose"}
+    assert ", ".join(f"{100 * share:.0f} % {labels[name]}" for name, share in recipe.sources.items()) in text
+    assert f"| {recipe.tokens / 1e6:.0f} M, {recipe.batch_tokens:,} |" in text
+    assert f"| {recipe.hidden_size}, {recipe.num_heads}, {recipe.intermediate_size} |" in text
 
 
 @needs_train_extra

@@ -15,7 +15,15 @@ from transformers.cache_utils import DynamicCache
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engine import TokenScores, score_positions
-from model_adapters.hf_state import HFState, only_full_attention, only_recurrent, require_cache, unshared, write_rows
+from model_adapters.hf_state import (
+    ELSEWHERE,
+    HFState,
+    only_full_attention,
+    only_recurrent,
+    require_cache,
+    unshared,
+    write_rows,
+)
 
 CACHE_NAMES = ("past_key_values", "cache_params")
 
@@ -37,10 +45,10 @@ class HFEngine:
         accepts = inspect.signature(model.forward).parameters
         self._name = type(model).__name__
         if "attention_mask" not in accepts:
-            raise JRTError(f"{self._name} takes no attention_mask: padded rows would change its answers.")
+            raise JRTError(f"{self._name} takes no attention_mask: padding would change its answers. {ELSEWHERE}")
         cache_name = next((name for name in CACHE_NAMES if name in accepts), None)
         if cache_name is None:
-            raise JRTError(f"{self._name} takes none of {', '.join(CACHE_NAMES)}: it cannot continue from a state.")
+            raise JRTError(f"{self._name} takes none of {', '.join(CACHE_NAMES)}: it keeps no state. {ELSEWHERE}")
         self._cache_name = cache_name
         self._takes_positions = "position_ids" in accepts
         self._keeps = "logits_to_keep" in accepts

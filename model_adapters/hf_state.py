@@ -12,6 +12,8 @@ from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionCacheLa
 
 from jrt_lmeval.errors import JRTError
 
+ELSEWHERE = "lm_eval's own --model hf may run it; keep to --batch_size 1 there."
+
 
 @dataclass
 class HFState:
@@ -81,7 +83,7 @@ def require_cache(cache: object, model_name: str) -> Cache:
         return cache
     raise JRTError(
         f"{model_name} keeps its state in {type(cache).__name__}, not in a transformers Cache, so its rows cannot be "
-        "told apart. Use lm_eval's own --model hf for it."
+        f"told apart. {ELSEWHERE}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from jrt_lmeval.errors import JRTError
@@ -61,7 +62,7 @@ class Encoder:
             raise JRTError("the tokenizer has neither a BOS nor an EOS token; one of them must be set in its files.")
         self.first_id: int = first
         self.add_bos_token = add_bos_token
-        self._documents: dict[str, list[int]] = {}
+        self._document_ids = lru_cache(maxsize=1024)(self._plain_ids)
         self._said_plain = False
 
     def special(self, text: str, add_special_tokens: bool | None = None) -> dict[str, bool]:
@@ -92,10 +93,8 @@ class Encoder:
         ids = found if ids is None else ids
         return Row(index, ids, min(end, len(ids)), self._document_ids(text.document or text), goal)
 
-    def _document_ids(self, document: str) -> list[int]:
-        if document not in self._documents:
-            self._documents[document] = self.ids(document, add_special_tokens=False)
-        return self._documents[document]
+    def _plain_ids(self, document: str) -> list[int]:
+        return self.ids(document, add_special_tokens=False)
 
     def _with_document_end(self, prompt: Prompt) -> tuple[list[int], int]:
         if not self.tokenizer.is_fast:

@@ -217,6 +217,15 @@ def test_hf_recall_agrees_with_lm_evals_hf(folders):
     assert ours.loglikelihood_rolling(texts, True) == pytest.approx(theirs.loglikelihood_rolling(texts, True), abs=1e-2)
 
 
+def test_a_model_whose_state_cannot_be_forked_is_refused(tmp_path):
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    config = RwkvConfig(vocab_size=tiny.VOCAB, hidden_size=32, num_hidden_layers=1, attention_hidden_size=32)
+    folder = tiny.save(RwkvForCausalLM(config), tmp_path / "rwkv")
+    with pytest.raises(JRTError, match="RwkvForCausalLM takes none of past_key_values.*--model hf"):
+        HFRecall(folder, device="cpu")
+
+
 def test_a_chat_template_is_applied_or_missed_clearly(folders):
     lm = HFRecall(folders["llama"], device="cpu")
     with pytest.raises(JRTError, match="no chat template"):

@@ -88,10 +88,11 @@ def test_continuing_a_state_gives_the_logits_of_one_pass(kind):
     more = [tiny.tokenizer().encode(tiny.text(seed, words)) for seed, words in ((4, 2), (5, 1), (6, 5))]
     prefix = [len(row) if engine.has_prefix else 0 for row in ids]
     _, state = engine.prefill(ids, prefix)
-    before = state.clone()
+    twin = state.clone()
     continued, _ = engine.prefill(more, [0] * 3, state)
-    again, _ = engine.prefill(more, [0] * 3, before)
-    assert torch.equal(continued, again), "continuing a state must leave it as it was"
+    for source in (state, twin):
+        again, _ = engine.prefill(more, [0] * 3, source)
+        assert torch.equal(continued, again), "continuing a state must leave it as it was"
     for row in range(3):
         once, after = engine.prefill([ids[row] + more[row]], [prefix[row]])
         torch.testing.assert_close(once[0], continued[row], atol=2e-5, rtol=1e-4)

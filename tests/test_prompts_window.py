@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Window, cut, window_spec
-from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
+from jrt_lmeval.prompts.gpt2 import END_OF_TEXT, count_tokens, gpt2_tokenizer
+from jrt_lmeval.prompts.tokens import tokens_before
 
 
 # A place is counted in the tokens of the text before it, whose last space is a token by itself: one more than words.
@@ -102,3 +105,16 @@ def test_no_heavy_import() -> None:
         "sys.exit(str(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_TRICKY = (
+    "the| the| |  |\n|\n\n|\t|'s|'|.|,|12|é|日本|😀|\u00a0|\u2009|\x1c|<|endoftext|>|<|end|(|)|-|can't|ſ|\r\n|\u200b|x'"
+).split("|")
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from([*_TRICKY, END_OF_TEXT]), max_size=14), st.data())
+def test_a_place_is_counted_as_the_text_before_it_standing_alone(pieces: list[str], data: st.DataObject) -> None:
+    text = "".join(pieces)
+    end = data.draw(st.integers(0, len(text)))
+    assert tokens_before(text, end) == len(gpt2_tokenizer().encode(text[:end], add_special_tokens=False))

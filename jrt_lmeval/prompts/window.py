@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
+from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
+from jrt_lmeval.prompts.tokens import encoded, tokens_before
 from jrt_lmeval.scoring import contains
 
 POLICIES = ("answer_centered", "head", "tail", "none")
@@ -109,7 +110,7 @@ def cut(
     assert window.context_length is not None
     size = window.context_length - window.answer_length
     text = text.strip()
-    ids = gpt2_tokenizer().encode(text, add_special_tokens=False).ids
+    ids = encoded(text).ids
     if window.policy == "head":
         start = 0
     elif window.policy == "tail":
@@ -133,9 +134,9 @@ def _place(text: str, size: int, sought: Sequence[str], alternatives: Sequence[s
     if not found:
         found = [match.start() for string in alternatives if (match := _find(string, text))][:1]
     if found:
-        return count_tokens(text[: min(found)])
+        return tokens_before(text, min(found))
     # The published code slices up to position -1 here, which leaves out the last character.
-    end = count_tokens(text[:-1])
+    end = tokens_before(text, max(0, len(text) - 1))
     return token_position if token_position is not None and end > size else end
 
 

@@ -230,3 +230,20 @@ def test_untrained_weights_have_the_folders_shape_and_repeat(good) -> None:
     assert random_model(good, "poly").config.feature_map == "poly"
     with pytest.raises(JRTError, match="unknown feature map 'polly'"):
         random_model(good, "polly")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", "[1, 2]", "holds a JSON list"),
+        ("config.json", '{"model_type": "jrt", "hidden_size": "big"}', "not a configuration of ours"),
+        ("tokenizer.json", '{"version": ', "not readable as a tokenizer"),
+    ],
+)
+def test_files_of_the_wrong_kind_are_named(tmp_path: Path, file: str, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "jrt"}')
+    (tmp_path / file).write_text(content)
+    with pytest.raises(JRTError, match=message):
+        resolve_model(str(tmp_path))
+        load_config(tmp_path)
+        load_tokenizer(tmp_path, 4096)

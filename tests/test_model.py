@@ -13,6 +13,7 @@ from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
+from jrt_lmeval.training.initialise import start_recalling
 
 JRT = ["conv", "prefix_linear", "swa"]
 BASED = ["conv", "linear", "swa"]
@@ -25,7 +26,7 @@ def tiny(mixers: list[str], feature_map: str = "mlp", **options: object) -> JRTF
     torch.manual_seed(0)
     config = JRTConfig(
         vocab_size=40, hidden_size=16, intermediate_size=24, num_heads=2, feature_dim=4, window=6, mixers=mixers,
-        feature_map=feature_map, **options,
+        feature_map=feature_map, **{"shifted_heads": 1, **options},
     )  # fmt: skip
     model = JRTForCausalLM(config).double().eval()
     for parameter in model.parameters():
@@ -191,3 +192,28 @@ def test_every_map_survives_saving_and_loading(feature_map: str, tmp_path: Path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float64)
     ids, lengths, prefixes = ragged()
     assert torch.equal(loaded.prefill(ids, lengths, prefixes)[0], model.prefill(ids, lengths, prefixes)[0])
+
+
+@pytest.mark.parametrize("shifted_heads", [0, 1, 2])
+def test_shifted_heads_use_the_token_before(shifted_heads: int) -> None:
+    """With shifted heads that start as a copy, one layer recalls what followed a token; without, it cannot."""
+    torch.manual_seed(0)
+    config = JRTConfig(
+        vocab_size=64, hidden_size=256, intermediate_size=64, num_heads=2, mixers=["attention"],
+        shifted_heads=shifted_heads, initializer_range=256**-0.5,
+    )  # fmt: skip
+    model = JRTForCausalLM(config)
+    start_recalling(model)
+    keys = torch.randperm(50)[:8] + 12
+    values = torch.arange(4, 12)
+    pairs = torch.stack([keys, values], 1).flatten()
+    right = sum(
+        int(model.prefill(torch.cat([pairs, key[None]])[None])[0][0, values].argmax()) == row
+        for row, key in enumerate(keys)
+    )
+    assert right >= 7 if shifted_heads else right <= 4
+
+
+def test_shifted_heads_beyond_the_heads_are_refused() -> None:
+    with pytest.raises(JRTError, match="from 0 to num_heads=2"):
+        JRTConfig(hidden_size=16, num_heads=2, shifted_heads=3)

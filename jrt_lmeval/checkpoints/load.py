@@ -27,7 +27,10 @@ def load_config(folder: Path) -> JRTConfig:
             f"{folder / CONFIG}: model_type is {kind!r}, not {JRTConfig.model_type!r}. "
             "Models of other kinds run with --model hf_recall (any Hugging Face causal LM) or --model mamba."
         )
-    return JRTConfig.from_pretrained(folder)
+    try:
+        return JRTConfig.from_pretrained(folder)
+    except (TypeError, ValueError) as error:
+        raise JRTError(f"{folder / CONFIG}: not a configuration of ours: {error}") from error
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> JRTForCausalLM:
@@ -82,7 +85,10 @@ def load_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerFast:
     """
     if not (folder / "tokenizer.json").is_file():
         raise JRTError(f"{folder}: holds no tokenizer.json; copy the tokenizer that the model was trained with there.")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise JRTError(f"{folder / 'tokenizer.json'}: not readable as a tokenizer ({error}).") from error
     if len(tokenizer) > vocab_size:
         raise JRTError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model embeds {vocab_size}: "

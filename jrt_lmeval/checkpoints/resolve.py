@@ -62,20 +62,24 @@ def _check_folder(folder: Path) -> None:
             f"{folder}: holds no {CONFIG}; a model folder has {CONFIG}, model.safetensors and tokenizer.json."
         )
     try:
-        json.loads(config.read_text(encoding="utf-8"))
+        content = json.loads(config.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise JRTError(f"{config}: not readable as JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise JRTError(
+            f"{config}: holds a JSON {type(content).__name__}; a configuration is an object of names and values."
+        )
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
-    except (
-        Exception
-    ) as error:  # many kinds, from a missing network to a missing repository: all mean the same to the user
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:  # no network, no such repository, no rights: to the user they are the same
         raise JRTError(
             f"pretrained={name}: neither a folder here nor to be had from the hub ({type(error).__name__}: {error}). "
             "Check the spelling, download the model beforehand and give its folder, or unset HF_HUB_OFFLINE."
         ) from error
+    _check_folder(folder)
+    return folder

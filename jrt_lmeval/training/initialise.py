@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from jrt_lmeval.modeling.mixers import Attention, LinearAttention
-from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.modeling.model import Block, JRTForCausalLM
 
 
 def start_recalling(model: JRTForCausalLM) -> None:
@@ -17,8 +17,10 @@ def start_recalling(model: JRTForCausalLM) -> None:
     """
     with torch.no_grad():
         for block in model.blocks:
+            assert isinstance(block, Block)
             block.mlp.down.weight.zero_()
-            for parameter in block.mixer.out_proj.parameters():
-                parameter.zero_()
+            for name, parameter in block.mixer.named_parameters():
+                if name.startswith("out_proj"):
+                    parameter.zero_()
             if isinstance(block.mixer, (Attention, LinearAttention)):
                 block.mixer.start_as_copy()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Window, cut, window_spec
@@ -45,6 +50,56 @@ def test_policies(policy: str, answer_at: int, start: int, end: int) -> None:
     assert read.text is not None
     assert read.text.split() == text.split()[start:end]
     assert read.counters == {"document_cut": 1, "answer_outside": int("Rome" not in read.text), "dropped": 0}
+
+
+@pytest.mark.parametrize(
+    ("depth", "answer_at", "start", "displaced"),
+    [
+        (0, 50, 50, 0),
+        (0.25, 50, 45, 0),
+        (0.5, 50, 40, 0),  # round(9.5) = 10 words before the answer
+        (1, 50, 31, 0),
+        (1, 10, 0, 1),  # too little text before it
+        (0, 90, 80, 1),  # too little text after it
+        (1, 19, 0, 0),
+    ],
+)
+def test_the_answer_is_placed_at_its_depth(depth: float, answer_at: int, start: int, displaced: int) -> None:
+    text = document(answer_at)
+    read = cut(text, window_spec({"answer_at": depth, "context_length": 70}), ["Rome"])
+    assert read.text is not None
+    assert read.text.split() == text.split()[start : start + 20]
+    assert read.counters == {"document_cut": 1, "answer_outside": 0, "dropped": 0, "answer_displaced": displaced}
+
+
+def test_an_answer_that_cannot_be_placed_is_counted() -> None:
+    window = Window("answer_at", 70, answer_at=0.5)
+    short = cut("the Rome the the the", window, ["Rome"])
+    assert (short.text, short.counters["answer_displaced"]) == ("the Rome the the the", 1)
+    assert cut("the the Rome the the", window, ["Rome"]).counters["answer_displaced"] == 0
+    absent = cut(document(50), window, ["", "Paris"])
+    assert absent.text == " ".join(["the"] * 20) and absent.counters["answer_displaced"] == 1
+    other = cut(document(50), window, ["Lima"], alternatives=["rome"])
+    assert other.text is not None and other.text.split() == document(50).split()[40:60]
+
+
+def test_a_window_can_be_counted_in_a_models_tokens(tmp_path: Path) -> None:
+    words = Tokenizer(WordLevel({"the": 0, "Rome": 1, "<s>": 2}, unk_token="<s>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    words.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 2)])
+    words.add_special_tokens(["<s>"])
+    words.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    text, name = document(50), str(tmp_path)
+    head = cut(text, Window("head", 70, tokenizer=name), ["Rome"])
+    assert head.text == " ".join(["the"] * 19)  # as published, the special token counts
+    assert cut(text, Window(context_length=70, tokenizer=name), ["Rome"], ["Rome"]).text == " ".join(
+        text.split()[40:60]
+    )
+    placed = cut(text, Window("answer_at", 70, answer_at=1.0, tokenizer=name), ["Rome"])
+    assert placed.text is not None and placed.text.split()[-1] == "Rome"
+    with pytest.raises(JRTError, match="cannot be loaded: it must be 'gpt2', a folder"):
+        cut(text, Window("head", 70, tokenizer=str(tmp_path / "none")), ["Rome"])
 
 
 def test_nothing_sought_means_the_head_and_nothing_found_the_end() -> None:
@@ -90,6 +145,11 @@ def test_spaces_are_closed_up_on_request() -> None:
         ({"context_length": "1000"}, "whole number"),
         ({"context_length": 1000.5}, "whole number"),
         ({"answer_length": None}, "whole number"),
+        ({"answer_at": 1.5}, "answer_at must be a depth from 0 .* not 1.5"),
+        ({"answer_at": True}, "answer_at must be a depth"),
+        ({"answer_at": "0.5"}, "answer_at must be a depth"),
+        ({"policy": "answer_at"}, "needs the depth of the answer"),
+        ({"tokenizer": 5}, "tokenizer must be 'gpt2' or the name of a model"),
     ],
 )
 def test_bad_windows_are_named(mapping: dict, message: str) -> None:

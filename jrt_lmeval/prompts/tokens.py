@@ -5,26 +5,64 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
+
+GPT2 = "gpt2"
 
 # After one of these GPT-2 always starts a new token at a blank, whatever follows: there a text can be counted in parts.
 _ENDS_A_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;)")
 
 
 @lru_cache(maxsize=8)
-def encoded(text: str) -> Encoding:
-    """``text`` in GPT-2 tokens, kept for the next question on the same document."""
-    return gpt2_tokenizer().encode(text, add_special_tokens=False)
+def tokenizer_named(name: str) -> Tokenizer:
+    """GPT-2's tokenizer, which needs no files, or that of a model: its folder or its name on the Hugging Face hub.
+
+    Raises:
+        JRTError: no tokenizer there, or one that does not say which characters its tokens stand for.
+    """
+    if name == GPT2:
+        return gpt2_tokenizer()
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # transformers and the hub's client raise a dozen kinds
+        raise JRTError(
+            f"window tokenizer {name!r} cannot be loaded: it must be {GPT2!r}, a folder with a tokenizer.json, or "
+            f"a model of the Hugging Face hub ({str(error).splitlines()[0]})."
+        ) from None
+    if not tokenizer.is_fast:
+        raise JRTError(f"window tokenizer {name!r} has no tokenizer.json: windows need a fast tokenizer.")
+    return tokenizer.backend_tokenizer
 
 
-def tokens_before(text: str, end: int) -> int:
-    """Number of GPT-2 tokens of ``text[:end]`` standing alone; only its last word is cut into tokens anew."""
+@lru_cache(maxsize=8)
+def encoded(text: str, tokenizer: str = GPT2) -> Encoding:
+    """``text`` in tokens, kept for the next question on the same document.
+
+    As published, special tokens (a BOS) that a tokenizer adds are counted; GPT-2 adds none.
+    """
+    return tokenizer_named(tokenizer).encode(text)
+
+
+def tokens_before(text: str, end: int, tokenizer: str = GPT2) -> int:
+    """Number of tokens of ``text[:end]`` standing alone; with GPT-2, only its last word is cut into tokens anew."""
+    if tokenizer != GPT2:
+        return len(tokenizer_named(tokenizer).encode(text[:end]))
     blank = text.rfind(" ", 0, end)
     while blank > 0 and text[blank - 1] not in _ENDS_A_WORD:
         blank = text.rfind(" ", 0, blank)
     blank = max(blank, 0)
     rest = gpt2_tokenizer().encode(text[blank:end], add_special_tokens=False)
     return ((encoded(text).char_to_token(blank) or 0) if blank else 0) + len(rest)
+
+
+def token_span(text: str, start: int, end: int, tokenizer: str = GPT2) -> tuple[int, int]:
+    """First token of ``text``, and token after the last, that hold characters of ``text[start:end]``, not empty."""
+    found = [at for i in (start, end - 1) if (at := encoded(text, tokenizer).char_to_token(i)) is not None]
+    # Some tokenizers keep no token for a blank; an answer that is all blanks is no answer.
+    return (found[0], found[-1] + 1) if found else (0, 0)

@@ -1,4 +1,4 @@
-"""How a document is cut to a context length, in GPT-2 tokens whatever model reads it."""
+"""How a document is cut to a context length, by default in GPT-2 tokens whatever model reads it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
-from jrt_lmeval.prompts.tokens import encoded, tokens_before
+from jrt_lmeval.prompts.tokens import GPT2, encoded, token_span, tokenizer_named, tokens_before
 from jrt_lmeval.scoring import contains
 
-POLICIES = ("answer_centered", "head", "tail", "none")
-WINDOW_KEYS = ("policy", "context_length", "answer_length", "clean_up_spaces")
+POLICIES = ("answer_centered", "head", "tail", "none", "answer_at")
+WINDOW_KEYS = ("policy", "context_length", "answer_length", "clean_up_spaces", "answer_at", "tokenizer")
 
 _CLOSED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -23,21 +22,42 @@ class Window:
     """How much of a document is read, and where.
 
     Attributes:
-        policy: answer_centered (the published window: it knows where the answer stands), head, tail or none.
+        policy: answer_centered (the published window: it knows where the answer stands), head, tail, none, or
+            answer_at, which places the answer at a chosen depth.
         context_length: tokens of one document copy plus ``answer_length``; None leaves every document whole.
         answer_length: tokens set aside for the answer, 50 as published. Question and lead are not counted.
         clean_up_spaces: close up spaces before punctuation in a cut document, as the tokenizers of the published
             release's time did when decoding (" ." becomes ".").
+        answer_at: with policy answer_at, the depth of the answer, 0 to 1. The answer is the first place where a label
+            stands, the labels tried in order. With w tokens in the window and n in the answer, round(depth * (w - n))
+            tokens of the window lie before it: at 0 the window starts with the answer, at 1 it ends with it. The window
+            keeps its size: where the document has too little text on one side, it is moved, and the row is counted.
+        tokenizer: in whose tokens all this is counted: gpt2, or a folder or hub name of a model.
     """
 
     policy: str = "answer_centered"
     context_length: int | None = None
     answer_length: int = 50
     clean_up_spaces: bool = False
+    answer_at: float | None = None
+    tokenizer: str = GPT2
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise unknown("window policy", self.policy, POLICIES)
+        if not isinstance(self.tokenizer, str) or not self.tokenizer:
+            raise JRTError(f"window tokenizer must be {GPT2!r} or the name of a model, not {self.tokenizer!r}.")
+        if (self.policy == "answer_at") != (self.answer_at is not None):
+            raise JRTError(
+                "window policy 'answer_at' needs the depth of the answer, 0 to 1, such as {answer_at: 0.5}."
+                if self.answer_at is None
+                else f"window answer_at: {self.answer_at!r} needs policy 'answer_at', not {self.policy!r}."
+            )
+        depth = self.answer_at
+        if depth is not None and (
+            isinstance(depth, bool) or not isinstance(depth, (int, float)) or not 0 <= depth <= 1
+        ):
+            raise JRTError(f"window answer_at must be a depth from 0 (start) to 1 (end of the window), not {depth!r}.")
         for name in ("context_length", "answer_length"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
@@ -63,7 +83,8 @@ class Cut:
     Attributes:
         text: the text, or None if the row is dropped, as the published code does where a sought string is too short.
         counters: each 0 or 1. ``document_cut``: tokens were left out; ``answer_outside``: no accepted answer stands in
-            the text; ``dropped``: there is no text.
+            the text; ``dropped``: there is no text; with policy answer_at also ``answer_displaced``: the answer stands
+            at another depth than asked for, or nowhere.
     """
 
     text: str | None
@@ -73,13 +94,16 @@ class Cut:
 def window_spec(mapping: Mapping[str, Any]) -> Window:
     """The window that a YAML mapping with the fields of ``Window`` describes.
 
+    ``answer_at`` stands for its policy too, so that ``{answer_at: 0.5}`` can be laid over a window with another policy.
+
     Raises:
         JRTError: unknown key or policy (with the nearest valid one), or a length out of range.
     """
     for key in mapping:
         if key not in WINDOW_KEYS:
             raise unknown("key of the window", key, WINDOW_KEYS)
-    return Window(**mapping)
+    policy = {"policy": "answer_at"} if mapping.get("answer_at") is not None else {}
+    return Window(**{**mapping, **policy})
 
 
 def cut(
@@ -108,36 +132,61 @@ def cut(
     if not window.cuts:
         return _counted(text, False, labels)
     assert window.context_length is not None
+    if window.policy == "answer_centered" and any(len(string) <= 1 for string in sought):
+        return Cut(None, {"document_cut": 0, "answer_outside": 0, "dropped": 1})
     size = window.context_length - window.answer_length
     text = text.strip()
-    ids = encoded(text).ids
-    if window.policy == "head":
-        start = 0
-    elif window.policy == "tail":
+    ids = encoded(text, window.tokenizer).ids
+    start, displaced = 0, {}
+    if window.policy == "tail":
         start = max(0, len(ids) - size)
-    else:
-        if any(len(string) <= 1 for string in sought):
-            return Cut(None, {"document_cut": 0, "answer_outside": 0, "dropped": 1})
-        start = max(0, _place(text, size, sought, alternatives, token_position) - size // 2)
+    elif window.policy == "answer_at":
+        start, displaced = _start_at(text, window, len(ids), size, (*labels, *alternatives))
+    elif window.policy == "answer_centered":
+        place = _place(text, window.tokenizer, size, sought, alternatives, token_position)
+        start = max(0, place - size // 2)
     end = min(len(ids), start + size)
-    read = gpt2_tokenizer().decode(ids[start:end], skip_special_tokens=True)
+    read = tokenizer_named(window.tokenizer).decode(ids[start:end], skip_special_tokens=True)
     if window.clean_up_spaces:
         read = _close_up(read)
-    return _counted(read, start > 0 or end < len(ids), labels)
+    cut_out = _counted(read, start > 0 or end < len(ids), labels)
+    return Cut(cut_out.text, {**cut_out.counters, **displaced})
 
 
-def _place(text: str, size: int, sought: Sequence[str], alternatives: Sequence[str], token_position: int | None) -> int:
-    """The token around which the window lies."""
+def _place(
+    text: str,
+    tokenizer: str,
+    size: int,
+    sought: Sequence[str],
+    alternatives: Sequence[str],
+    token_position: int | None,
+) -> int:
+    """The token around which the published window lies."""
     if not sought:
         return 0
     found = [match.start() for string in sought if (match := _find(string, text))]
     if not found:
         found = [match.start() for string in alternatives if (match := _find(string, text))][:1]
     if found:
-        return tokens_before(text, min(found))
+        return tokens_before(text, min(found), tokenizer)
     # The published code slices up to position -1 here, which leaves out the last character.
-    end = tokens_before(text, max(0, len(text) - 1))
+    end = tokens_before(text, max(0, len(text) - 1), tokenizer)
     return token_position if token_position is not None and end > size else end
+
+
+def _start_at(
+    text: str, window: Window, length: int, size: int, answers: Sequence[str]
+) -> tuple[int, dict[str, int | float]]:
+    """First token of the window that has the answer at its depth, or as near to it as the document allows."""
+    match = next((match for answer in answers if answer.strip() and (match := _find(answer, text))), None)
+    if match is None:
+        return 0, {"answer_displaced": 1}
+    first, last = token_span(text, match.start(), match.end(), window.tokenizer)
+    size = min(size, length)
+    assert window.answer_at is not None
+    wanted = first - round(window.answer_at * max(0, size - (last - first)))
+    start = min(max(0, wanted), length - size)
+    return start, {"answer_displaced": int(start != wanted)}
 
 
 def _find(string: str, text: str) -> re.Match[str] | None:

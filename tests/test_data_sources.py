@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jrt_lmeval.data import sources
-from jrt_lmeval.data.rowfiles import numbered_rows
+from jrt_lmeval.data.rowfiles import numbered_rows, write_rows
 from jrt_lmeval.data.sources import load_files, load_rows
 from jrt_lmeval.errors import JRTError
 
@@ -69,8 +69,8 @@ def test_a_silent_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "PROBE_SECONDS", 0.05)
     start = time.monotonic()
     assert load_rows(SWDE, "validation").source == "sample"
-    with pytest.raises(JRTError, match=r"based-fda: the Hugging Face hub did not answer.*JRT_LMEVAL_DATA"):
-        load_rows("hazyresearch/based-fda", "validation")
+    with pytest.raises(JRTError, match=r"based-else: the Hugging Face hub did not answer.*JRT_LMEVAL_DATA"):
+        load_rows("hazyresearch/based-else", "validation")
     assert len(calls) == 1 and time.monotonic() - start < 5
 
 
@@ -81,8 +81,8 @@ def test_what_cannot_be_had_says_what_to_do(tmp_path: Path, monkeypatch: pytest.
         JRTError, match=r"needs \$JRT_LMEVAL_DATA: the folder that holds based-swde-v2/validation.jsonl"
     ):
         load_rows(SWDE, "validation", "local")
-    with pytest.raises(JRTError, match="no sample of 'hazyresearch/based-fda' ships"):
-        load_rows("hazyresearch/based-fda", "validation", "sample")
+    with pytest.raises(JRTError, match="no sample of 'hazyresearch/based-else' ships"):
+        load_rows("hazyresearch/based-else", "validation", "sample")
     with pytest.raises(JRTError, match="'factbook' is not a data set of the Hugging Face hub"):
         load_rows("factbook", "validation", "hub")
     monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path / "nowhere"))
@@ -104,6 +104,16 @@ def test_a_broken_file_names_file_and_line(tmp_path: Path, content: bytes, messa
     file.write_bytes(content)
     with pytest.raises(JRTError, match=f"rows.jsonl.*{message}"):
         numbered_rows(file)
+
+
+def test_packed_rows_are_read_and_broken_packing_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl.gz"
+    write_rows(file, [{"a": "é"}])
+    assert numbered_rows(file) == [(1, {"a": "é"})]
+    for content in (file.read_bytes()[:-6], b"plain"):
+        file.write_bytes(content)
+        with pytest.raises(JRTError, match=r"rows\.jsonl\.gz: not a whole gzip file"):
+            numbered_rows(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

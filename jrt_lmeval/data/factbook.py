@@ -9,7 +9,6 @@ countries that are not among the 124. That package's data is read by path; it is
 
 from __future__ import annotations
 
-import gzip
 import html
 import importlib.util
 import json
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.data.pages import Page
+from jrt_lmeval.data.rowfiles import read_rows, write_rows
 from jrt_lmeval.data.vocab import SPLITS, Split
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import samples_dir
@@ -47,8 +47,7 @@ def packed_file() -> Path:
 
 def test_rows() -> list[dict[str, str]]:
     """The test rows in their published order; fields ``doc_id, file_name, key, value, text``."""
-    with gzip.open(packed_file(), "rt", encoding="utf-8") as lines:
-        sheets = [json.loads(line) for line in lines]
+    sheets = read_rows(packed_file())
     return [
         dict(zip(ROW_FIELDS, (sheet["doc_id"], sheet["file_name"], key, value, sheet["text"]), strict=True))
         for sheet in sheets
@@ -62,9 +61,7 @@ def pack(rows: list[dict[str, str]], target: Path) -> None:
     for row in rows:
         new = {"doc_id": row["doc_id"], "file_name": row["file_name"], "text": row["text"], "questions": []}
         sheets.setdefault(row["doc_id"], new)["questions"].append([row["key"], row["value"]])
-    text = "".join(json.dumps(sheet, ensure_ascii=False) + "\n" for sheet in sheets.values())
-    with target.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
-        packed.write(text.encode())
+    write_rows(target, list(sheets.values()))
 
 
 def _package_data() -> Path:
@@ -210,6 +207,4 @@ def _train_sheets(sheets: tuple[Sheet, ...], rng: random.Random, words: tuple[in
 
 
 if __name__ == "__main__":
-    from jrt_lmeval.data.rowfiles import read_rows
-
     pack(read_rows(Path(sys.argv[1])), packed_file())

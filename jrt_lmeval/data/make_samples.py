@@ -1,34 +1,51 @@
-"""Makes the sample rows that ship with the package, from the page generator's test split.
+"""Makes the sample rows that ship with the package, from the test splits of the generators.
 
-    python -m jrt_lmeval.data.make_samples swde
+    python -m jrt_lmeval.data.make_samples swde fda
+    python -m jrt_lmeval.data.make_samples all
 
 A sample shows that a task runs; it is not the benchmark and its scores cannot be compared with published ones.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from jrt_lmeval.data.articles import COUNTING, READING
+from jrt_lmeval.data.clinical import generate_summaries
 from jrt_lmeval.data.pages import generate_pages
+from jrt_lmeval.data.passages import Question, article, clear, generate_passages, token_position
+from jrt_lmeval.data.rowfiles import write_rows
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paths import samples_dir
 from jrt_lmeval.prompts.gpt2 import count_tokens
 
-SWDE_SEED = 2000
+Row = dict[str, Any]
+
+SEEDS = {
+    "swde": 2000, "fda": 2001, "squadv2": 2002, "nq_512": 2003, "nq_1024": 2004, "nq_2048": 2005,
+    "triviaqa": 2006, "drop": 2007,
+}  # fmt: skip
+
 SWDE_ROWS = 72
 SWDE_TOKENS = (300, 1000)  # GPT-2 tokens of a page
 SWDE_QUESTIONS = 6  # on each page
+FDA_DOCUMENTS, FDA_QUESTIONS, FDA_TOKENS = 9, 8, (1000, 2000)
+NQ_ARTICLES = 12
+NQ_QUESTIONS = {512: 5, 1024: 5, 2048: 4}  # on each article
+CONTEXTS, QUESTIONS = 24, 3  # of SQuAD, TriviaQA, DROP
 
 
-def swde_rows() -> list[dict[str, str]]:
+def swde_rows() -> list[Row]:
     """Rows in the schema of ``hazyresearch/based-swde-v2``, the same every time."""
-    rng = random.Random(SWDE_SEED)
-    rows: list[dict[str, str]] = []
-    for page in generate_pages("test", SWDE_SEED, facts=(8, 22), words=(150, 480)):
+    rng = random.Random(SEEDS["swde"])
+    rows: list[Row] = []
+    for page in generate_pages("test", SEEDS["swde"], facts=(8, 22), words=(150, 480)):
         # Rows whose answer is a single character are dropped by the published window.
         facts = [fact for fact in page.facts if len(fact[1]) > 1]
         if len(facts) < SWDE_QUESTIONS or not SWDE_TOKENS[0] <= count_tokens(page.text) <= SWDE_TOKENS[1]:
@@ -43,7 +60,103 @@ def swde_rows() -> list[dict[str, str]]:
     raise AssertionError("generate_pages never ends")
 
 
-SAMPLES: dict[str, Callable[[], list[dict[str, str]]]] = {"swde": swde_rows}
+def fda_rows() -> list[Row]:
+    """Rows in the schema of ``hazyresearch/based-fda``, the same every time."""
+    rng = random.Random(SEEDS["fda"])
+    rows: list[Row] = []
+    for page in islice(generate_summaries("test", SEEDS["fda"], FDA_TOKENS), FDA_DOCUMENTS):
+        name = f"{dict(page.facts)['510(k) number']}.txt"
+        for key, value in rng.sample(page.facts, FDA_QUESTIONS):
+            text = f"{page.text} {key[0].upper()}{key[1:]}:"
+            rows.append({"doc_id": page.doc_id, "file_name": name, "key": key, "value": value, "text": text})
+    return rows
+
+
+def squad_rows() -> list[Row]:
+    """Rows in the schema of ``hazyresearch/based-squad``, the same every time."""
+    rng, passages = random.Random(SEEDS["squadv2"]), generate_passages("test", SEEDS["squadv2"], READING, (6, 9))
+    rows: list[Row] = []
+    for number in range(CONTEXTS):
+        first, second = next(passages), next(passages)
+        context = f"{first.text} {second.text}"
+        title = first.title.replace(" ", "_")
+        for question in rng.sample(clear(context, first.questions + second.questions), QUESTIONS):
+            rows.append(
+                {
+                    "doc_id": f"{title}_p{number:03d}",
+                    "text": f"{context} {question.stem}",
+                    "value": question.answers[0],
+                    "title": title,
+                    "context": context,
+                    "question": question.question,
+                }
+            )
+    return rows
+
+
+def _cloze_row(context: str, question: Question) -> Row:
+    return {
+        "context": context,
+        "question": question.stem,
+        "orig_question": question.question,
+        "answers": list(question.answers),
+    }
+
+
+def nq_rows(tokens: int) -> list[Row]:
+    """Rows in the schema of ``hazyresearch/based_nq_512`` and its kin, the same every time."""
+    seed = SEEDS[f"nq_{tokens}"]
+    rng, passages = random.Random(seed), generate_passages("test", seed, READING, (4, 8))
+    rows: list[Row] = []
+    for _ in range(NQ_ARTICLES):
+        context, questions = article(rng, passages, tokens - rng.randint(1, 26))
+        for question in questions[: NQ_QUESTIONS[tokens]]:
+            position = token_position(context, question.answers[0])
+            rows.append({**_cloze_row(context, question), "tok_pos": position})
+    return rows
+
+
+def triviaqa_rows() -> list[Row]:
+    """Rows in the schema of ``hazyresearch/based_triviaqa``, the same every time; half of the evidence has marks."""
+    seed = SEEDS["triviaqa"]
+    rng, passages = random.Random(seed), generate_passages("test", seed, READING, (5, 9))
+    rows: list[Row] = []
+    for number in range(CONTEXTS):
+        parts = list(islice(passages, rng.randint(2, 3)))
+        if number % 2:
+            context = " ".join(f"[DOC] [TLE] {part.title} [PAR] {part.text}" for part in parts)
+        else:
+            context = "\n".join(f"{part.title}\n{part.text}" for part in parts)
+        questions = clear(context, (question for part in parts for question in part.questions))
+        for place, question in enumerate(rng.sample(questions, QUESTIONS)):
+            rows.append({**_cloze_row(context, question), "doc_id": f"sample_{number:03d}_{place}"})
+    return rows
+
+
+def drop_rows() -> list[Row]:
+    """Rows in the schema of ``hazyresearch/based_drop``, the same every time; every second passage has two topics."""
+    seed = SEEDS["drop"]
+    rng, passages = random.Random(seed), generate_passages("test", seed, COUNTING, (7, 9))
+    rows: list[Row] = []
+    for number in range(CONTEXTS):
+        parts = list(islice(passages, 1 + number % 2))
+        context = " ".join(part.text for part in parts)
+        questions = clear(context, (question for part in parts for question in part.questions))
+        rows.extend(_cloze_row(context, question) for question in rng.sample(questions, QUESTIONS))
+    return rows
+
+
+SAMPLES: dict[str, tuple[str, Callable[[], list[Row]]]] = {
+    "swde": ("swde.jsonl", swde_rows),
+    "fda": ("fda.jsonl.gz", fda_rows),
+    "squadv2": ("squadv2.jsonl.gz", squad_rows),
+    "nq_512": ("nq_512.jsonl.gz", partial(nq_rows, 512)),
+    "nq_1024": ("nq_1024.jsonl.gz", partial(nq_rows, 1024)),
+    "nq_2048": ("nq_2048.jsonl.gz", partial(nq_rows, 2048)),
+    "triviaqa": ("triviaqa.jsonl.gz", triviaqa_rows),
+    "drop": ("drop.jsonl.gz", drop_rows),
+}
+"""Name of a task -> the sample's file and what makes its rows."""
 
 
 def write_sample(name: str, folder: Path) -> Path:
@@ -54,11 +167,11 @@ def write_sample(name: str, folder: Path) -> Path:
     """
     if name not in SAMPLES:
         raise unknown("sample", name, SAMPLES)
-    file = folder / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in SAMPLES[name]()), encoding="utf-8")
-    return file
+    file, make = SAMPLES[name]
+    write_rows(folder / file, make())
+    return folder / file
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or SAMPLES:
+    for wanted in SAMPLES if sys.argv[1:] in ([], ["all"]) else sys.argv[1:]:
         print(write_sample(wanted, samples_dir()))

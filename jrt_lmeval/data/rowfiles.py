@@ -1,8 +1,10 @@
-"""Reading files of rows, one JSON object a line, with errors that say where."""
+"""Files of rows, one JSON object a line, plain or packed with gzip; errors say where."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,17 @@ from jrt_lmeval.errors import JRTError
 
 
 def numbered_rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The rows of a ``.jsonl`` file with their line numbers, counted from 1; empty lines are passed over.
+    """The rows of a ``.jsonl`` or ``.jsonl.gz`` file with their line numbers, from 1; empty lines are passed over.
 
     Raises:
         JRTError: no such file, no rows, a line that is not UTF-8, not JSON or not an object; names file and line.
     """
     try:
         content = file.read_bytes()
+        if file.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise JRTError(f"{file}: not a whole gzip file ({error}).") from None
     except OSError as error:
         reason = error.strerror or error
         raise JRTError(f"{file}: cannot be read ({reason}). Expected a file with one JSON object a line.") from None
@@ -30,6 +36,17 @@ def numbered_rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
 def read_rows(file: Path) -> list[dict[str, Any]]:
     """The rows of a ``.jsonl`` file; raises as ``numbered_rows``."""
     return [row for _, row in numbered_rows(file)]
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows to a ``.jsonl`` or ``.jsonl.gz`` file; same rows, same content, with no time stamp in it."""
+    content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    if file.suffix != ".gz":
+        file.write_bytes(content)
+        return
+    # Not gzip.compress, whose header differs between versions of Python.
+    with file.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+        packed.write(content)
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:

@@ -26,7 +26,16 @@ SOURCES = ("auto", "local", "hub", "sample")
 FOLDER_VARIABLE = "JRT_LMEVAL_DATA"
 PROBE_SECONDS = 3.0
 
-_SAMPLES = {"based-swde-v2": "swde.jsonl"}
+_SAMPLES = {
+    "based-swde-v2": "swde.jsonl",
+    "based-fda": "fda.jsonl.gz",
+    "based-squad": "squadv2.jsonl.gz",
+    "based_nq_512": "nq_512.jsonl.gz",
+    "based_nq_1024": "nq_1024.jsonl.gz",
+    "based_nq_2048": "nq_2048.jsonl.gz",
+    "based_triviaqa": "triviaqa.jsonl.gz",
+    "based_drop": "drop.jsonl.gz",
+}
 # Real rows that ship with the package: no sample, and not on the hub.
 _PACKAGED: dict[str, Callable[[], list[dict[str, str]]]] = {"factbook": test_rows}
 

@@ -22,6 +22,7 @@ class Command:
 COMMANDS = {
     "run": Command("jrt_lmeval.cli:run", "lm_eval with our models and tasks registered; takes lm_eval's own arguments"),
     "train": Command("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
+    "report": Command("jrt_lmeval.report.cli:main", "tables and a picture from the results files that lm_eval wrote"),
     "doctor": Command("jrt_lmeval.doctor:main", "say what is installed, what lm_eval sees of it, and what to mend"),
 }
 

@@ -119,4 +119,5 @@ def jrt_model(folder: Path, feature_map: str | None, init: str | None, place: Pl
 
 def jrt_description(folder: Path, model: JRTForCausalLM, init: str | None) -> dict[str, Any]:
     """Facts about one of our models for the results file."""
-    return {"pretrained": str(folder), "feature_map": model.config.feature_map, "init": init or "trained"}
+    name = folder.name if folder in shipped_models().values() else str(folder)
+    return {"pretrained": name, "feature_map": model.config.feature_map, "init": init or "trained"}

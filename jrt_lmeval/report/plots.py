@@ -1,0 +1,61 @@
+"""Results as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.collect import Result
+from jrt_lmeval.report.tables import LAYOUTS
+
+NAMES = {"once": "read once", "flat": "read twice (JRT)", "hier": "hierarchical JRT"}
+COLOURS = {"once": "#9aa5b1", "flat": "#4c78a8", "hier": "#e4572e"}
+
+
+def plot_layouts(results: Sequence[Result], file: Path) -> None:
+    """Bars of recall by layout, one panel a benchmark, one group a model; the control without a document as a line.
+
+    Raises:
+        JRTError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise JRTError("pictures need matplotlib: pip install 'jrt-lmeval[report]'.") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    benchmarks = list(dict.fromkeys(r.benchmark for r in results))
+    models = list(dict.fromkeys(r.model for r in results))
+    found = {(r.model, r.benchmark, r.layout, r.control): r for r in results}
+    figure, axes = plt.subplots(
+        1, len(benchmarks), figsize=(1.5 + 3.6 * len(benchmarks), 3.6), sharey=True, squeeze=False
+    )
+    for axis, benchmark in zip(axes[0], benchmarks, strict=True):
+        for place, model in enumerate(models):
+            for offset, layout in enumerate(LAYOUTS):
+                result = found.get((model, benchmark, layout, "none"))
+                if result is None:
+                    continue
+                error = 0.0 if math.isnan(result.stderr) else 100 * result.stderr
+                x = place + 0.27 * (offset - 1)
+                axis.bar(x, 100 * result.contains, 0.25, yerr=error, capsize=3, color=COLOURS[layout])
+                axis.text(x, 100 * result.contains + error + 1, f"{100 * result.contains:.0f}", ha="center", fontsize=9)
+            control = next((r for k in LAYOUTS if (r := found.get((model, benchmark, k, "no_context")))), None)
+            if control is not None:
+                ends = (place - 0.42, place + 0.42)
+                axis.plot(ends, (100 * control.contains,) * 2, color="black", linestyle=":", linewidth=1.5)
+        axis.set_title(benchmark, fontsize=11)
+        axis.set_xticks(range(len(models)), [model.replace(" ", "\n") for model in models], fontsize=9)
+        axis.set_ylim(0, 105)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("answers recalled, %")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[layout]) for layout in LAYOUTS]
+    handles.append(plt.Line2D([], [], color="black", linestyle=":"))
+    labels = [*(NAMES[layout] for layout in LAYOUTS), "no document (control)"]
+    figure.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.savefig(file, dpi=150)
+    plt.close(figure)

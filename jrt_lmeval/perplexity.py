@@ -26,7 +26,8 @@ class PerplexityTask(ConfigurableTask):
 
     Its YAML names ``dataset_path``, ``test_split`` and ``doc_to_target``, the field that holds the text. Words and
     bytes are counted as lm_eval does; ``token_perplexity`` is per token of the model's own tokenizer, which is only
-    known, and so only reported, for models that say how many tokens they scored (``value.stats["jrt_scored_tokens"]``; ours do).
+    known, and so only reported, for models that say how many tokens they scored, as ours do
+    (``value.stats["jrt_scored_tokens"]``).
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:

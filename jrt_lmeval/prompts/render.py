@@ -32,7 +32,7 @@ def render(task: str, layout: str, row: Row, context_length: int | None = None) 
 
 def prompt_for(task: str, spec: LayoutSpec, row: Row, window: Window = _WHOLE) -> Prompt | None:
     """As ``render``, for any settings of layout and window; the window's counters are among the prompt's."""
-    parts, read = _read(task, spec.layout, row, window)
+    parts, read = read_row(task, spec.layout, row, window)
     if parts is None:
         return None
     prompt = build(parts, spec)
@@ -45,10 +45,11 @@ def parts_for(task: str, layout: str, row: Row, window: Window = _WHOLE) -> Part
 
     They differ between layouts, since the published prompts strip the document differently.
     """
-    return _read(task, layout, row, window)[0]
+    return read_row(task, layout, row, window)[0]
 
 
-def _read(task: str, layout: str, row: Row, window: Window) -> tuple[Parts | None, Cut]:
+def read_row(task: str, layout: str, row: Row, window: Window) -> tuple[Parts | None, Cut]:
+    """As ``parts_for``, with what the window did."""
     recipe = recipe_of(task)
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)

@@ -31,5 +31,9 @@ def placed(prompt: Prompt, context: str) -> str:
 
 def position(document: str, labels: list[str]) -> float | None:
     """Where in the document the first answer starts, 0 to 1; None if none stands in it."""
-    found = [match.start() for label in labels if (match := re.search(re.escape(label), document, re.IGNORECASE))]
+    found = [
+        match.start()
+        for label in labels
+        if label.strip() and (match := re.search(re.escape(label), document, re.IGNORECASE))
+    ]
     return min(found) / len(document) if found else None

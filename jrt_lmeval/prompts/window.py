@@ -137,7 +137,8 @@ def cut(
     size = window.context_length - window.answer_length
     text = text.strip()
     ids = encoded(text, window.tokenizer).ids
-    start, displaced = 0, {}
+    start = 0
+    displaced: dict[str, int | float] = {}
     if window.policy == "tail":
         start = max(0, len(ids) - size)
     elif window.policy == "answer_at":
@@ -200,5 +201,6 @@ def _close_up(text: str) -> str:
 
 
 def _counted(text: str, was_cut: bool, labels: Sequence[str]) -> Cut:
-    outside = not contains(text, labels)
+    # A blank answer among others, which contains() finds everywhere, is no answer that can be read.
+    outside = not contains(text, [label for label in labels if label.strip()] or labels)
     return Cut(text, {"document_cut": int(was_cut), "answer_outside": int(outside), "dropped": 0})

@@ -1,0 +1,95 @@
+"""What a sample's log says of its prompt, and what a task counts over its rows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts.tokens import token_span
+
+COUNTED = ("document_cut", "answer_outside", "answer_displaced", "question_missing", "over_budget")
+"""Counters of a prompt that are summed over the rows asked; the last three only where there are any."""
+
+
+class Rows(list):
+    """Rows of a split; lm_eval asks for their fields."""
+
+    @property
+    def features(self) -> dict[str, None]:
+        return dict.fromkeys(self[0])
+
+
+class Sample(dict):
+    """A row as the samples log shows it: with the field ``jrt``, which the row itself does not have."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        super().__init__(row, jrt={})
+        self.row = row
+
+
+def source_row(doc: dict[str, Any]) -> dict[str, Any]:
+    """The row that a sample shows, or the row itself."""
+    return doc.row if isinstance(doc, Sample) else doc
+
+
+def document_id(row: Mapping[str, Any], document: str) -> str:
+    """What tells one document from another: the row's ``doc_id``, or 16 hexadecimal digits of the text's SHA-256."""
+    given = row.get("doc_id")
+    return str(given) if given is not None else hashlib.sha256(document.encode()).hexdigest()[:16]
+
+
+def answer_places(prompt: Prompt, labels: Iterable[str]) -> dict[str, int | float | None]:
+    """Where in what is read the accepted answers stand.
+
+    Args:
+        prompt: the prompt; only its document, all copies and passes, is searched, not lead and question.
+        labels: the accepted answers; letter case and blank ones do not count.
+
+    Returns:
+        ``answer_first_token`` and ``answer_last_token``, the GPT-2 tokens of the prompt (from 0) with which the first
+        and the last occurrence start; ``answer_first`` and ``answer_last``, the same as a fraction of the prompt's
+        tokens. All None if no answer stands there.
+    """
+    body = prompt[prompt.document_start : prompt.document_end]
+    starts = [
+        match.start() + prompt.document_start
+        for label in labels
+        if label.strip()
+        for match in re.finditer(re.escape(label), body, re.IGNORECASE)
+    ]
+    places: dict[str, int | float | None] = {}
+    for name, start in (("first", min(starts, default=None)), ("last", max(starts, default=None))):
+        token = None if start is None else token_span(str(prompt), start, start + 1)[0]
+        places[f"answer_{name}_token"] = token
+        places[f"answer_{name}"] = None if token is None else round(token / prompt.counters["prompt_tokens"], 4)
+    return places
+
+
+def summed(prompts: Iterable[Prompt]) -> dict[str, int]:
+    """How many rows were asked, and on how many of them each counter stands."""
+    rows: dict[str, int] = {"asked": 0, "document_cut": 0, "answer_outside": 0}
+    for prompt in prompts:
+        rows["asked"] += 1
+        for name in COUNTED:
+            if name in rows or prompt.counters.get(name):
+                rows[name] = rows.get(name, 0) + int(prompt.counters.get(name, 0))
+    return rows
+
+
+def sentence(rows: Mapping[str, int]) -> str:
+    """The counts of a task in words, what is zero left out."""
+    words = {
+        "dropped": "dropped (an answer or key of one character cannot place the window)",
+        "no_counterfactual": "dropped (no other answer can be written into the document)",
+        "blank_answer": "with a blank accepted answer, found in whatever is generated",
+        "asked": "asked",
+        "document_cut": "with the document cut",
+        "answer_outside": "with no answer in what is read",
+        "answer_displaced": "with the answer at another depth than asked for",
+        "question_missing": "without a question, lost by the window",
+        "over_budget": "over the budget",
+    }
+    return ", ".join(f"{rows[name]} {text}" for name, text in words.items() if rows.get(name))

@@ -1,0 +1,56 @@
+"""Controls: no document, another one, or one that says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from recalling import ROWS, Echo, evaluate, make
+
+from jrt_lmeval.controls import form
+from jrt_lmeval.errors import JRTError
+
+
+@pytest.mark.parametrize("recipe", ["fda", None])
+def test_another_answer_is_written_into_the_document(tmp_path: Path, recipe: str | None) -> None:
+    rows = [{**row, "text": row["text"] + f" So says {row['value'].upper()}."} for row in ROWS]
+    jrt = {"layout": "flat", "control": "counterfactual", **({"recipe": recipe} if recipe else {})}
+    results = evaluate(make(tmp_path, rows, jrt=jrt), Echo(), log_samples=True)
+    samples = results["samples"]["mine"]
+    assert [sample["target"] for sample in samples] == [["Oda Refsnes"], ["7"], ["19"], ["Ilse Maarten"]]
+    for row, sample in zip(rows, samples, strict=True):
+        prompt = sample["arguments"][0][0]
+        assert row["value"].lower() not in prompt.lower() and prompt.count(sample["target"][0]) == 4
+        assert sample["doc"]["jrt_true_answers"] == [row["value"]] and sample["doc"]["jrt"]["answer_outside"] == 0
+    assert results["results"]["mine"]["alias"] == "mine [counterfactual]"
+    assert results["configs"]["mine"]["metadata"]["jrt"]["rows"]["no_counterfactual"] == 0
+
+
+def test_rows_that_cannot_say_something_else_are_dropped_and_counted(tmp_path: Path) -> None:
+    related = {"doc_id": "c", "text": "Log. Captain: Oda.", "key": "captain", "value": "Oda"}
+    absent = {"doc_id": "d", "text": "An empty log.", "key": "captain", "value": "Nils Berg"}
+    task = make(tmp_path, [related, ROWS[3], absent], jrt={"control": "counterfactual"})
+    # "Oda" is part of "Oda Refsnes", so each can only become "Nils Berg"; whose own document does not name him.
+    assert [task.doc_to_target(doc) for doc in task.eval_docs] == [["Nils Berg"], ["Nils Berg"]]
+    assert task.config.metadata["jrt"]["rows"] == {"read": 3, "dropped": 0, "no_counterfactual": 1}
+    with pytest.raises(JRTError, match="control 'counterfactual' drops every row"):
+        make(tmp_path, [related, ROWS[3]], jrt={"control": "counterfactual"})
+
+
+def test_all_aliases_go_and_the_choice_is_repeatable(tmp_path: Path) -> None:
+    rows = [
+        {"text": "Berg and nils berg met.", "key": "who", "value": ["Berg", "Nils Berg"]},
+        *({"text": f"It was {name}.", "key": "who", "value": name} for name in ("Ann Lie", "Bo Dahl", "Eli Moe")),
+    ]
+    one, two = (make(tmp_path, rows, jrt={"control": "counterfactual"}) for _ in range(2))
+    prompts = [one.doc_to_text(doc) for doc in one.eval_docs]
+    assert prompts == [two.doc_to_text(doc) for doc in two.eval_docs]
+    (new,) = one.doc_to_target(one.eval_docs[0])
+    assert prompts[0] == f"{new} and {new} met. The who is"
+    assert rows[0]["text"] == "Berg and nils berg met."
+
+
+def test_forms() -> None:
+    assert [form(text) for text in ("1066", "1,200", "4 July 1776", "19 men", "Ilse Maarten", "red")] == [
+        "year", "number", "date", "with a number, 2-3", "name, 2-3", "words, 1",
+    ]  # fmt: skip

@@ -11,7 +11,9 @@ from typing import Any
 
 from jrt_lmeval import scoring
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts
+from jrt_lmeval.prompts.segments import segments
 from jrt_lmeval.prompts.window import Window
 from jrt_lmeval.reading import Reader
 from jrt_lmeval.record import document_id
@@ -109,6 +111,35 @@ def other_document(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec
         if not scoring.contains(parts.document + (parts.first_document or ""), labels):
             return parts
     raise JRTError("control 'wrong_context' needs a row whose document holds none of this row's answers.")
+
+
+def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec: LayoutSpec, window: Window) -> str:
+    """Sentences of other documents in which no answer of ``rows[at]`` stands, shuffled, as long as all its copies.
+
+    Documents and order are drawn by a random number generator seeded with the name of the row's document.
+
+    Raises:
+        JRTError: there are no such sentences.
+    """
+    row, labels = rows[at], [label for label in reader.labels(rows[at]) if label.strip()]
+    own = reader.document(row)
+    rng = random.Random(document_id(row, own))
+    first = rng.randrange(len(rows))
+    wanted = spec.repeats * count_tokens(reader.read(row, spec, window)[0].document)
+    found: dict[str, int] = {}
+    for other in (*rows[first:], *rows[:first]):
+        if document_id(other, reader.document(other)) == document_id(row, own):
+            continue
+        for sentence in segments(reader.read(other, spec, window)[0].document, "sentence"):
+            if sentence.text not in own and not scoring.contains(sentence.text, labels):
+                found[sentence.text] = sentence.tokens
+        if sum(found.values()) > wanted:
+            break
+    if not found:
+        raise JRTError("layout 'repeat_random' needs other documents with sentences that hold none of the answers.")
+    sentences = list(found)
+    rng.shuffle(sentences)
+    return " ".join(sentences)
 
 
 def _question(reader: Reader, row: dict[str, Any]) -> str:

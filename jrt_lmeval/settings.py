@@ -14,7 +14,9 @@ from jrt_lmeval.prompts.published import RECIPES
 from jrt_lmeval.prompts.window import Window, window_spec
 
 BLOCK_KEYS = (*LAYOUT_KEYS, "window", "recipe", "source", "control")
-_USED = {"once": ("layout", "lead"), "flat": ("layout", "repeats", "lead")}  # hier uses all but repeats
+_FLAT = ("layout", "repeats", "lead")
+# hier uses all but repeats.
+_USED = {"once": ("layout", "lead"), "flat": _FLAT, "repeat_random": _FLAT, "repeat_question": _FLAT}
 
 
 @dataclass(frozen=True)

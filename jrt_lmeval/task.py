@@ -17,7 +17,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.config.task import TaskConfig
 
 from jrt_lmeval import __version__, scoring
-from jrt_lmeval.controls import Rewriter, other_document
+from jrt_lmeval.controls import Rewriter, other_document, other_sentences
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.layouts import Prompt, build
@@ -206,6 +206,9 @@ class RecallTask(ConfigurableTask):
             other = other_document(self.dataset[split], at, self._reader, spec, window)
             parts = replace(parts, document=other.document, first_document=other.first_document)
             counters = {"answer_outside": 1}
+        if spec.layout == "repeat_random":
+            split, at = self._places[id(row)]
+            parts = replace(parts, filler=other_sentences(self.dataset[split], at, self._reader, spec, window))
         prompt = build(parts, spec)
         prompt.counters.update(counters)
         return prompt

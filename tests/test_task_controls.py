@@ -54,3 +54,45 @@ def test_forms() -> None:
     assert [form(text) for text in ("1066", "1,200", "4 July 1776", "19 men", "Ilse Maarten", "red")] == [
         "year", "number", "date", "with a number, 2-3", "name, 2-3", "words, 1",
     ]  # fmt: skip
+
+
+PAGES = [
+    {
+        "doc_id": name,
+        "text": f"The {name} sailed in {year} from the port. Her captain was {man}. She carried salt and rope north.",
+        "key": "captain",
+        "value": man,
+    }
+    for name, year, man in (("Heron", 1801, "Ilse Moe"), ("Tern", 1822, "Oda Lie"), ("Gull", 1843, "Bo Dahl"))
+]
+
+
+@pytest.mark.parametrize("recipe", ["fda", None])
+@pytest.mark.parametrize("lead", [True, False])
+def test_control_layouts_are_as_long_as_flat(tmp_path: Path, recipe: str | None, lead: bool) -> None:
+    common = {"lead": lead, **({"recipe": recipe} if recipe else {})}
+
+    def prompts(layout: str) -> list:
+        task = make(tmp_path, PAGES, jrt={**common, "layout": layout})
+        return [task.doc_to_text(doc) for doc in task.eval_docs]
+
+    flat, noise, again = prompts("flat"), prompts("repeat_random"), prompts("repeat_question")
+    assert noise == prompts("repeat_random")
+    for row, *three in zip(PAGES, flat, noise, again, strict=True):
+        lengths = [prompt.counters["prompt_tokens"] for prompt in three]
+        assert max(lengths) - min(lengths) <= 2
+        assert [prompt.count(row["value"]) for prompt in three] == [2, 1, 1]
+        assert len({prompt[prompt.document_end :] for prompt in three}) == 1
+        assert all(prompt[prompt.document_start :].startswith(row["text"]) for prompt in three)
+        assert three[2].count("aptain") > 4
+    with pytest.raises(JRTError, match="needs other documents"):
+        task = make(tmp_path, PAGES[:1], jrt={"layout": "repeat_random"})
+        task.doc_to_text(task.eval_docs[0])
+
+
+def test_a_level_is_repeated_on_request(tmp_path: Path) -> None:
+    jrt = {"layout": "hier", "repeat_level": "paragraph"}
+    levels = make(tmp_path, PAGES, jrt=jrt).config.metadata["jrt"]["levels"]
+    assert [level["repeats"] for level in levels] == [1, 2, 1]
+    with pytest.raises(JRTError, match=r"unknown level to repeat \(repeat_level\) 'sentense'. Did you mean 'sentence'"):
+        make(tmp_path, PAGES, jrt={**jrt, "repeat_level": "sentense"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
 from jrt_lmeval.prompts.passes import hier_text
 from jrt_lmeval.prompts.spec import LAYOUT_KEYS, LayoutSpec, Level, layout_spec
 
@@ -23,6 +23,7 @@ class Parts:
         joiner: what stands between the last copy of the document and the question.
         query: what BM25 looks for in ``hier``; empty means the question.
         first_document: the first of several copies in ``flat`` where it differs from the others; None: it does not.
+        filler: other text, for ``repeat_random``; it is repeated where it is too short.
     """
 
     document: str
@@ -31,6 +32,7 @@ class Parts:
     joiner: str = " "
     query: str = ""
     first_document: str | None = None
+    filler: str = ""
 
 
 class Prompt(str):
@@ -70,12 +72,16 @@ def build(parts: Parts, spec: LayoutSpec) -> Prompt:
     * ``once``: document, joiner, question.
     * ``flat``: first copy, newline, further copies (each on a new line), joiner, question.
     * ``hier``: passes over the levels of the document (``passes.hier_text``), joiner, question.
+    * ``repeat_random``: document, newline, the start of the filler, joiner, question; as many tokens as ``flat``.
+    * ``repeat_question``: the lead over and over (the question where there is no lead), document, joiner, question; as
+      many tokens as ``flat``.
 
+    Both controls are cut to a token, so that a word can be broken, and end within two tokens of the length of ``flat``.
     The lead stands in front of all of it where ``spec.lead`` says so. The question may be empty (in a published SQuAD
     window that ends before the stem); ``counters["question_missing"]`` then is 1.
 
     Raises:
-        JRTError: the document is empty or white space.
+        JRTError: the document is empty or white space, or there is no filler for ``repeat_random``.
     """
     if not parts.document.strip():
         raise JRTError("empty document: the row has no text to read; check the field that 'document' is made from.")
@@ -83,14 +89,49 @@ def build(parts: Parts, spec: LayoutSpec) -> Prompt:
     if spec.layout == "hier":
         body, counters = hier_text(parts.document, parts.query or parts.question, spec)
     elif spec.layout == "flat" and spec.repeats > 1:
-        first = parts.document if parts.first_document is None else parts.first_document
-        body = "\n".join([first] + [parts.document] * (spec.repeats - 1))
+        body = _copies(parts, spec)
     else:
         body = parts.document
     lead = parts.lead if spec.lead else ""
-    text = lead + body + parts.joiner + parts.question
+    after = parts.joiner + parts.question
+    if spec.layout == "repeat_random":
+        body += "\n"
+        body += _fill(lead + body, parts.filler, after, count_tokens(lead + _copies(parts, spec) + after))
+    elif spec.layout == "repeat_question":
+        asked = lead if lead.strip() else parts.question + " "
+        tokens = count_tokens(lead + _copies(parts, spec) + after)
+        lead = _fill("", asked, parts.document + after, tokens, from_end=True)
+    text = lead + body + after
     if not parts.question.strip():
         counters["question_missing"] = 1
     counters["prompt_tokens"] = count_tokens(text)
     counters["document_tokens"] = count_tokens(parts.document)
     return Prompt(text, len(lead), len(lead) + len(body), parts.document, counters)
+
+
+def _copies(parts: Parts, spec: LayoutSpec) -> str:
+    first = parts.document if parts.first_document is None else parts.first_document
+    return "\n".join([first] + [parts.document] * (spec.repeats - 1))
+
+
+def _fill(before: str, filler: str, after: str, tokens: int, from_end: bool = False) -> str:
+    """Start or end of the filler, repeated if need be, with which before, it and after have so many tokens."""
+    if not filler.strip():
+        raise JRTError("this layout needs text to fill the prompt with: other documents, or a lead or question.")
+    wanted = tokens - count_tokens(before + after)
+    ids = gpt2_tokenizer().encode(filler).ids
+    while len(ids) < wanted + 8:
+        filler += filler if filler.endswith(" ") else " " + filler
+        ids = gpt2_tokenizer().encode(filler).ids
+    size, best, nearest = wanted, "", tokens
+    for _ in range(4):  # tokens melt together where texts meet
+        cut = ids[len(ids) - max(0, size) :] if from_end else ids[: max(0, size)]
+        # Half a character, where a token was cut off from its neighbour, is no text.
+        text = gpt2_tokenizer().decode(cut, skip_special_tokens=True).strip("\ufffd")
+        off = tokens - count_tokens(before + text + after)
+        if abs(off) < nearest:
+            best, nearest = text, abs(off)
+        if off == 0:
+            break
+        size += off
+    return best

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.segments import LEVELS
 
-LAYOUTS = ("once", "flat", "hier")
+LAYOUTS = ("once", "flat", "hier", "repeat_random", "repeat_question")
 SELECTS = ("all", "question", "information")
 ORDERS = ("coarse_to_fine", "fine_to_coarse")
-LAYOUT_KEYS = ("layout", "repeats", "lead", "levels", "select", "overlap", "order", "budget")
+LAYOUT_KEYS = ("layout", "repeats", "lead", "levels", "select", "repeat_level", "overlap", "order", "budget")
 """Keys that ``layout_spec`` takes; a ``jrt:`` block may hold others, which are not about the layout."""
 LEVEL_KEYS = ("name", "repeats", "select", "keep")
 
@@ -65,8 +65,10 @@ class LayoutSpec:
     """How a row is laid out.
 
     Attributes:
-        layout: once (document, question), flat (the document ``repeats`` times) or hier (passes over levels).
-        repeats: copies of the document in ``flat``.
+        layout: once (document, question), flat (the document ``repeats`` times), hier (passes over levels), or a
+            control as long as flat: repeat_random (the document once, then sentences of other documents) and
+            repeat_question (what is asked again and again, then the document once).
+        repeats: copies of the document in ``flat``, and that the controls are as long as.
         lead: whether the text that asks goes in front; without it the prompt is the same for all questions on a
             document up to the question itself, so a model's state can be kept. None: yes, but not for ``once``.
         levels: the levels of ``hier``.
@@ -111,7 +113,8 @@ class LayoutSpec:
 def layout_spec(mapping: Mapping[str, Any]) -> LayoutSpec:
     """The layout that a YAML ``jrt:`` block describes.
 
-    Keys are those of ``LayoutSpec``, and ``select``, which goes for every level. ``levels`` is a list of level names or
+    Keys are those of ``LayoutSpec``, ``select``, which goes for every level, and ``repeat_level``, the one level whose
+    pass is written twice. ``levels`` is a list of level names or
     of mappings with the fields of ``Level``; fields left out have the defaults of ``Level``. A key that the layout does
     not use (``budget`` with ``flat``) is checked and has no effect, so that one block can serve several tasks.
 
@@ -121,7 +124,7 @@ def layout_spec(mapping: Mapping[str, Any]) -> LayoutSpec:
     for key in mapping:
         if key not in LAYOUT_KEYS:
             raise unknown("key of the jrt block", key, LAYOUT_KEYS)
-    fields = {key: value for key, value in mapping.items() if key not in ("levels", "select")}
+    fields = {key: value for key, value in mapping.items() if key not in ("levels", "select", "repeat_level")}
     levels = DEFAULT_LEVELS
     if "levels" in mapping:
         entries = mapping["levels"]
@@ -130,6 +133,11 @@ def layout_spec(mapping: Mapping[str, Any]) -> LayoutSpec:
         levels = tuple(_level(entry) for entry in entries)
     if "select" in mapping:
         levels = tuple(Level(level.name, level.repeats, mapping["select"], level.keep) for level in levels)
+    twice = mapping.get("repeat_level")
+    if twice is not None:
+        if twice not in (names := [level.name for level in levels]):
+            raise unknown("level to repeat (repeat_level)", twice, names)
+        levels = tuple(replace(level, repeats=2 if level.name == twice else 1) for level in levels)
     return LayoutSpec(levels=levels, **fields)
 
 

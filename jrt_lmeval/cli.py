@@ -20,7 +20,10 @@ class Command:
 
 
 COMMANDS = {
-    "run": Command("jrt_lmeval.cli:run", "lm_eval with our models and tasks registered; takes lm_eval's own arguments"),
+    "run": Command(
+        "jrt_lmeval.cli:run",
+        "lm_eval with our models and tasks registered; with --grid, once per combination of settings",
+    ),
     "train": Command("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
     "report": Command("jrt_lmeval.report.cli:main", "tables and a picture from the results files that lm_eval wrote"),
     "doctor": Command("jrt_lmeval.doctor:main", "say what is installed, what lm_eval sees of it, and what to mend"),
@@ -33,6 +36,10 @@ examples:
 
   # the same through lm_eval's own command, which this package extends when it is installed
   lm_eval --model jrt_rnn --model_args feature_map=mlp,prefix=dynamic --tasks swde_jrt_hier,factbook_jrt_hier
+
+  # how do hierarchical prompts depend on overlap and order? 'jrt-eval run --help' shows more
+  jrt-eval run --grid overlap=0,0.2 --grid order=coarse_to_fine,fine_to_coarse --model jrt_rnn --tasks swde_jrt_hier \
+      --output_path runs/grid
 
   # which tasks are there?
   jrt-eval run ls tasks
@@ -59,8 +66,13 @@ def run(argv: Sequence[str]) -> int:
     """Run lm_eval's command line with our models and tasks registered, start-up hook or not.
 
     Args:
-        argv: lm_eval's arguments, with or without its ``run``, ``ls`` or ``validate`` in front.
+        argv: lm_eval's arguments, with or without its ``run``, ``ls`` or ``validate`` in front; with ``--grid``, see
+            ``jrt_lmeval.grid``.
     """
+    if not argv or argv[0] in ("-h", "--help") or any(word == "--grid" or word.startswith("--grid=") for word in argv):
+        from jrt_lmeval.grid import main as run_grid
+
+        return run_grid(argv)
     from jrt_lmeval.plugin import register
 
     register()

@@ -56,6 +56,13 @@ def models_ready(models: ModuleType) -> None:
             log.warning("lm_eval has a model named %r of its own; ours (%s) is not registered.", name, target)
 
 
+def model_class(name: str) -> Any:
+    """The LM class that lm_eval has under a name; raises as lm_eval does where there is none."""
+    from lm_eval.api.registry import get_model
+
+    return get_model(name)
+
+
 def _same(registry: Any, name: str, target: str) -> bool:
     """Whether ``name`` already stands for ``target``: as text, as an entry point, or as the class itself."""
     current = getattr(registry, "_objs", {}).get(name)

@@ -38,6 +38,10 @@ class Runtime:
         self._totals.peak_memory_bytes = peak_memory(self.engine.device)
         return self._totals
 
+    def reset(self) -> None:
+        """Forget what was done so far: a model may serve several runs."""
+        self._totals = Totals()
+
     def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
         """Rows cut to the model's context, with their prefix lengths; ``room`` as in :func:`requests.fit`."""
         fitted = fit(rows, room, self.max_length, self.on_overflow)

@@ -40,7 +40,8 @@ def tokenizer_named(name: str) -> Tokenizer:
     return tokenizer.backend_tokenizer
 
 
-@lru_cache(maxsize=8)
+# Two: rows on one document follow each other, and one of five megabytes takes hundreds.
+@lru_cache(maxsize=2)
 def encoded(text: str, tokenizer: str = GPT2) -> Encoding:
     """``text`` in tokens, kept for the next question on the same document.
 

@@ -208,7 +208,7 @@ def _manager(cfg: Any, cell: Cell) -> Any:
 def _tasks(cfg: Any) -> list[str]:
     given = cfg.tasks.split(",") if isinstance(cfg.tasks, str) else [t for task in cfg.tasks for t in task.split(",")]
     manager = _manager(cfg, {})
-    names = []
+    names: list[str] = []
     for name in given:
         found = [str(Path(name).absolute())] if name.endswith(".yaml") else manager.match_tasks([name])
         if not found:

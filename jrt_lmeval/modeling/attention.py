@@ -12,14 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def rotary(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
-    """Rotate ``x [B, H, T, D]`` to ``positions [B, T]``; first half paired with second half (NeoX layout)."""
-    half = x.shape[-1] // 2
-    frequencies = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+def rotary(x: Tensor, positions: Tensor, base: float = 10000.0, dim: int | None = None) -> Tensor:
+    """Rotate the first entries of ``x [B, H, T, D]`` to ``positions [B, T]``; first half of them paired with the second
+    (NeoX layout).
+
+    Args:
+        dim: rotary dimension; None for D. ``dim`` entries are rotated, one more if it is odd, with frequencies
+            base^(-2 i / dim).
+    """
+    dim = x.shape[-1] if dim is None else dim
+    if dim == 0:
+        return x
+    half = (dim + 1) // 2
+    frequencies = base ** (-2 * torch.arange(half, device=x.device, dtype=torch.float32) / dim)
     angles = positions[:, None, :, None].float() * frequencies  # [B, 1, T, D / 2]
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    left, right = x[..., :half], x[..., half:]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    left, right, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([left * cos - right * sin, right * cos + left * sin, rest], dim=-1)
 
 
 def banded(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int | None) -> Tensor:

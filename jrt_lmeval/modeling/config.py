@@ -7,7 +7,14 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, unknown
+
+MODES = {
+    "padding": ("exact", "published"),
+    "decode": ("exact", "published"),
+    "filling": ("left_pad", "read_twice", "iterate"),
+}
+"""The options that choose between doing it right and doing it as the published code did, and their values."""
 
 
 class JRTConfig(PretrainedConfig):
@@ -35,6 +42,24 @@ class JRTConfig(PretrainedConfig):
             choice where later tokens are scored.
         mask_token_id: token that stands for masked ones in training; never generated.
         initializer_range: standard deviation of the initial weights.
+        attention_heads: heads of ``swa`` and ``attention`` where they differ from ``num_heads``.
+        rotary_fraction, rotary_base: share of each head of ``swa`` and ``attention`` that is rotated, and its base.
+        normaliser_eps: added to the sum that linear attention divides by.
+        decay: linear attention forgets (Based's ``fixed_decay`` with ``use_decay_proj``): a fixed rate per head and a
+            learned gate per token.
+        enc_length: longest prefix the model was trained with; longer ones are cut to it. None for no limit.
+        padding: ``exact``: a padded token never enters a state. ``published``: as in the released JRT code, prompts
+            shorter than ``enc_length`` are filled on the left with ``fill_token_id``, whose keys are zeroed before the
+            feature map and so still weigh phi(0) each.
+        decode: ``exact``, or ``published``: as in the released Based code, a decoded token's k v^T enters the state twice.
+        filling: how a prompt shorter than ``enc_length`` is read: ``left_pad`` (nothing to do when padding is exact),
+            ``read_twice`` (the prompt is put before itself) or ``iterate`` (all is read again for every new token, the
+            prefix growing with it).
+        fill_token_id: what the published code pads with: a space.
+        token_count: ids from here on are no tokens but padding of the embedding; never generated. None for all are.
+
+    Raises:
+        JRTError: a mode that does not exist, or sizes that do not fit each other.
     """
 
     model_type = "jrt"
@@ -59,12 +84,28 @@ class JRTConfig(PretrainedConfig):
         mask_token_id: int | None = None,
         initializer_range: float = 0.02,
         tie_word_embeddings: bool = True,
+        attention_heads: int | None = None,
+        rotary_fraction: float = 1.0,
+        rotary_base: float = 10000.0,
+        normaliser_eps: float = 1e-6,
+        decay: bool = False,
+        enc_length: int | None = None,
+        padding: str = "exact",
+        decode: str = "exact",
+        filling: str = "left_pad",
+        fill_token_id: int = 220,
+        token_count: int | None = None,
         **kwargs: Any,
     ):
-        if hidden_size % (2 * num_heads):
-            raise JRTError(f"hidden_size={hidden_size} must be a multiple of 2 x num_heads={num_heads} (rotary pairs).")
-        if not 0 <= shifted_heads <= num_heads:
-            raise JRTError(f"shifted_heads={shifted_heads} must be from 0 to num_heads={num_heads}.")
+        heads = num_heads if attention_heads is None else attention_heads
+        if (
+            hidden_size % num_heads
+            or hidden_size % heads
+            or rotated(hidden_size // heads, rotary_fraction)[1] > (hidden_size // heads)
+        ):
+            raise JRTError(f"hidden_size={hidden_size} must be a multiple of 2 x num_heads={heads} (rotary pairs).")
+        if not 0 <= shifted_heads <= min(num_heads, heads):
+            raise JRTError(f"shifted_heads={shifted_heads} must be from 0 to num_heads={min(num_heads, heads)}.")
         self.vocab_size, self.hidden_size, self.intermediate_size = vocab_size, hidden_size, intermediate_size
         self.mixers, self.num_heads = list(mixers), num_heads
         self.num_hidden_layers = len(self.mixers)
@@ -74,5 +115,37 @@ class JRTConfig(PretrainedConfig):
         self.window, self.conv_kernel, self.conv_expand = window, conv_kernel, conv_expand
         self.norm_eps, self.context_length, self.prefix_length = norm_eps, context_length, prefix_length
         self.mask_token_id, self.initializer_range = mask_token_id, initializer_range
+        self.attention_heads, self.rotary_fraction, self.rotary_base = attention_heads, rotary_fraction, rotary_base
+        self.normaliser_eps, self.decay, self.enc_length = normaliser_eps, decay, enc_length
+        self.fill_token_id, self.token_count = fill_token_id, token_count
+        self.set_modes(padding=padding, decode=decode, filling=filling)
         kwargs.pop("num_hidden_layers", None)
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+
+    def set_modes(self, **modes: str) -> None:
+        """Set ``padding``, ``decode`` or ``filling``.
+
+        Raises:
+            JRTError: no such mode or value, or one that needs ``enc_length`` where there is none.
+        """
+        for name, value in modes.items():
+            if name not in MODES:
+                raise unknown("mode", name, MODES)
+            if value not in MODES[name]:
+                raise unknown(name, value, MODES[name])
+            setattr(self, name, value)
+        fills = self.padding == "published" or self.filling == "read_twice"
+        if fills and "prefix_linear" in self.mixers and self.enc_length is None:
+            raise JRTError(
+                f"padding={self.padding}, filling={self.filling}: prompts are filled up to enc_length, which this "
+                "model does not have. Give enc_length= in tokens (1024 for the released JRT models)."
+            )
+
+
+def rotated(head_dim: int, fraction: float) -> tuple[int, int]:
+    """Rotary dimension d of the frequencies base^(-2 i / d), and how many entries of a head are rotated.
+
+    The two differ when d is odd (the released 1.3B Transformer: d = 35, 36 entries).
+    """
+    dim = int(fraction * head_dim)
+    return dim, dim + dim % 2

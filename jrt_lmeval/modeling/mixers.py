@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.modeling import attention
-from jrt_lmeval.modeling.config import JRTConfig
+from jrt_lmeval.modeling.config import JRTConfig, rotated
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.linear_attention import LINEAR_ATTENTION, LinearState, Prefix, normalise
 from jrt_lmeval.modeling.state import LayerState
@@ -32,6 +32,9 @@ class Span:
         prefix_mask: bool ``[B, T]``, True where j < M; None when M = 0 in every row.
         offset: tokens read before these, ``[B]``.
         linear_attention: which of ``naive``, ``chunked``, ``step`` computes it.
+        keyless: bool ``[B, T]``, True at tokens whose keys prefix linear attention sets to zero before its feature map:
+            the padding of the published code. None when there are none.
+        decoding: these are single tokens that the model chose, not a text that it reads.
     """
 
     lengths: Tensor
@@ -39,6 +42,8 @@ class Span:
     prefix_mask: Tensor | None
     offset: Tensor
     linear_attention: str = "chunked"
+    keyless: Tensor | None = None
+    decoding: bool = False
 
 
 def _heads(x: Tensor, num_heads: int) -> Tensor:
@@ -58,8 +63,8 @@ class _KeySource:
     State: ``last [B, 1, C]``, the input at the last token; nothing where no head is shifted.
     """
 
-    def __init__(self, config: JRTConfig):
-        self.heads, self.shifted = config.num_heads, config.shifted_heads
+    def __init__(self, heads: int, shifted: int):
+        self.heads, self.shifted = heads, shifted
 
     def before(self, x: Tensor, span: Span, state: LayerState | None) -> tuple[Tensor, LayerState]:
         """Inputs one token earlier ``[B, T, C]``, and the state to keep."""
@@ -123,7 +128,10 @@ class Attention(nn.Module):
 
     def __init__(self, config: JRTConfig, window: int | None):
         super().__init__()
-        self.window, self.num_heads, self.key_source = window, config.num_heads, _KeySource(config)
+        self.window, self.num_heads = window, config.attention_heads or config.num_heads
+        self.rotary_base = config.rotary_base
+        self.rotary_dim, _ = rotated(config.hidden_size // self.num_heads, config.rotary_fraction)
+        self.key_source = _KeySource(self.num_heads, config.shifted_heads)
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
@@ -134,7 +142,7 @@ class Attention(nn.Module):
         q, v = (_heads(F.linear(x, weight), self.num_heads) for weight in (q_weight, v_weight))
         k = self.key_source.keys(x, before, k_weight)
         positions = span.offset[:, None] + torch.arange(T, device=x.device)
-        q, k = attention.rotary(q, positions), attention.rotary(k, positions)
+        q, k = (attention.rotary(part, positions, self.rotary_base, self.rotary_dim) for part in (q, k))
         if state is None:
             cache = 0 if self.window is None else self.window - 1
             empty = k.new_zeros(B, self.num_heads, cache, k.shape[-1])
@@ -161,13 +169,20 @@ class LinearAttention(nn.Module):
     """Causal linear attention (Based) or, with ``prefix=True``, prefix linear attention (JRT-RNN, arXiv 2407.05483 eq.
     3).
 
+    With ``config.decay`` the state fades by a fixed rate per head and the numerator is scaled by a gate that each token
+    chooses (Based's ``fixed_decay`` with ``use_decay_proj``).
+
     State: ``S [B, H, F, V]`` and ``z [B, H, F]``; prefix and causal sums are one state, so decoding costs the same for
         both.
     """
 
+    decay: Tensor
+
     def __init__(self, config: JRTConfig, prefix: bool):
         super().__init__()
-        self.num_heads, self.prefix, self.key_source = config.num_heads, prefix, _KeySource(config)
+        self.num_heads, self.prefix = config.num_heads, prefix
+        self.config, self.eps, self.fades = config, config.normaliser_eps, config.decay
+        self.key_source = _KeySource(config.num_heads, config.shifted_heads)
         width = config.num_heads * config.feature_dim
         self.q_proj = nn.Linear(config.hidden_size, width, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, width, bias=False)
@@ -176,6 +191,9 @@ class LinearAttention(nn.Module):
             self.k_prefix_proj = nn.Linear(config.hidden_size, width, bias=False)
             self.v_prefix_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        if config.decay:
+            self.decay_proj = nn.Linear(config.hidden_size, config.num_heads, bias=False)
+            self.register_buffer("decay", torch.log(1 - 2.0 ** (-3.0 - torch.arange(config.num_heads))))
         self.feature_map = build_feature_map(
             config.feature_map, config.num_heads, config.feature_dim, **config.feature_map_options
         )
@@ -185,15 +203,27 @@ class LinearAttention(nn.Module):
     def forward(self, x: Tensor, span: Span, state: LayerState | None) -> tuple[Tensor, LayerState]:
         before, kept = self.key_source.before(x, span, state)
         q, v = self.feature_map(_heads(self.q_proj(x), self.num_heads)), _heads(self.v_proj(x), self.num_heads)
-        k = self.feature_map(self.key_source.keys(x, before, self.k_proj.weight))
+        k = self._keys(x, before, self.k_proj.weight, span)
         prefix = None
         if self.prefix and span.prefix_mask is not None:
-            ke = self.feature_map(self.key_source.keys(x, before, self.k_prefix_proj.weight))
+            ke = self._keys(x, before, self.k_prefix_proj.weight, span)
             prefix = Prefix(ke, _heads(self.v_prefix_proj(x), self.num_heads), span.prefix_mask)
         start = None if state is None else LinearState(state["S"], state["z"])
-        y, d, end = LINEAR_ATTENTION[span.linear_attention](q, k, v, prefix, span.mask, start)
-        y = normalise(y, d, self.by_sum)
+        if start is not None and span.decoding and not self.prefix and self.config.decode == "published":
+            # the published recurrence adds k v^T once before the state fades and once after
+            start = LinearState(start.S + k.transpose(-1, -2) @ v, start.z)
+        decay = self.decay if self.fades else None
+        y, d, end = LINEAR_ATTENTION[span.linear_attention](q, k, v, prefix, span.mask, start, decay)
+        if self.fades:
+            y = y * self.decay_proj(x).transpose(1, 2)[..., None]
+        y = normalise(y, d, self.by_sum, self.eps)
         return self.out_proj(y.transpose(1, 2).flatten(2)), {"S": end.S, "z": end.z, **kept}
+
+    def _keys(self, x: Tensor, before: Tensor, weight: Tensor, span: Span) -> Tensor:
+        k = self.key_source.keys(x, before, weight)
+        if self.prefix and span.keyless is not None:
+            k = k.masked_fill(span.keyless[:, None, :, None], 0)
+        return self.feature_map(k)
 
     def start_as_copy(self) -> None:
         """Let the shifted heads begin as induction heads."""

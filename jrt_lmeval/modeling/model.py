@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
+from jrt_lmeval.modeling.filling import Prompts, fill, real_first, recall, remember
 from jrt_lmeval.modeling.mixers import Span, build_mixer
 from jrt_lmeval.modeling.state import RecurrentState
 
@@ -89,6 +90,8 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.linear_attention = "chunked"
         self.post_init()
+        if config.token_count is not None and config.token_count < config.vocab_size:
+            self.generation_config.suppress_tokens = list(range(config.token_count, config.vocab_size))
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -113,14 +116,17 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         lengths: Tensor | None = None,
         prefix_lengths: Tensor | None = None,
         state: RecurrentState | None = None,
+        keyless: Tensor | None = None,
+        decoding: bool = False,
     ) -> tuple[Tensor, RecurrentState]:
         """Last hidden states of a right-padded batch, and the state after each row's last token.
 
         Args:
             input_ids: ``[B, T]``, padded on the right with any id.
             lengths: real tokens per row ``[B]``; None when all T are.
-            prefix_lengths: M per row ``[B]``, among these tokens; None for 0.
+            prefix_lengths: M per row ``[B]``, among these tokens; None for 0. Cut where ``config.enc_length`` ends.
             state: of the tokens before these, or None.
+            keyless, decoding: see :class:`~jrt_lmeval.modeling.mixers.Span`.
 
         Returns:
             ``[B, T, C]`` (anything at padding) and the state.
@@ -129,11 +135,15 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         ragged = lengths is not None and bool((lengths < T).any())
         lengths = torch.full((B,), T, device=input_ids.device) if lengths is None else lengths
         order = torch.arange(T, device=input_ids.device)
+        offset = torch.zeros_like(lengths) if state is None else state.lengths
         prefix_mask = None
         if prefix_lengths is not None and bool((prefix_lengths > 0).any()):
-            prefix_mask = order < torch.minimum(prefix_lengths, lengths)[:, None]
-        offset = torch.zeros_like(lengths) if state is None else state.lengths
-        span = Span(lengths, order < lengths[:, None] if ragged else None, prefix_mask, offset, self.linear_attention)
+            M = torch.minimum(prefix_lengths, lengths)
+            if self.config.enc_length is not None:
+                M = torch.minimum(M, self.config.enc_length - offset)
+            prefix_mask = order < M[:, None]
+        mask = order < lengths[:, None] if ragged else None
+        span = Span(lengths, mask, prefix_mask, offset, self.linear_attention, keyless, decoding)
         x = self.embed_tokens(input_ids)
         layers = []
         for i, block in enumerate(self.blocks):
@@ -148,6 +158,35 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             logits[..., self.config.mask_token_id] = torch.finfo(logits.dtype).min
         return logits
 
+    def next_logits(self, hidden: Tensor) -> Tensor:
+        """As :meth:`logits`, where padding of the vocabulary cannot be chosen either."""
+        logits = self.logits(hidden)
+        if self.config.token_count is not None:
+            logits[..., self.config.token_count :] = torch.finfo(logits.dtype).min
+        return logits
+
+    def read(self, prompts: Prompts, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
+        """Read prompts (``config.filling`` applies to those without a state), or tokens after a state.
+
+        Returns:
+            The hidden states ``[B, C]`` of each row's last token, and the state.
+        """
+        again = self.config.filling == "iterate" and self.has_prefix
+        if again and state is not None:
+            prompts, state = recall(state, prompts), None
+        elif state is None:
+            prompts = fill(prompts, self.config)
+        hidden, end = self.hidden_states(prompts.ids, prompts.lengths, prompts.prefix_lengths, state, prompts.keyless)
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, prompts.lengths - 1], remember(prompts) if again else end
+
+    def decode(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """Hidden states ``[B, C]`` after one more token per row, ``[B]``, that the model chose itself."""
+        if self.config.filling == "iterate" and self.has_prefix:
+            return self.read(Prompts(input_ids[:, None], torch.ones_like(input_ids)), state)
+        hidden, state = self.hidden_states(input_ids[:, None], state=state, decoding=True)
+        return hidden[:, 0], state
+
     def prefill(
         self,
         input_ids: Tensor,
@@ -155,18 +194,17 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         prefix_lengths: Tensor | None = None,
         state: RecurrentState | None = None,
     ) -> tuple[Tensor, RecurrentState]:
-        """Read tokens; arguments as :meth:`hidden_states`. Returns logits ``[B, vocab]`` after each row's last token,
-        and the state."""
-        hidden, state = self.hidden_states(input_ids, lengths, prefix_lengths, state)
-        last = (
-            hidden[:, -1] if lengths is None else hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
-        )
-        return self.logits(last), state
+        """Read a prompt, or go on reading after a state; arguments as :meth:`hidden_states`. Returns logits
+        ``[B, vocab]`` after each row's last token, and the state."""
+        if lengths is None:
+            lengths = torch.full(input_ids.shape[:1], input_ids.shape[1], device=input_ids.device)
+        hidden, state = self.read(Prompts(input_ids, lengths, prefix_lengths), state)
+        return self.next_logits(hidden), state
 
     def step(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Read one token per row, ``[B]``: logits ``[B, vocab]`` for the next, and the new state."""
-        hidden, state = self.hidden_states(input_ids[:, None], state=state)
-        return self.logits(hidden[:, 0]), state
+        """Decode one token per row, ``[B]``: logits ``[B, vocab]`` for the next, and the new state."""
+        hidden, state = self.decode(input_ids, state)
+        return self.next_logits(hidden), state
 
     def forward(
         self,
@@ -176,35 +214,40 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         state: RecurrentState | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int = 0,
+        generating: bool = False,
         **_: Any,
     ) -> JRTOutput:
         """Hugging Face forward: any padding side.
 
         Args:
             input_ids: ``[B, T]``.
-            attention_mask: ``[B, T]``, 0 at padding, wherever it stands.
-            prefix_lengths: M per row ``[B]`` in real tokens. None: min(config.prefix_length, tokens), without a state.
+            attention_mask: ``[B, T]``, 0 at padding, wherever it stands. With ``config.padding="published"`` masked
+                tokens are read like others, but by prefix linear attention without keys if there are at most
+                ``config.enc_length``; else the mask is ignored.
+            prefix_lengths: M per row ``[B]`` in tokens read. None: min(config.prefix_length, tokens), without a state.
             state: of the tokens before these.
             labels: ``[B, T]``, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not
                 seen.
             logits_to_keep: only the last so many positions; 0 for all.
+            generating: read as :meth:`read` and :meth:`decode` do; logits ``[B, 1, vocab]``.
 
         Raises:
             JRTError: a row without any token.
         """
         B, T = input_ids.shape
-        lengths, order = None, None
+        if generating:
+            return self._generating(input_ids, attention_mask, prefix_lengths, state)
+        lengths, order, keyless = None, None, None
         if attention_mask is not None and not bool(attention_mask[:, -T:].all()):
             real = attention_mask[:, -T:].bool()
-            lengths = real.sum(1)
-            if bool((lengths == 0).any()):
-                raise JRTError("attention_mask: a row of the batch has no token at all; every row needs at least one.")
-            order = torch.argsort((~real).int(), dim=1, stable=True)  # real tokens first, in their order
-            input_ids = input_ids.gather(1, order)
+            if self.config.padding == "exact":
+                input_ids, lengths, order = real_first(input_ids, real)
+            elif self.config.enc_length is not None and self.config.enc_length >= T:
+                keyless = ~real
         if prefix_lengths is None and state is None and self.config.prefix_length:
             tokens = torch.full((B,), T, device=input_ids.device) if lengths is None else lengths
             prefix_lengths = tokens.clamp(max=self.config.prefix_length)
-        hidden, state = self.hidden_states(input_ids, lengths, prefix_lengths, state)
+        hidden, state = self.hidden_states(input_ids, lengths, prefix_lengths, state, keyless)
         if order is not None:
             hidden = torch.empty_like(hidden).scatter(1, order[..., None].expand_as(hidden), hidden)
         logits = self.logits(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
@@ -212,6 +255,19 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
         return JRTOutput(loss=loss, logits=logits, state=state)
+
+    def _generating(
+        self, ids: Tensor, attention_mask: Tensor | None, prefix_lengths: Tensor | None, state: RecurrentState | None
+    ) -> JRTOutput:
+        if state is not None:
+            hidden, state = self.decode(ids[:, -1], state)
+        else:
+            real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+            ids, lengths, _ = real_first(ids, real)
+            if prefix_lengths is None and self.has_prefix:
+                prefix_lengths = lengths
+            hidden, state = self.read(Prompts(ids, lengths, prefix_lengths))
+        return JRTOutput(logits=self.logits(hidden)[:, None], state=state)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -227,15 +283,12 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """The whole prompt first, by default all of it as the prefix (what JRT published), then token by token."""
         if state is not None:
-            return {"input_ids": input_ids[:, -1:], "state": state, "logits_to_keep": 1}
-        if prefix_lengths is None and self.has_prefix:
-            ones = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            prefix_lengths = ones.sum(1)
+            return {"input_ids": input_ids[:, -1:], "state": state, "generating": True}
         return {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "prefix_lengths": prefix_lengths,
-            "logits_to_keep": 1,
+            "generating": True,
         }
 
 

@@ -51,7 +51,7 @@ class JRTConfig(PretrainedConfig):
         padding: ``exact``: a padded token never enters a state. ``published``: as in the released JRT code, prompts
             shorter than ``enc_length`` are filled on the left with ``fill_token_id``, whose keys are zeroed before the
             feature map and so still weigh phi(0) each.
-        decode: ``exact``, or ``published``: as in the released Based code, a decoded token's k v^T enters the state twice.
+        decode: ``exact``, or ``published``: as in the released Based code, k v^T of a decoded token enters twice.
         filling: how a prompt shorter than ``enc_length`` is read: ``left_pad`` (nothing to do when padding is exact),
             ``read_twice`` (the prompt is put before itself) or ``iterate`` (all is read again for every new token, the
             prefix growing with it).
@@ -122,12 +122,16 @@ class JRTConfig(PretrainedConfig):
         kwargs.pop("num_hidden_layers", None)
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
 
-    def set_modes(self, **modes: str) -> None:
-        """Set ``padding``, ``decode`` or ``filling``.
+    def set_modes(self, enc_length: int | None = None, **modes: str) -> None:
+        """Set ``padding``, ``decode`` or ``filling``, and ``enc_length`` if one is given.
 
         Raises:
             JRTError: no such mode or value, or one that needs ``enc_length`` where there is none.
         """
+        if enc_length is not None:
+            self.enc_length = enc_length
+            if self.prefix_length:
+                self.prefix_length = enc_length
         for name, value in modes.items():
             if name not in MODES:
                 raise unknown("mode", name, MODES)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.filling import Prompts, fill, real_first, recall, remember
 from jrt_lmeval.modeling.mixers import Span, build_mixer

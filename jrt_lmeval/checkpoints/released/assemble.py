@@ -1,0 +1,93 @@
+"""From tensors to a model: every parameter filled, every tensor used, no second copy in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from jrt_lmeval.errors import JRTError
+
+Model = TypeVar("Model", bound=nn.Module)
+HEAD = "lm_head.weight"
+
+
+def assemble(
+    build: Callable[[], Model],
+    tensors: dict[str, Tensor],
+    names: dict[str, list[str]],
+    embedding: str,
+    source: str,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Model:
+    """The model that ``build`` makes, holding ``tensors``.
+
+    The model is built without memory, and the tensors become its parameters: what is read is what is used.
+
+    Args:
+        build: makes the model; called on the meta device.
+        tensors: what the files hold, by their names there. Emptied on the way, so that nothing is held twice.
+        names: name in the file -> names in the model; a tensor may fill several of them.
+        embedding: name in the model of the embedding, which the output matrix may share.
+        source: for messages.
+        dtype: of the floating-point parameters; None leaves them as they are in the file.
+        device: where to put them.
+
+    Raises:
+        JRTError: parameters not filled, tensors not used or of another shape; all are named.
+    """
+    with torch.device("meta"):
+        model = build()
+    wanted = dict(model.state_dict())
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    given = {
+        new: tensors[old] if i == 0 else tensors[old].clone()
+        for old, targets in names.items()
+        for i, new in enumerate(targets)
+    }
+    if tied and HEAD in given and embedding in given:
+        head, table = given[HEAD], given[embedding]
+        if head.data_ptr() != table.data_ptr() and not (head.shape == table.shape and torch.equal(head, table)):
+            raise JRTError(
+                f"{source}: tie_word_embeddings is true, but the output matrix in the file differs from the embedding."
+            )
+    if tied:
+        given.pop(HEAD, None)
+        wanted.pop(HEAD, None)
+    fitting = {new: tensor.reshape(wanted[new].shape) for new, tensor in given.items() if _same(tensor, wanted, new)}
+    faults = {
+        "not filled": sorted(wanted.keys() - given.keys()),
+        "not used": sorted((tensors.keys() - names.keys()) | (given.keys() - wanted.keys())),
+        "of another shape": [
+            f"{new} ({list(tensor.shape)}, wanted {list(wanted[new].shape)})"
+            for new, tensor in sorted(given.items())
+            if new in wanted and new not in fitting
+        ],
+    }
+    if any(faults.values()):
+        listed = "; ".join(f"{kind}: {_some(found)}" for kind, found in faults.items() if found)
+        raise JRTError(f"{source}: the weights do not fit config.json ({listed}). A half-filled model is never used.")
+    given.clear()
+    tensors.clear()
+    for new in list(fitting):
+        tensor = fitting.pop(new)
+        fitting[new] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+    model.load_state_dict(fitting, strict=False, assign=True)
+    model.tie_weights()
+    left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
+    if left:
+        raise JRTError(f"{source}: nothing in the file fills {_some(left)}.")
+    return model.eval()
+
+
+def _same(tensor: Tensor, wanted: dict[str, Tensor], name: str) -> bool:
+    """Whether shapes agree, dimensions of one (a depthwise kernel's) aside."""
+    sizes = [size for size in tensor.shape if size != 1]
+    return name in wanted and sizes == [size for size in wanted[name].shape if size != 1]
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -10,14 +10,21 @@ from jrt_lmeval.errors import JRTError, unknown
 
 FEATURE_MAP_NAMES = ("taylor", "linear", "relu", "gelu", "elu", "square", "poly", "gaussian", "mlp", "hybrid")
 
+PLAIN = ("*.json", "*.safetensors", "*.txt", "*.model")
+PICKLED = ("pytorch_model*.bin",)
+"""Files of a hub model that are fetched."""
 
-def resolve_model(pretrained: str | None, feature_map: str = "mlp", family: str = "jrt_rnn") -> Path:
+
+def resolve_model(
+    pretrained: str | None, feature_map: str = "mlp", family: str = "jrt_rnn", revision: str | None = None
+) -> Path:
     """The folder of a model.
 
     Args:
         pretrained: name of a shipped model, a folder, or a hub id; None for the shipped model of ``feature_map``.
         feature_map: only looked at when ``pretrained`` is None.
         family: ``jrt_rnn`` or ``based``, for the message where nothing is shipped.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         JRTError: unknown feature map; no shipped model for it; a folder that is not there or holds no model; a hub id
@@ -37,7 +44,7 @@ def resolve_model(pretrained: str | None, feature_map: str = "mlp", family: str 
             f"pretrained={pretrained}: no such folder. Give a folder that 'jrt-eval train' wrote, a hub id "
             f"(owner/name), or the name of a shipped model ({names})."
         )
-    return _from_hub(pretrained)
+    return _from_hub(pretrained, revision)
 
 
 def _shipped(feature_map: str, family: str) -> Path:
@@ -71,11 +78,13 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(PLAIN)))
+        if not any(folder.glob("model*.safetensors")):  # pickles only where there is nothing better
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*PLAIN, *PICKLED]))
     except Exception as error:  # no network, no such repository, no rights: to the user they are the same
         raise JRTError(
             f"pretrained={name}: neither a folder here nor to be had from the hub ({type(error).__name__}: {error}). "

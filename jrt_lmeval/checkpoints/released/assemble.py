@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from jrt_lmeval.errors import JRTError
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=PreTrainedModel)
 HEAD = "lm_head.weight"
 
 

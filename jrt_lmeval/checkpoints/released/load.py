@@ -19,15 +19,11 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 log = logging.getLogger("lm_eval.jrt")
 
 
-def is_released(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint in one of the released layouts, rather than an ordinary Hugging Face one."""
+def released_kind(folder: Path) -> str | None:
+    """``jrt`` (JRT, Based, Transformer) or ``mamba`` where a folder holds one of the released layouts; None for others,
+    such as ordinary Hugging Face ones."""
     fields = read_config(folder)
-    return gpt.is_gpt(fields) or mamba.is_mamba(fields)
-
-
-def is_released_mamba(folder: Path) -> bool:
-    """Whether a folder holds a Mamba in mamba-ssm's layout."""
-    return mamba.is_mamba(read_config(folder))
+    return "mamba" if mamba.is_mamba(fields) else "jrt" if gpt.is_gpt(fields) else None
 
 
 def released_config(folder: Path) -> JRTConfig:

@@ -1,0 +1,81 @@
+"""``jrt-eval convert SRC DST``: a released checkpoint as an ordinary Hugging Face folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jrt_lmeval.errors import JRTError
+
+HOW = {
+    "jrt": "import jrt_lmeval.modeling.model (it tells transformers of the model type), then "
+    "AutoModelForCausalLM.from_pretrained; in lm_eval --model {name} or hf",
+    "mamba": "AutoModelForCausalLM.from_pretrained; in lm_eval --model mamba or hf",
+}
+"""What loads the result, by its model type."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        JRTError: no such model, one that does not load whole, or a target that holds a model already.
+    """
+    parser = argparse.ArgumentParser(
+        prog="jrt-eval convert",
+        description="Write a released checkpoint (JRT, Based, attn or Mamba) as an ordinary Hugging Face model: "
+        "config.json, model.safetensors and, if it can be had, the tokenizer.",
+    )
+    parser.add_argument("source", metavar="SRC", help="a folder or a hub id, such as hazyresearch/JRT-360M-30B")
+    parser.add_argument("target", metavar="DST", type=Path, help="the folder to write")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16; by default as in the file")
+    parser.add_argument("--tokenizer", help="a folder or hub id to take the tokenizer from")
+    arguments = parser.parse_args(argv)
+    lines = convert(arguments.source, arguments.target, arguments.revision, arguments.dtype, arguments.tokenizer)
+    print("\n".join(lines))
+    return 0
+
+
+def convert(
+    source: str,
+    target: Path,
+    revision: str | None = None,
+    dtype: str | None = None,
+    tokenizer: str | None = None,
+) -> list[str]:
+    """Convert one checkpoint; arguments as :func:`main`'s.
+
+    Returns:
+        What there is to say about it, a line each.
+    """
+    from jrt_lmeval.checkpoints.pretrained import load_pretrained
+    from jrt_lmeval.checkpoints.resolve import resolve_model
+    from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
+
+    if (target / "config.json").exists():
+        raise JRTError(f"{target}: holds a model already; give another folder.")
+    folder = resolve_model(source, revision=revision)
+    model = load_pretrained(folder, dtype=dtype)
+    lines = [f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters -> {target}"]
+    found = None
+    try:
+        found = find_tokenizer(folder, tokenizer)
+        limit_to(model, found)
+    except JRTError as error:
+        if tokenizer is not None:
+            raise
+        found = None
+        lines.append(f"without a tokenizer: {error}")
+    model.save_pretrained(target)
+    if found is not None:
+        found.save_pretrained(target)
+    name = "jrt_rnn" if getattr(model, "has_prefix", False) else "based"
+    return [*lines, f"to load it: {HOW[model.config.model_type].format(name=name)}, pretrained={target}"]

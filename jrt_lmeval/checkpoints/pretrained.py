@@ -1,0 +1,84 @@
+"""The public entry: whatever was released, shipped or trained, as a module with ``forward(input_ids).logits``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from jrt_lmeval.checkpoints.load import load_model, refuse_partial
+from jrt_lmeval.checkpoints.released.files import read_config
+from jrt_lmeval.checkpoints.released.load import load_mamba, released_kind
+from jrt_lmeval.checkpoints.resolve import resolve_model
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling.config import MODES, JRTConfig
+
+OPTIONS = ("revision", "dtype", "device", "enc_length", *MODES)
+MAMBAS = ("mamba", "mamba2", "falcon_mamba")
+
+
+def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
+    """Load a model whole or not at all.
+
+    Args:
+        path_or_id: a folder, a hub id (``hazyresearch/JRT-1B-50B``, ``state-spaces/mamba-130m``), or the name of a
+            shipped model.
+        revision: branch, tag or commit on the hub.
+        dtype: of the parameters, a ``torch.dtype`` or its name; by default as in the file.
+        device: where to put them; default ``cpu``.
+        padding: ``exact`` (default): padded tokens never enter a state. ``published``: as the released JRT code.
+        decode: ``exact`` (default), or ``published``: as the released Based code, which adds k v^T twice.
+        filling: ``left_pad`` (default), ``read_twice`` or ``iterate``: how prompts short of ``enc_length`` are read.
+        enc_length: longest prefix in tokens, in place of the checkpoint's own.
+
+    Returns:
+        A model in evaluation mode: a :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`, whose ``config`` records the
+        modes, or for Mamba one of transformers' own. Either generates no id beyond the vocabulary.
+
+    Raises:
+        JRTError: an option or mode that does not exist; no such model; a pickle that holds more than tensors; a
+            configuration that names unknown classes; parameters not filled or tensors not used (all are named).
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown("option of load_pretrained", name, OPTIONS)
+    device, dtype = options.get("device") or "cpu", as_dtype(options.get("dtype"))
+    modes = {name: options[name] for name in (*MODES, "enc_length") if options.get(name) is not None}
+    folder = resolve_model(str(path_or_id), revision=options.get("revision"))
+    kind, model_type = released_kind(folder), read_config(folder).get("model_type")
+    if kind == "jrt" or model_type == JRTConfig.model_type:
+        return load_model(folder, dtype=dtype, device=device, **modes)
+    for name, value in modes.items():
+        if name not in MODES or value != MODES[name][0]:
+            raise JRTError(f"{name}={value}: {folder.name} has no linear attention; the option means nothing here.")
+    if kind == "mamba":
+        return load_mamba(folder, dtype, device)
+    if model_type not in MAMBAS:
+        raise JRTError(
+            f"{folder}: model_type is {model_type!r}, which is neither ours ({JRTConfig.model_type}), nor a Mamba "
+            f"({', '.join(MAMBAS)}), nor a released JRT, Based or attn checkpoint. "
+            "Other Hugging Face models run with --model hf_recall."
+        )
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype or "auto", output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    refuse_partial(folder, info)
+    return model.to(device).eval()
+
+
+def as_dtype(value: torch.dtype | str | None) -> torch.dtype | None:
+    """A dtype from its name; None and ``auto`` stand for what the file has.
+
+    Raises:
+        JRTError: no floating-point dtype of that name.
+    """
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, torch.dtype):
+        return value
+    if value not in known:
+        raise unknown("dtype", value, known)
+    return known[value]

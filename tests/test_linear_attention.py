@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jrt_lmeval.modeling.attention import banded, blocked
+from jrt_lmeval.modeling.attention import banded, blocked, rotary
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.linear_attention import (
     LINEAR_ATTENTION,
@@ -109,3 +109,55 @@ def test_blocked_window_attention_equals_the_full_mask(window: int, T: int, read
     k, v = torch.randn(2, B, H, cache + T, D, dtype=torch.float64)
     valid = torch.arange(cache + T) >= cache - torch.tensor(read)[:, None]
     torch.testing.assert_close(blocked(q, k, v, valid, window), banded(q, k, v, valid, window), **TIGHT)
+
+
+@pytest.mark.parametrize("kind", ["causal", "ragged"])
+@pytest.mark.parametrize("T", [1, 7, 130])
+def test_three_forms_agree_where_the_state_fades(T: int, kind: str) -> None:
+    torch.manual_seed(T)
+    decay = torch.tensor([-0.01, -0.7], dtype=torch.float64)
+    q, k, ke = torch.rand(3, B, H, T, D, dtype=torch.float64)
+    v, ve = torch.randn(2, B, H, T, V, dtype=torch.float64)
+    lengths = [T, max(1, T - 5), max(1, T // 3)]
+    mask = torch.arange(T) < torch.tensor(lengths)[:, None]
+    prefixes = _prefixes(kind, lengths)
+    prefix = None if prefixes is None else Prefix(ke, ve, mask & (torch.arange(T) < torch.tensor(prefixes)[:, None]))
+    start = LinearState(torch.rand(B, H, D, V).double(), torch.rand(B, H, D).double())
+    truth = naive(q, k, v, prefix, mask, start, decay)
+    for form in LINEAR_ATTENTION.values():
+        y, d, end = form(q, k, v, prefix, mask, start, decay)
+        for mine, other in ((y, truth[0]), (d, truth[1])):
+            torch.testing.assert_close(mine.transpose(1, 2)[mask], other.transpose(1, 2)[mask], **TIGHT)
+        torch.testing.assert_close(end.S, truth[2].S, **TIGHT)
+        torch.testing.assert_close(end.z, truth[2].z, **TIGHT)
+    for row, length in enumerate(lengths):  # padding neither adds nor lets fade
+        one = slice(row, row + 1)
+        own = None if prefix is None else Prefix(*(x[one, :, :length] for x in prefix[:2]), prefix.mask[one, :length])
+        alone = chunked(
+            *(x[one, :, :length] for x in (q, k, v)), own, None, LinearState(start.S[one], start.z[one]), decay
+        )
+        torch.testing.assert_close(alone[2].S, truth[2].S[one], **TIGHT)
+
+
+def test_segments_carry_a_fading_state() -> None:
+    torch.manual_seed(0)
+    T = SEGMENT + 77
+    q, k, v = (torch.rand(1, 1, T, size, dtype=torch.float64) for size in (3, 3, 2))
+    decay = torch.tensor([-0.001], dtype=torch.float64)
+    for mine, truth in zip(chunked(q, k, v, decay=decay)[:2], naive(q, k, v, decay=decay)[:2], strict=True):
+        torch.testing.assert_close(mine, truth, **TIGHT)
+
+
+@pytest.mark.parametrize("dim, turned", [(0, 0), (3, 4), (4, 4), (None, 8)])
+def test_rotary_turns_pairs_and_leaves_the_rest(dim: int | None, turned: int) -> None:
+    x = torch.randn(1, 1, 5, 8, dtype=torch.float64)
+    y = rotary(x, torch.arange(5)[None], dim=dim)
+    assert torch.equal(y[..., turned:], x[..., turned:])
+    half = turned // 2
+    for i in range(half):
+        pair, other = (z[0, 0, :, i] ** 2 + z[0, 0, :, i + half] ** 2 for z in (x, y))
+        torch.testing.assert_close(pair, other, rtol=1e-6, atol=0)
+    if dim == 3:  # frequencies 10000^(-2 i / 3), the last of them for an entry beyond the dimension
+        angle = torch.arange(5) * 10000.0 ** (-2 / 3)
+        expected = x[0, 0, :, 1] * angle.cos() - x[0, 0, :, 3] * angle.sin()
+        torch.testing.assert_close(y[0, 0, :, 1], expected, rtol=1e-5, atol=1e-6)

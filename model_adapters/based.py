@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.checkpoints.load import load_tokenizer
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.base import RecallLM
 from model_adapters.jrt_engine import JRTEngine
-from model_adapters.jrt_rnn import has_prefix, jrt_description, jrt_folder, jrt_model
+from model_adapters.jrt_rnn import has_prefix, jrt_description, jrt_folder, jrt_model, jrt_tokenizer
 from model_adapters.loading import one_source
 from model_adapters.options import RunOptions
 
@@ -23,6 +21,8 @@ class Based(RecallLM):
         path: the same as ``pretrained``.
         feature_map: must be the map of that model; there is no need to give it.
         init: ``random`` for untrained weights of the same shape.
+        revision: branch, tag or commit of a hub id.
+        decode: ``exact``, or ``published``: as the released Based code, which adds a decoded token's k v^T twice.
         **options: see :class:`model_adapters.options.RunOptions`.
 
     Raises:
@@ -35,18 +35,20 @@ class Based(RecallLM):
         path: str | None = None,
         feature_map: str | None = None,
         init: str | None = None,
+        revision: str | None = None,
+        decode: str | None = None,
         **options: Any,
     ):
         run = RunOptions.read(type(self).__init__, options)
-        folder = jrt_folder(one_source(pretrained, path), feature_map, init, family="based")
+        folder = jrt_folder(one_source(pretrained, path), feature_map, init, "based", revision)
         if has_prefix(folder):
             raise JRTError(
                 f"{folder.name} is a JRT-RNN: it has prefix linear attention. Use --model jrt_rnn, "
                 "with prefix=none to run it without a prefix."
             )
         place = run.place()
-        model = jrt_model(folder, feature_map, init, place)
-        tokenizer = load_tokenizer(Path(run.tokenizer) if run.tokenizer else folder, model.config.vocab_size)
+        model = jrt_model(folder, feature_map, init, place, {"decode": decode})
+        tokenizer = jrt_tokenizer(folder, run.tokenizer, model)
         super().__init__(
             JRTEngine(model),
             tokenizer,

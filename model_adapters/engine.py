@@ -42,6 +42,7 @@ class Engine(Protocol):
         max_length: tokens it can read at most, generated ones included; None for no limit.
         trained_length: longest row it was trained on; longer ones run but may not be understood. None: unknown.
         has_prefix: whether prefix lengths mean anything to it.
+        longest_prefix: the most tokens a prefix can have; None for no limit.
         constant_state: whether a row's state has the same size however many tokens it has read.
         can_continue: whether ``prefill`` accepts a state.
         padding: ``left`` or ``right``, for the record.
@@ -51,6 +52,7 @@ class Engine(Protocol):
     max_length: int | None
     trained_length: int | None
     has_prefix: bool
+    longest_prefix: int | None
     constant_state: bool
     can_continue: bool
     padding: str

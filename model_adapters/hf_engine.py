@@ -36,6 +36,7 @@ class HFEngine:
     """
 
     has_prefix = False
+    longest_prefix: int | None = None
     trained_length: int | None = None
     padding = "left"
 

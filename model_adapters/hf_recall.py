@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from jrt_lmeval.checkpoints.released.load import released_kind
 from jrt_lmeval.errors import JRTError
 from model_adapters.base import RecallLM
 from model_adapters.hf_engine import HFEngine
@@ -41,12 +45,14 @@ class HFRecall(RecallLM):
     ):
         run = RunOptions.read(type(self).__init__, options)
         source = require_source(one_source(pretrained, path), "hf_recall", "FOLDER (or a hub id)")
+        if Path(source, "config.json").is_file() and released_kind(Path(source)) == "jrt":
+            raise JRTError(f"pretrained={source!r} is a released JRT, Based or attn checkpoint; use --model jrt_rnn.")
         if model_type(source) == JRT_TYPE:
             raise JRTError(f"pretrained={source!r} is a model of this package; use --model jrt_rnn or --model based.")
         place = run.place()
         hub: dict[str, Any] = {"revision": revision, "gguf_file": gguf_file}
         hub = {name: value for name, value in hub.items() if value is not None}
-        model = load_model(
+        model = self.load_weights(
             source,
             dtype=place.dtype,
             device=place.device,
@@ -59,6 +65,14 @@ class HFRecall(RecallLM):
         if run.tokenizer:
             tokenizer = load_tokenizer(run.tokenizer, trust_remote_code=trust_remote_code)
         else:
-            tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code, **hub)
+            tokenizer = self.own_tokenizer(source, trust_remote_code=trust_remote_code, **hub)
         description = {"pretrained": source, "revision": revision, "gguf_file": gguf_file, "init": "trained"}
         super().__init__(HFEngine(model), tokenizer, description=description, **run.run_arguments(place))
+
+    def load_weights(self, source: str, **options: Any) -> torch.nn.Module:
+        """The model; arguments of :func:`model_adapters.loading.load_model`."""
+        return load_model(source, **options)
+
+    def own_tokenizer(self, source: str, **options: Any) -> Any:
+        """The tokenizer that comes with the model."""
+        return load_tokenizer(source, **options)

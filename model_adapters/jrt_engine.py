@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jrt_lmeval.modeling.filling import Prompts, pad_left
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
 from model_adapters.engine import TokenScores, score_positions
@@ -45,7 +46,6 @@ class JRTState:
 class JRTEngine:
     """Wraps :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`."""
 
-    can_continue = True
     max_length: int | None = None
     padding = "right"
 
@@ -54,6 +54,10 @@ class JRTEngine:
         self.device = model.device
         self.trained_length: int | None = model.config.context_length
         self.has_prefix = model.has_prefix
+        self.longest_prefix: int | None = model.config.enc_length
+        modes = model.config.padding, model.config.filling
+        # a filling depends on the whole prompt, so no part of it can be read ahead
+        self.can_continue = not self.has_prefix or modes == ("exact", "left_pad")
         self.growing = frozenset(i for i, mixer in enumerate(model.config.mixers) if mixer == "attention")
         self.constant_state = not self.growing
 
@@ -84,11 +88,18 @@ class JRTEngine:
     ) -> list[TokenScores]:
         padded, lengths = self._padded([row[:-1] for row in rows])
         prefixes = torch.tensor(list(prefix_lengths), device=self.device)
-        hidden, _ = self.model.hidden_states(padded, lengths, prefixes)
+        prompts = Prompts(padded, lengths, prefixes)
+        config = self.model.config
+        if self.has_prefix and config.padding == "published":
+            prompts = pad_left(prompts, config.enc_length, config.fill_token_id)
+        hidden, _ = self.model.hidden_states(
+            prompts.ids, prompts.lengths, prompts.prefix_lengths, keyless=prompts.keyless
+        )
+        front = (prompts.lengths - lengths).tolist()
         scores = []
         for row, (tokens, start) in enumerate(zip(rows, starts, strict=True)):
             targets = torch.tensor(tokens[start:], device=self.device)
-            wanted = hidden[row, start - 1 : len(tokens) - 1]
+            wanted = hidden[row, front[row] + start - 1 : front[row] + len(tokens) - 1]
             parts = [
                 score_positions(self.model.logits(part), part_targets)
                 for part, part_targets in zip(wanted.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)

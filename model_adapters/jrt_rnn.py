@@ -6,9 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from jrt_lmeval.checkpoints.load import load_config, load_model, load_tokenizer, random_model
+from jrt_lmeval.checkpoints.released.load import describe, released_kind
 from jrt_lmeval.checkpoints.resolve import resolve_model
 from jrt_lmeval.checkpoints.shipped import shipped_models
+from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.model import JRTForCausalLM
@@ -33,6 +37,9 @@ class JRTRNN(RecallLM):
         prefix: prefix policy: ``full``, ``document``, ``fixed``, ``dynamic`` or ``none``.
         prefix_length, prefix_step, entropy_high, entropy_low: see :class:`jrt_lmeval.prefix.PrefixPolicy`.
         init: ``random`` for untrained weights of the same shape: a chance-level control, never a default.
+        revision: branch, tag or commit of a hub id.
+        padding, decode, filling, enc_length: the published ways of a released model, see
+            :class:`jrt_lmeval.modeling.config.JRTConfig`. By default everything is exact.
         **options: see :class:`model_adapters.options.RunOptions`.
 
     Raises:
@@ -50,6 +57,11 @@ class JRTRNN(RecallLM):
         entropy_high: float | None = None,
         entropy_low: float | None = None,
         init: str | None = None,
+        revision: str | None = None,
+        padding: str | None = None,
+        decode: str | None = None,
+        filling: str | None = None,
+        enc_length: int | None = None,
         **options: Any,
     ):
         run = RunOptions.read(type(self).__init__, options)
@@ -61,14 +73,16 @@ class JRTRNN(RecallLM):
             entropy_low=entropy_low,
         )
         source = one_source(pretrained, path)
-        folder = jrt_folder(source, feature_map, init)
-        if not has_prefix(folder):
+        folder = jrt_folder(source, feature_map, init, revision=revision)
+        # a released baseline may be named here too; an explicit prefix would be a misunderstanding
+        if not has_prefix(folder) and (released_kind(folder) is None or prefix not in ("full", "none", None)):
             raise JRTError(
                 f"{folder.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
             )
         place = run.place()
-        model = jrt_model(folder, feature_map, init, place)
-        tokenizer = load_tokenizer(Path(run.tokenizer) if run.tokenizer else folder, model.config.vocab_size)
+        modes = {"padding": padding, "decode": decode, "filling": filling, "enc_length": enc_length}
+        model = jrt_model(folder, feature_map, init, place, modes)
+        tokenizer = jrt_tokenizer(folder, run.tokenizer, model)
         super().__init__(
             JRTEngine(model),
             tokenizer,
@@ -78,7 +92,13 @@ class JRTRNN(RecallLM):
         )
 
 
-def jrt_folder(source: str | None, feature_map: str | None, init: str | None, family: str = "jrt_rnn") -> Path:
+def jrt_folder(
+    source: str | None,
+    feature_map: str | None,
+    init: str | None,
+    family: str = "jrt_rnn",
+    revision: str | None = None,
+) -> Path:
     """The folder of the model that the arguments mean.
 
     Raises:
@@ -89,7 +109,7 @@ def jrt_folder(source: str | None, feature_map: str | None, init: str | None, fa
     if feature_map is not None and feature_map not in FEATURE_MAPS:
         raise unknown("feature map", feature_map, FEATURE_MAPS)
     if source is not None:
-        folder = resolve_model(source, family=family)
+        folder = resolve_model(source, family=family, revision=revision)
         own = load_config(folder).feature_map
         if feature_map not in (None, own) and init is None:
             raise JRTError(
@@ -109,15 +129,36 @@ def has_prefix(folder: Path) -> bool:
     return "prefix_linear" in load_config(folder).mixers
 
 
-def jrt_model(folder: Path, feature_map: str | None, init: str | None, place: Place) -> JRTForCausalLM:
+def jrt_model(
+    folder: Path,
+    feature_map: str | None,
+    init: str | None,
+    place: Place,
+    modes: dict[str, Any],
+) -> JRTForCausalLM:
     """The trained model in a folder, or an untrained one of its shape if that was asked for by name."""
+    modes = {name: value for name, value in modes.items() if value is not None}
     if init is None:
-        return load_model(folder, dtype=place.dtype, device=place.device)
+        return load_model(folder, dtype=place.dtype, device=place.device, **modes)
     log.warning("init=random: the weights of this run are untrained; expect scores at chance level.")
-    return random_model(folder, feature_map, dtype=place.dtype, device=place.device)
+    model = random_model(folder, feature_map, dtype=place.dtype, device=place.device)
+    model.config.set_modes(**modes)
+    return model
+
+
+def jrt_tokenizer(folder: Path, given: str | None, model: JRTForCausalLM) -> PreTrainedTokenizerBase:
+    """The tokenizer that was given, the folder's own, or the one a released model was trained with."""
+    if released_kind(folder) is None and (given is None or Path(given).is_dir()):
+        return load_tokenizer(Path(given or folder), model.config.vocab_size)
+    tokenizer = find_tokenizer(folder, given)
+    limit_to(model, tokenizer)
+    return tokenizer
 
 
 def jrt_description(folder: Path, model: JRTForCausalLM, init: str | None) -> dict[str, Any]:
     """Facts about one of our models for the results file."""
+    config = model.config
     name = folder.name if folder in shipped_models().values() else str(folder)
-    return {"pretrained": name, "feature_map": model.config.feature_map, "init": init or "trained"}
+    modes = {mode: getattr(config, mode) for mode in ("padding", "decode", "filling", "enc_length")}
+    facts = {"pretrained": name, "feature_map": config.feature_map, "init": init or "trained", "modes": modes}
+    return {**facts, "released": describe(config)} if released_kind(folder) else facts

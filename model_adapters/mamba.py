@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import logging
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from jrt_lmeval.checkpoints.released.load import load_mamba, released_kind
+from jrt_lmeval.checkpoints.resolve import resolve_model
+from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
 from model_adapters.hf_recall import HFRecall
 from model_adapters.loading import model_type, one_source, require_source
@@ -20,7 +26,8 @@ MODEL_TYPES = ("mamba", "mamba2", "falcon_mamba")
 
 
 class Mamba(HFRecall):
-    """A Mamba model for lm_eval. Arguments as :class:`~model_adapters.hf_recall.HFRecall`, GGUF files aside."""
+    """A Mamba model for lm_eval, in transformers' layout or in that of mamba-ssm (``state-spaces/mamba-*``, Hazy
+    Research's). Arguments as :class:`~model_adapters.hf_recall.HFRecall`, GGUF files aside."""
 
     def __init__(
         self,
@@ -34,7 +41,9 @@ class Mamba(HFRecall):
         source = require_source(
             one_source(pretrained, path), "mamba", "FOLDER (or a hub id such as state-spaces/mamba-130m-hf)"
         )
-        kind = model_type(source)
+        if not Path(source).is_dir():  # only its files tell which layout it has
+            source, revision = str(resolve_model(source, revision=revision)), None
+        kind = None if released(source) else model_type(source)
         if kind is not None and kind not in MODEL_TYPES:
             raise JRTError(
                 f"pretrained={source!r} has model_type {kind!r}, not one of {', '.join(MODEL_TYPES)}; "
@@ -43,3 +52,21 @@ class Mamba(HFRecall):
         super().__init__(source, None, revision, None, device_map, trust_remote_code, **options)
         kernels = self.device.type == "cuda" and find_spec("mamba_ssm") is not None
         log.info("Mamba runs on %s.", "mamba-ssm's CUDA kernels" if kernels else "PyTorch operations (slower)")
+
+    def load_weights(self, source: str, **options: Any) -> torch.nn.Module:
+        if not released(source):
+            return super().load_weights(source, **options)
+        if options.get("device_map") is not None:
+            raise JRTError(
+                f"device_map: {source} is in mamba-ssm's layout, which is loaded to one device. Convert it first: "
+                "jrt-eval convert SRC DST"
+            )
+        return load_mamba(Path(source), options["dtype"], options["device"])
+
+    def own_tokenizer(self, source: str, **options: Any) -> Any:
+        return find_tokenizer(Path(source)) if released(source) else super().own_tokenizer(source, **options)
+
+
+def released(source: str) -> bool:
+    """Whether a folder holds a Mamba in mamba-ssm's layout."""
+    return Path(source, "config.json").is_file() and released_kind(Path(source)) == "mamba"

@@ -150,6 +150,10 @@ def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow
     return fitted
 
 
-def with_prefix(row: Row, policy: PrefixPolicy) -> Row:
-    """The row with its prefix length chosen; the continuation of a scored row is not part of ``ids``."""
-    return replace(row, choice=choose_prefix(policy, len(row.ids), row.document_end, row.document_ids))
+def with_prefix(row: Row, policy: PrefixPolicy, longest: int | None = None) -> Row:
+    """The row with its prefix length chosen, ``longest`` at most; the continuation of a scored row is not part of
+    ``ids``."""
+    choice = choose_prefix(policy, len(row.ids), row.document_end, row.document_ids)
+    if longest is not None:
+        choice = replace(choice, length=min(choice.length, longest))
+    return replace(row, choice=choice)

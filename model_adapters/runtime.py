@@ -58,7 +58,7 @@ class Runtime:
                     len(rows),
                     trained,
                 )
-        return [with_prefix(row, self.policy) for row in fitted]
+        return [with_prefix(row, self.policy, self.engine.longest_prefix) for row in fitted]
 
     def running(self) -> AbstractContextManager[None]:
         """Measures the model's time: ``with runtime.running(): ...``."""

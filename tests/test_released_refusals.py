@@ -173,7 +173,7 @@ def test_missing_and_broken_files_are_named(folder: Path) -> None:
     with pytest.raises(JRTError, match=r"neither pytorch_model.bin nor model.safetensors"):
         load_pretrained(folder)
     (folder / "config.json").write_text("[1]")
-    with pytest.raises(JRTError, match="holds a list, not an object"):
+    with pytest.raises(JRTError, match="holds a JSON list"):
         load_pretrained(folder)
 
 

@@ -9,7 +9,11 @@ import os
 import sys
 
 # Registering before lm_eval has filled its own registry would hide every built-in model, hence *after* these imports.
-_WAITING = {"lm_eval.models": "models_ready", "lm_eval.tasks": "tasks_ready"}
+_WAITING = {
+    "lm_eval.models": "models_ready",
+    "lm_eval.tasks": "tasks_ready",
+    "lm_eval.models.huggingface": "huggingface_ready",
+}
 _finding = set()
 
 

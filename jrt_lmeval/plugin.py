@@ -11,6 +11,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,8 @@ def register() -> None:
 
     models_ready(lm_eval.models)
     tasks_ready(lm_eval.tasks)
+    if find_spec("transformers"):  # no hook may be waiting for lm_eval's Hugging Face models
+        huggingface_ready()
 
 
 def models_ready(models: ModuleType) -> None:
@@ -61,6 +64,11 @@ def model_class(name: str) -> Any:
     from lm_eval.api.registry import get_model
 
     return get_model(name)
+
+
+def huggingface_ready(_: ModuleType | None = None) -> None:
+    """Tell transformers of our model type, so that lm_eval's own ``--model hf`` loads our folders as well."""
+    import jrt_lmeval.modeling.model  # noqa: F401 - registers itself
 
 
 def _same(registry: Any, name: str, target: str) -> bool:

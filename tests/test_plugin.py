@@ -97,9 +97,30 @@ def test_models_and_tasks_are_added_after_lm_eval_filled_its_own_registry(miniat
         from lm_eval.api.registry import model_registry
         print(lm_eval.models.BUILT_IN, sorted(model_registry._objs))
         print(len(lm_eval.tasks.TaskManager().include_path))
-        print(any("jrt" in type(f).__module__ for f in sys.meta_path), "model_adapters" in sys.modules)
+        print("model_adapters" in sys.modules)
         """
-    assert python(code, miniature) == "0 ['based', 'hf', 'hf_recall', 'jrt_rnn', 'mamba']\n1\nFalse False\n"
+    assert python(code, miniature) == "0 ['based', 'hf', 'hf_recall', 'jrt_rnn', 'mamba']\n1\nFalse\n"
+
+
+def test_transformers_is_told_of_our_models_when_lm_eval_loads_its_own(miniature: Path) -> None:
+    code = f"""
+        import sys, types
+        {HOOK}
+        import lm_eval.models, lm_eval.tasks, jrt_lmeval
+        modeling = types.ModuleType("jrt_lmeval.modeling")
+        modeling.__path__ = []
+        sys.modules["jrt_lmeval.modeling"] = modeling
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "jrt_lmeval.modeling.model":
+                    print("told")
+        sys.meta_path.append(Finder())
+        print("before")
+        import lm_eval.models.huggingface
+        print(any("_jrt_lmeval_hook" == type(f).__module__ for f in sys.meta_path))
+        """
+    lines = python(code, miniature).splitlines()
+    assert lines[:3] == ["before", "told", "False"]
 
 
 @pytest.mark.parametrize(

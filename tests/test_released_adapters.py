@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from released import HERE, expected
 
 from jrt_lmeval.checkpoints import load_pretrained
+from jrt_lmeval.checkpoints.convert import convert
 from jrt_lmeval.errors import JRTError
 from model_adapters.based import Based
 from model_adapters.hf_recall import HFRecall
@@ -117,3 +121,22 @@ def test_a_converted_model_runs_like_its_source(tmp_path: Path, options: dict[st
     requests = [tiny.ask(str(prompt)) for prompt in tiny.prompts()]
     mine, source = JRTRNN(str(tmp_path), **options), JRTRNN(str(HERE / "jrt_tiny"), **options)
     assert mine.generate_until(requests, disable_tqdm=True) == source.generate_until(requests, disable_tqdm=True)
+
+
+@pytest.mark.slow
+def test_lm_evals_own_hf_loads_a_converted_model(tmp_path: Path, options: dict[str, str]) -> None:
+    convert(str(HERE / "jrt_tiny"), tmp_path, tokenizer=options["tokenizer"])
+    code = f"""
+import _jrt_lmeval_hook
+_jrt_lmeval_hook.install()
+from lm_eval.api.registry import get_model
+from lm_eval.api.instance import Instance
+lm = get_model("hf")(pretrained={str(tmp_path)!r}, device="cpu", batch_size=2)
+arguments = ("of the Director in Maine", {{"until": [], "max_gen_toks": 6}})
+print(repr(lm.generate_until([Instance("generate_until", {{}}, arguments, 0)], disable_tqdm=True)[0]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    lm = JRTRNN(str(tmp_path), device="cpu")
+    mine = lm.generate_until([tiny.ask("of the Director in Maine", until=[], max_gen_toks=6)], disable_tqdm=True)[0]
+    assert done.stdout.strip().splitlines()[-1] == repr(str(mine))

@@ -27,7 +27,7 @@ COMMANDS = {
     "train": Command("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
     "report": Command("jrt_lmeval.report.cli:main", "tables and a picture from the results files that lm_eval wrote"),
     "convert": Command("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
-    "doctor": Command("jrt_lmeval.doctor:main", "say what is installed, what lm_eval sees of it, and what to mend"),
+    "doctor": Command("jrt_lmeval.doctor:main", "say what is installed and what to mend; with MODEL, check that model"),
 }
 
 EXAMPLES = """\

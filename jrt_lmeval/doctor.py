@@ -1,4 +1,7 @@
-"""``jrt-eval doctor``: what is installed, what lm_eval sees of it, and what to mend."""
+"""``jrt-eval doctor``: what is installed, what lm_eval sees of it, and what to mend.
+
+``jrt-eval doctor MODEL``: whether a model is fit to be evaluated.
+"""
 
 from __future__ import annotations
 
@@ -98,12 +101,22 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, command, hook, 
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the report.
+    """Print the report: on the installation, or on a model if one is named.
 
     Returns:
         1 where something needs mending, else 0.
     """
-    argparse.ArgumentParser(prog="jrt-eval doctor", description=__doc__).parse_args(list(argv))
+    parser = argparse.ArgumentParser(prog="jrt-eval doctor", description=__doc__)
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="check this model: a folder, a hub id or a shipped name"
+    )
+    parser.add_argument("--tasks", default="", help="with MODEL: tasks whose longest prompt must fit, by commas")
+    parser.add_argument("--tokenizer", help="with MODEL: folder or hub id of its tokenizer; 'none' to do without")
+    parser.add_argument("--device", help="with MODEL: such as cpu or cuda:0")
+    parser.add_argument("--dtype", help="with MODEL: float32, bfloat16 or float16")
+    arguments = vars(parser.parse_args(list(argv)))
+    if arguments["model"] is not None:
+        return examine_model(**arguments)
     findings = [finding for check in CHECKS for finding in check()]
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
@@ -111,3 +124,11 @@ def main(argv: Sequence[str]) -> int:
         if finding.mend:
             print(f"    {'':<{width}}  -> {finding.mend}")
     return int(any(finding.mend for finding in findings))
+
+
+def examine_model(model: str, tasks: str, **options: str | None) -> int:
+    """Check one model and print the table; 1 if a check fails, else 0."""
+    examine, table = import_module("model_adapters.examine").examine, import_module("model_adapters.checkup").table
+    checks = list(examine(model, [name for name in tasks.split(",") if name], **options))
+    print(table(checks))
+    return int(any(check.passed is False for check in checks))

@@ -17,6 +17,7 @@ from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.arguments import OVERFLOW, one_of
 from model_adapters.batching import Budget
 from model_adapters.cache import RequestCache, tokenizer_digest, weights_digest
+from model_adapters.checkup import as_records, checkup, table
 from model_adapters.distributed import World
 from model_adapters.engine import Engine
 from model_adapters.figures import LogLikelihood, Totals
@@ -42,6 +43,7 @@ class RecallLM(TemplateLM):
         on_overflow: what to do with longer prompts: ``error``, ``truncate_left`` or ``skip``.
         add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
         reuse: read a document that several prompts begin with once, where the prefix policy makes that exact.
+        doctor: check the model first; what fails is logged, and the table stands in the results file.
         description: facts for the results file (``get_model_info()["jrt"]``) and the cache's fingerprint.
 
     Raises:
@@ -60,6 +62,7 @@ class RecallLM(TemplateLM):
         on_overflow: str = "error",
         add_bos_token: bool | None = None,
         reuse: bool = True,
+        doctor: bool = False,
         description: dict[str, Any] | None = None,
     ):
         super().__init__()
@@ -79,6 +82,9 @@ class RecallLM(TemplateLM):
             one_of("on_overflow", on_overflow, OVERFLOW),
         )
         self._generator = Generator(self.runtime, self.tok_decode, self._end_ids, self._vocabulary, reuse)
+        self._checks = list(checkup(engine, tokenizer)) if doctor else []
+        if any(check.passed is False for check in self._checks):
+            log.warning("The model is not fit to be evaluated:\n%s", table(self._checks))
         self._other_totals: list[Totals] = []
         self.set_cache_hook(self.cache_hook)
 
@@ -142,7 +148,7 @@ class RecallLM(TemplateLM):
         return {
             "model_num_parameters": sum(weight.numel() for weight in self.engine.model.parameters()),
             "model_dtype": facts["dtype"],
-            "jrt": {**facts, **totals.summary()},
+            "jrt": {**facts, **totals.summary(), **({"doctor": as_records(self._checks)} if self._checks else {})},
         }
 
     def _configuration(self) -> dict[str, Any]:

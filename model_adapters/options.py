@@ -28,6 +28,7 @@ class RunOptions:
         reuse: read shared documents once.
         add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
         tokenizer: folder or hub id of the tokenizer, where it is not the model's.
+        doctor: check the model first (``jrt-eval doctor MODEL``) and put the table into the results.
     """
 
     batch_size: int | str | None = 1
@@ -40,6 +41,7 @@ class RunOptions:
     reuse: bool = True
     add_bos_token: bool | None = None
     tokenizer: str | None = None
+    doctor: bool = False
 
     @classmethod
     def read(cls, constructor: Callable[..., Any], given: dict[str, Any]) -> RunOptions:
@@ -70,6 +72,7 @@ class RunOptions:
             "on_overflow": self.on_overflow,
             "add_bos_token": self.add_bos_token,
             "reuse": self.reuse,
+            "doctor": self.doctor,
         }
 
 

@@ -1,0 +1,97 @@
+"""``jrt-eval doctor MODEL``: load a model as it would be evaluated and print the table of :mod:`checkup`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from jrt_lmeval.checkpoints import load_pretrained
+from jrt_lmeval.checkpoints.pretrained import MAMBAS
+from jrt_lmeval.checkpoints.released.files import read_config
+from jrt_lmeval.checkpoints.released.load import released_kind
+from jrt_lmeval.checkpoints.resolve import resolve_model
+from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.config import JRTConfig
+from jrt_lmeval.modeling.model import JRTForCausalLM
+from model_adapters.arguments import pick_device, pick_dtype
+from model_adapters.checkup import Check, checkup
+from model_adapters.engine import Engine
+from model_adapters.hf_engine import HFEngine
+from model_adapters.jrt_engine import JRTEngine
+from model_adapters.loading import load_model
+
+NO_TOKENIZER = "none"
+
+
+def examine(
+    source: str,
+    tasks: Sequence[str] = (),
+    tokenizer: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **modes: str,
+) -> Iterator[Check]:
+    """Load a model and check it.
+
+    Args:
+        source: a folder, a hub id, or the name of a shipped model.
+        tasks: whose longest prompt must fit.
+        tokenizer: folder or hub id; ``none`` to do without.
+        device, dtype: as in ``--model_args``.
+        **modes: ``padding``, ``decode``, ``filling`` of our models.
+
+    Raises:
+        JRTError: no such model or task. A model that is there and does not load is a finding instead.
+    """
+    folder = resolve_model(source)
+    where = pick_device(device, 0, 1)
+    kind = pick_dtype(dtype or "auto", where)
+    found = None if tokenizer == NO_TOKENIZER else find_tokenizer(folder, tokenizer)
+    lengths = prompt_lengths(tasks, found) if tasks and found is not None else ()
+    try:
+        engine = load_engine(str(folder), kind, where, modes)
+    except JRTError as error:
+        yield Check("all weights loaded", False, str(error))
+        return
+    yield from checkup(engine, found, lengths)
+
+
+def load_engine(folder: str, dtype: torch.dtype, device: torch.device, modes: dict[str, str]) -> Engine:
+    """The model in a folder, of ours or of transformers, ready to read."""
+    fields = read_config(resolve_model(folder))
+    ours = released_kind(resolve_model(folder)) or fields.get("model_type") in (JRTConfig.model_type, *MAMBAS)
+    if not ours:
+        return HFEngine(load_model(folder, dtype=dtype, device=device))
+    model = load_pretrained(folder, dtype=dtype, device=device, **modes)
+    return JRTEngine(model) if isinstance(model, JRTForCausalLM) else HFEngine(model)
+
+
+def prompt_lengths(tasks: Sequence[str], tokenizer: Any) -> list[int]:
+    """Tokens of every prompt of the tasks, room to answer included."""
+    from jrt_lmeval.plugin import register
+
+    register()
+    from lm_eval.tasks import TaskManager, get_task_dict
+
+    manager = TaskManager()
+    if unknown := [name for name in tasks if name not in manager.all_tasks]:
+        raise JRTError(f"no task or group called {', '.join(unknown)}; 'jrt-eval run ls tasks' lists them.")
+    lengths = []
+    for task in leaves(get_task_dict(list(tasks), manager)):
+        task.build_all_requests(limit=None, rank=0, world_size=1)
+        for request in task.instances:
+            options = request.args[1] if isinstance(request.args[-1], dict) else {}
+            lengths.append(len(tokenizer.encode(str(request.args[0]))) + int(options.get("max_gen_toks", 0)))
+    return lengths
+
+
+def leaves(tasks: dict[Any, Any]) -> Iterator[Any]:
+    """The tasks in lm_eval's nested groups."""
+    for task in tasks.values():
+        if isinstance(task, dict):
+            yield from leaves(task)
+        else:
+            yield task

@@ -149,6 +149,8 @@ def vocabulary(patient: Patient) -> Check:
         highest = max(patient.tokenizer.get_vocab().values())
         if highest >= rows:
             return Check(name, False, f"the tokenizer has ids up to {highest}, the embedding {rows} rows")
+    if patient.tokens == rows:
+        return Check(name, True, f"{rows} rows, all of them tokens")
     seen = f"{rows - patient.tokens} of {rows} rows are no tokens"
     padding = getattr(patient.engine.model.config, "token_count", None) or rows
     if isinstance(patient.engine.model, JRTForCausalLM) and padding < rows:

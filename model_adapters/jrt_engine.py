@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jrt_lmeval.modeling.filling import Prompts, pad_left
+from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
 from model_adapters.engine import TokenScores, score_positions
@@ -89,9 +89,8 @@ class JRTEngine:
         padded, lengths = self._padded([row[:-1] for row in rows])
         prefixes = torch.tensor(list(prefix_lengths), device=self.device)
         prompts = Prompts(padded, lengths, prefixes)
-        config = self.model.config
-        if self.has_prefix and config.padding == "published":
-            prompts = pad_left(prompts, config.enc_length, config.fill_token_id)
+        if pads_left(self.model.config):
+            prompts = fill_left(prompts, self.model.config)
         hidden, _ = self.model.hidden_states(
             prompts.ids, prompts.lengths, prompts.prefix_lengths, keyless=prompts.keyless
         )

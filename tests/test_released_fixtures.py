@@ -55,6 +55,10 @@ def test_left_padded_with_the_published_mask(name: str, case: str) -> None:
     logits = model(ids, attention_mask=mask).logits
     assert error(logits[..., truth["logits_columns"]], truth[f"leftpad.{case}.prefill_logits"]) < LIMIT
     assert error(logits[:, -1], truth[f"leftpad.{case}.prefill_last_logits"]) < LIMIT
+    prompt = truth[f"forward.{case}.input_ids"]
+    by_itself = model(prompt).logits  # pads like the original, and gives the logits of what was there
+    assert torch.equal(by_itself, logits[:, -prompt.shape[1] :])
+    assert torch.equal(model(prompt, attention_mask=torch.ones_like(prompt)).logits, by_itself)
 
 
 @pytest.mark.parametrize("name, case", cases("greedy", "new_ids"))

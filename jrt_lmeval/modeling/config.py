@@ -49,13 +49,13 @@ class JRTConfig(PretrainedConfig):
             learned gate per token.
         enc_length: longest prefix the model was trained with; longer ones are cut to it. None for no limit.
         padding: ``exact``: a padded token never enters a state. ``published``: as in the released JRT code, prompts
-            shorter than ``enc_length`` are filled on the left with ``fill_token_id``, whose keys are zeroed before the
+            shorter than ``enc_length`` are filled on the left with ``fill_token``, whose keys are zeroed before the
             feature map and so still weigh phi(0) each.
         decode: ``exact``, or ``published``: as in the released Based code, k v^T of a decoded token enters twice.
         filling: how a prompt shorter than ``enc_length`` is read: ``left_pad`` (nothing to do when padding is exact),
             ``read_twice`` (the prompt is put before itself) or ``iterate`` (all is read again for every new token, the
             prefix growing with it).
-        fill_token_id: what the published code pads with: a space.
+        fill_token: what the published code pads with: a space.
         token_count: ids from here on are no tokens but padding of the embedding; never generated. None for all are.
 
     Raises:
@@ -93,7 +93,7 @@ class JRTConfig(PretrainedConfig):
         padding: str = "exact",
         decode: str = "exact",
         filling: str = "left_pad",
-        fill_token_id: int = 220,
+        fill_token: int = 220,
         token_count: int | None = None,
         **kwargs: Any,
     ):
@@ -117,7 +117,7 @@ class JRTConfig(PretrainedConfig):
         self.mask_token_id, self.initializer_range = mask_token_id, initializer_range
         self.attention_heads, self.rotary_fraction, self.rotary_base = attention_heads, rotary_fraction, rotary_base
         self.normaliser_eps, self.decay, self.enc_length = normaliser_eps, decay, enc_length
-        self.fill_token_id, self.token_count = fill_token_id, token_count
+        self.fill_token, self.token_count = fill_token, token_count
         self.set_modes(padding=padding, decode=decode, filling=filling)
         kwargs.pop("num_hidden_layers", None)
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)

@@ -1,8 +1,9 @@
 """How a prompt shorter than ``enc_length`` is read: padded on the left, read twice, or read again for every token.
 
 These are the three ways of the JRT paper (arXiv 2407.05483, table 4). They act where a prompt is read (``prefill`` and
-``generate``), never in a plain forward pass. Figures of the paper for "Read-2x" were made with JRT-Prompt, which the
-tasks' ``flat`` layout writes as text; ``read_twice`` does the same to the tokens of any prompt.
+``generate``); a plain forward pass pads, but neither reads twice nor iterates. Figures of the paper for "Read-2x" were
+made with JRT-Prompt, which the tasks' ``flat`` layout writes as text; ``read_twice`` does the same to the tokens of any
+prompt.
 """
 
 from __future__ import annotations
@@ -53,22 +54,26 @@ def real_first(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def fill(prompts: Prompts, config: JRTConfig) -> Prompts:
     """The prompts as ``config.filling`` and ``config.padding`` have them read."""
-    if config.enc_length is None or "prefix_linear" not in config.mixers:
-        return prompts
-    if config.filling == "read_twice":
+    if config.filling == "read_twice" and config.enc_length is not None and "prefix_linear" in config.mixers:
         prompts = read_twice(prompts, config.enc_length)
-    if config.filling != "iterate" and config.padding == "published":
-        prompts = pad_left(prompts, config.enc_length, config.fill_token_id)
-    return prompts
+    return fill_left(prompts, config) if config.filling != "iterate" and pads_left(config) else prompts
 
 
-def pad_left(prompts: Prompts, enc_length: int, token: int) -> Prompts:
-    """Rows shorter than ``enc_length`` get ``token`` in front up to there, without keys; the prefix covers them."""
-    pads = (enc_length - prompts.lengths).clamp(min=0)
+def pads_left(config: JRTConfig) -> bool:
+    """Whether short texts are padded as in the published code."""
+    return config.padding == "published" and config.enc_length is not None and "prefix_linear" in config.mixers
+
+
+def fill_left(prompts: Prompts, config: JRTConfig) -> Prompts:
+    """Rows shorter than ``enc_length`` get ``fill_token`` in front up to there, without keys; the prefix covers
+    them."""
+    pads = (prompts.lengths.new_tensor(config.enc_length) - prompts.lengths).clamp(min=0)
     prompts = _put_in_front(prompts, pads)
     order = torch.arange(prompts.ids.shape[1], device=prompts.ids.device)
     keyless = order < pads[:, None]
-    return Prompts(prompts.ids.masked_fill(keyless, token), prompts.lengths, prompts.prefix_lengths, keyless)
+    return Prompts(
+        prompts.ids.masked_fill(keyless, config.fill_token), prompts.lengths, prompts.prefix_lengths, keyless
+    )
 
 
 def read_twice(prompts: Prompts, enc_length: int) -> Prompts:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.utils import ModelOutput
 
 from jrt_lmeval.modeling.config import JRTConfig
-from jrt_lmeval.modeling.filling import Prompts, fill, real_first, recall, remember
+from jrt_lmeval.modeling.filling import Prompts, fill, fill_left, pads_left, real_first, recall, remember
 from jrt_lmeval.modeling.mixers import Span, build_mixer
 from jrt_lmeval.modeling.state import RecurrentState
 
@@ -222,7 +222,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             input_ids: ``[B, T]``.
             attention_mask: ``[B, T]``, 0 at padding, wherever it stands. With ``config.padding="published"`` masked
                 tokens are read like others, but by prefix linear attention without keys if there are at most
-                ``config.enc_length``; else the mask is ignored.
+                ``config.enc_length``; else the mask is ignored. Without a mask, short rows are padded as prompts are.
             prefix_lengths: M per row ``[B]`` in tokens read. None: min(config.prefix_length, tokens), without a state.
             state: of the tokens before these.
             labels: ``[B, T]``, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not
@@ -243,10 +243,14 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
                 input_ids, lengths, order = real_first(input_ids, real)
             elif self.config.enc_length is not None and self.config.enc_length >= T:
                 keyless = ~real
+        elif state is None and pads_left(self.config):
+            filled = fill_left(Prompts(input_ids, input_ids.new_full((B,), T), prefix_lengths), self.config)
+            input_ids, prefix_lengths, keyless = filled.ids, filled.prefix_lengths, filled.keyless
         if prefix_lengths is None and state is None and self.config.prefix_length:
-            tokens = torch.full((B,), T, device=input_ids.device) if lengths is None else lengths
+            tokens = input_ids.new_full((B,), input_ids.shape[1]) if lengths is None else lengths
             prefix_lengths = tokens.clamp(max=self.config.prefix_length)
         hidden, state = self.hidden_states(input_ids, lengths, prefix_lengths, state, keyless)
+        hidden = hidden[:, -T:]
         if order is not None:
             hidden = torch.empty_like(hidden).scatter(1, order[..., None].expand_as(hidden), hidden)
         logits = self.logits(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)

@@ -40,7 +40,8 @@ class Based(RecallLM):
         **options: Any,
     ):
         run = RunOptions.read(type(self).__init__, options)
-        folder = jrt_folder(one_source(pretrained, path), feature_map, init, "based", revision)
+        source = one_source(pretrained, path)
+        folder = jrt_folder(source, feature_map, init, "based", revision)
         if has_prefix(folder):
             raise JRTError(
                 f"{folder.name} is a JRT-RNN: it has prefix linear attention. Use --model jrt_rnn, "
@@ -53,6 +54,6 @@ class Based(RecallLM):
             JRTEngine(model),
             tokenizer,
             policy=PrefixPolicy("none"),
-            description=jrt_description(folder, model, init),
+            description=jrt_description(folder, model, init, source, revision),
             **run.run_arguments(place),
         )

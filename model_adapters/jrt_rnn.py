@@ -87,7 +87,7 @@ class JRTRNN(RecallLM):
             JRTEngine(model),
             tokenizer,
             policy=policy,
-            description=jrt_description(folder, model, init),
+            description=jrt_description(folder, model, init, source, revision),
             **run.run_arguments(place),
         )
 
@@ -155,10 +155,18 @@ def jrt_tokenizer(folder: Path, given: str | None, model: JRTForCausalLM) -> Pre
     return tokenizer
 
 
-def jrt_description(folder: Path, model: JRTForCausalLM, init: str | None) -> dict[str, Any]:
+def jrt_description(
+    folder: Path, model: JRTForCausalLM, init: str | None, source: str | None, revision: str | None
+) -> dict[str, Any]:
     """Facts about one of our models for the results file."""
     config = model.config
-    name = folder.name if folder in shipped_models().values() else str(folder)
+    name = folder.name if folder in shipped_models().values() else source or str(folder)
     modes = {mode: getattr(config, mode) for mode in ("padding", "decode", "filling", "enc_length")}
-    facts = {"pretrained": name, "feature_map": config.feature_map, "init": init or "trained", "modes": modes}
+    facts = {
+        "pretrained": name,
+        "revision": revision,
+        "feature_map": config.feature_map,
+        "init": init or "trained",
+        "modes": modes,
+    }
     return {**facts, "released": describe(config)} if released_kind(folder) else facts

@@ -22,6 +22,7 @@ from model_adapters.loading import model_type, one_source, require_source
 
 log = logging.getLogger("lm_eval.jrt")
 
+KERNELS = ("mamba_ssm", "causal_conv1d")
 MODEL_TYPES = ("mamba", "mamba2", "falcon_mamba")
 
 
@@ -41,6 +42,7 @@ class Mamba(HFRecall):
         source = require_source(
             one_source(pretrained, path), "mamba", "FOLDER (or a hub id such as state-spaces/mamba-130m-hf)"
         )
+        named = {"pretrained": source, "revision": revision}
         if not Path(source).is_dir():  # only its files tell which layout it has
             source, revision = str(resolve_model(source, revision=revision)), None
         kind = None if released(source) else model_type(source)
@@ -50,8 +52,15 @@ class Mamba(HFRecall):
                 "other Hugging Face models run with --model hf_recall."
             )
         super().__init__(source, None, revision, None, device_map, trust_remote_code, **options)
-        kernels = self.device.type == "cuda" and find_spec("mamba_ssm") is not None
-        log.info("Mamba runs on %s.", "mamba-ssm's CUDA kernels" if kernels else "PyTorch operations (slower)")
+        self.description.update(named)
+        missing = [package for package in KERNELS if find_spec(package) is None]
+        if self.device.type == "cuda" and missing:
+            log.warning(
+                "Mamba runs on CUDA without %s: transformers then scans token by token in Python, far slower than the "
+                "fused kernels, with the same answers. 'pip install %s' gets them.",
+                " and ".join(missing),
+                " ".join(name.replace("_", "-") for name in missing),
+            )
 
     def load_weights(self, source: str, **options: Any) -> torch.nn.Module:
         if not released(source):

@@ -123,6 +123,16 @@ def test_a_converted_model_runs_like_its_source(tmp_path: Path, options: dict[st
     assert mine.generate_until(requests, disable_tqdm=True) == source.generate_until(requests, disable_tqdm=True)
 
 
+def test_one_warning_names_the_kernels_that_cuda_lacks(caplog, monkeypatch, options: dict[str, str]) -> None:
+    with caplog.at_level("WARNING", logger="lm_eval.jrt"):
+        Mamba(str(HERE / "mamba_tiny"), **options)
+        assert "CUDA" not in caplog.text
+        monkeypatch.setattr(Mamba, "device", property(lambda self: torch.device("cuda")))
+        monkeypatch.setattr("model_adapters.mamba.find_spec", lambda name: None)
+        Mamba(str(HERE / "mamba_tiny"), **options)
+    assert caplog.text.count("pip install mamba-ssm causal-conv1d") == 1
+
+
 @pytest.mark.slow
 def test_lm_evals_own_hf_loads_a_converted_model(tmp_path: Path, options: dict[str, str]) -> None:
     convert(str(HERE / "jrt_tiny"), tmp_path, tokenizer=options["tokenizer"])

@@ -161,6 +161,8 @@ def chunked(
         y, d, state = _segment(q[:, :, part], k[:, :, part], v[:, :, part], state, chunk, forget)
         ys.append(y)
         ds.append(d)
+    if len(ys) == 1:
+        return ys[0], ds[0], state
     return torch.cat(ys, dim=2), torch.cat(ds, dim=2), state
 
 

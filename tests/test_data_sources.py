@@ -63,6 +63,7 @@ def test_a_silent_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(*args: object, **kwargs: object) -> None:
         calls.append(args)
         time.sleep(30)
+        raise TimeoutError
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(sources.urllib.request, "urlopen", silent)

@@ -12,7 +12,6 @@ from released import FOLDERS, LIMIT, cases, error, expected, padded
 
 from jrt_lmeval.checkpoints import load_pretrained
 from jrt_lmeval.modeling.mixers import Span
-from jrt_lmeval.modeling.model import JRTForCausalLM
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +78,14 @@ def test_greedy_continuations(name: str, case: str) -> None:
     assert error(logits, truth[f"greedy.{case}.logits"]) < LIMIT
 
 
-@pytest.mark.parametrize("name, case", cases("greedy", "new_ids"))
+OWN = [pair for pair in cases("greedy", "new_ids") if "mamba" not in pair[0]]  # Mamba is transformers' own model
+
+
+@pytest.mark.parametrize("name, case", OWN)
 def test_prefill_and_step_say_the_same(name: str, case: str) -> None:
     truth = expected(name)
     mode, prompt = case.split(".")
     model, ids, new = in_mode(name, mode), truth[f"forward.{prompt}.input_ids"], truth[f"greedy.{case}.new_ids"]
-    if not isinstance(model, JRTForCausalLM):
-        pytest.skip("Mamba is transformers' own")
     columns = truth["logits_columns"]
     known = columns < model.config.token_count
     whole = torch.full((len(ids),), ids.shape[1])

@@ -135,9 +135,10 @@ def read_results(file: Path) -> Iterator[Result]:
 
 
 def cluster(row: dict[str, Any]) -> str:
-    """What the questions on one document have in common: its id, else its text."""
-    if "doc_id" in row:
-        return str(row["doc_id"])
+    """What the questions on one document have in common: its id as the task logged it or the row has it, else its text."""
+    known = row.get("jrt", {}).get("doc_id", row.get("doc_id"))
+    if known is not None:
+        return str(known)
     return sha256(str(row.get("context", row.get("text", ""))).encode()).hexdigest()
 
 

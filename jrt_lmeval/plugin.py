@@ -101,6 +101,27 @@ def tasks_ready(tasks: ModuleType) -> None:
 
     init._knows_jrt = True  # type: ignore[attr-defined]
     manager.__init__ = init
+    read = getattr(manager, "load", None)
+    if read is None:
+        return
+
+    @functools.wraps(read)
+    def load(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loaded = read(self, *args, **kwargs)
+        for group in (loaded.get("groups") or {}).values() if isinstance(loaded, dict) else ():
+            mark_group(group)
+        return loaded
+
+    manager.load = load
+
+
+def mark_group(group: Any) -> None:
+    """Show in a group's line of the result table that its mean is over sample rows, or that some of its tasks are."""
+    blocks = [(getattr(task.config, "metadata", None) or {}).get("jrt") or {} for task in group.get_all_tasks()]
+    samples = [block.get("source") == "sample" for block in blocks]
+    if any(samples):
+        mark = "[sample]" if all(samples) else f"[{sum(samples)} of {len(samples)} sample]"
+        group.alias = f"{group.alias or group.name} {mark}"
 
 
 def _with_ours(include_path: str | Path | Iterable[str | Path] | None) -> list[str | Path]:

@@ -286,3 +286,22 @@ def test_every_task_of_ours_is_found_by_the_real_task_manager() -> None:
 
     found = TaskManager(include_defaults=False, include_path=str(tasks_dir()))
     assert {"swde_jrt_hier", "factbook_jrt_hier"} <= set(found.all_subtasks)
+
+
+def test_a_group_of_samples_says_so_in_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import types
+
+    from lm_eval.tasks import TaskManager
+
+    from jrt_lmeval.paths import tasks_dir
+    from jrt_lmeval.plugin import tasks_ready
+
+    class Manager(TaskManager):  # a copy: the wrapper changes the class it is given
+        pass
+
+    monkeypatch.delenv("JRT_LMEVAL_DATA", raising=False)
+    tasks_ready(types.SimpleNamespace(TaskManager=Manager))  # type: ignore[arg-type]
+    manager = Manager(include_path=str(tasks_dir()), include_defaults=False)
+    groups = manager.load(["recall_once", "recall_paper_jrt"])["groups"]
+    assert groups["recall_once"].alias == "recall_once [8 of 9 sample]"
+    assert groups["recall_paper_jrt"].alias == "recall_paper_jrt [sample]"

@@ -42,7 +42,8 @@ def plot_layouts(results: Sequence[Result], file: Path) -> None:
                 spread = 0.0 if math.isnan(result.stderr) else 100 * result.stderr
                 x = place + 0.27 * (offset - 1)
                 axis.bar(x, 100 * result.contains, 0.25, yerr=spread, capsize=3, color=COLOURS[layout])
-                axis.text(x, 100 * result.contains + spread + 1, f"{100 * result.contains:.0f}", ha="center", fontsize=9)
+                height = 100 * result.contains
+                axis.text(x, height + spread + 1, f"{height:.0f}", ha="center", fontsize=9)
             control = next((r for k in LAYOUTS if (r := found.get((model, benchmark, k, "no_context")))), None)
             if control is not None:
                 ends = (place - 0.42, place + 0.42)

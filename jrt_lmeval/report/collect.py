@@ -135,7 +135,7 @@ def read_results(file: Path) -> Iterator[Result]:
 
 
 def cluster(row: dict[str, Any]) -> str:
-    """What the questions on one document have in common: its id, as the task logged it or the row has it, or its text."""
+    """What the questions on one document share: its id, as the task logged it or as the row has it, or its text."""
     known = row.get("jrt", {}).get("doc_id", row.get("doc_id"))
     if known is not None:
         return str(known)

@@ -13,7 +13,7 @@ from jrt_lmeval.training.recipes import RECIPES
 
 EPILOG = """examples:
   jrt-eval train --feature-map mlp --out models/mlp
-      the recipe of the shipped model; about an hour and a half on two cores, resumable: call it again after a stop
+      the recipe of the shipped model; about an hour on two cores, resumable: call it again after a stop
   jrt-eval train --feature-map poly --map-options '{"degree": 2}' --out models/poly --device cuda
   jrt-eval train --recipe smoke --out /tmp/smoke
       a minute's run that checks the machinery and learns nothing

@@ -73,7 +73,8 @@ class RecallLM(TemplateLM):
         self.encoder = Encoder(tokenizer, add_bos_token)
         self._vocabulary = _checked_vocabulary(tokenizer, engine.model)
         self._max_length = _context(max_length, engine.max_length)
-        self.policy.check_context(self._max_length)
+        # a recurrent model has no limit of its own, but a fixed prefix beyond any row it was trained on is a mistake
+        self.policy.check_context(self._max_length or engine.trained_length)
         self.runtime = Runtime(
             engine,
             self.policy,

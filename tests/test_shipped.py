@@ -11,6 +11,7 @@ from lm_eval.tasks import TaskManager
 
 from jrt_lmeval.checkpoints.load import load_model, load_tokenizer
 from jrt_lmeval.checkpoints.shipped import shipped_models
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tasks_dir
 from model_adapters.jrt_rnn import JRTRNN
 
@@ -62,3 +63,9 @@ def test_its_tokenizer_loses_nothing(name: str) -> None:
     tokenizer = load_tokenizer(folder, load_model(folder).config.vocab_size)
     text = "Käse: 1,234.50 (2023 est.)\n\tFounded - 1887 «naïve» 東京 😀  end"
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_prefix_beyond_every_row_it_was_trained_on_is_refused() -> None:
+    with pytest.raises(JRTError, match=r"prefix_length=2561 is longer than the model's context of 2560 tokens"):
+        JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2561, device="cpu")
+    JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2560, device="cpu")

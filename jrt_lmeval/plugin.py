@@ -95,6 +95,7 @@ def tasks_ready(tasks: ModuleType) -> None:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         call = signature.bind(self, *args, **kwargs)
         call.apply_defaults()
+        _warn_of_faults(call.arguments["include_path"])
         if call.arguments["include_defaults"]:
             call.arguments["include_path"] = _with_ours(call.arguments["include_path"])
         plain(*call.args, **call.kwargs)
@@ -122,6 +123,15 @@ def mark_group(group: Any) -> None:
     if any(samples):
         mark = "[sample]" if all(samples) else f"[{sum(samples)} of {len(samples)} sample]"
         group.alias = f"{group.alias or group.name} {mark}"
+
+
+def _warn_of_faults(include_path: str | Path | Iterable[str | Path] | None) -> None:
+    paths = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or ())
+    for folder in {Path(path).resolve() for path in paths if Path(path).is_dir()} - {tasks_dir()}:
+        from jrt_lmeval.taskfiles import faults
+
+        for fault in faults(folder):
+            log.warning("%s; its tasks are left out.", fault)
 
 
 def _with_ours(include_path: str | Path | Iterable[str | Path] | None) -> list[str | Path]:

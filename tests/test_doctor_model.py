@@ -14,6 +14,8 @@ import torch
 from released import FOLDERS, HERE
 
 from jrt_lmeval.checkpoints import load_pretrained
+from jrt_lmeval.checkpoints.load import load_model
+from jrt_lmeval.checkpoints.shipped import shipped_models
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
 from model_adapters.checkup import CHECKS, checkup
@@ -114,6 +116,19 @@ def test_each_breakage_is_caught_by_its_own_check(breakage: Any, check: str, mon
     assert failed(engine) == []
     breakage(engine)
     assert check in failed(engine)
+
+
+ON_ANY_MODEL = [ignores_lengths, lets_neighbours_in, writes_into_the_state, chunks_wrongly]
+
+
+@pytest.mark.parametrize("breakage", ON_ANY_MODEL, ids=lambda x: x.__name__)
+def test_breakages_of_a_model_with_a_barred_token_are_caught(breakage: Any, monkeypatch) -> None:
+    """The logit of the mask token is the lowest number there is; differences must not be measured against it."""
+    monkeypatch.setattr(JRTState, "select", JRTState.select)
+    engine = JRTEngine(load_model(shipped_models()["jrt-mlp"]))
+    assert engine.model.config.mask_token_id is not None and failed(engine) == []
+    breakage(engine)
+    assert BROKEN[breakage] in failed(engine)
 
 
 def test_wrong_tokenizers_and_long_prompts_are_caught() -> None:

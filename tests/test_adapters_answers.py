@@ -108,7 +108,7 @@ def test_a_state_weighs_the_same_in_every_batch(kind):
     sizes = [answer.stats["jrt_state_bytes"] for answer in alone]
     assert sizes == [answer.stats["jrt_state_bytes"] for answer in batch]
     if kind != "mistral":  # its window may or may not be full
-        assert (len(set(sizes)) == 1) == (kind in ("mamba", "jrt", "based"))
+        assert (len(set(sizes)) == 1) == (kind in ("mamba", "mamba2", "jrt", "based"))
 
 
 @pytest.mark.parametrize("kind", tiny.ENGINES)

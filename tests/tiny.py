@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from transformers import (
+    BambaConfig,
+    BambaForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
@@ -99,6 +103,24 @@ def mamba() -> MambaForCausalLM:
     return _wild(MambaForCausalLM(config))
 
 
+def mamba2() -> Mamba2ForCausalLM:
+    config = Mamba2Config(
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=3, state_size=16, num_heads=4, head_dim=16, n_groups=1,
+        chunk_size=8, bos_token_id=None, eos_token_id=0,
+    )  # fmt: skip
+    return _wild(Mamba2ForCausalLM(config))
+
+
+def hybrid() -> BambaForCausalLM:
+    """Mamba-2 layers and one of full attention."""
+    config = BambaConfig(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, attn_layer_indices=[1], mamba_n_heads=4, mamba_d_head=16, mamba_d_state=8,
+        mamba_n_groups=1, mamba_chunk_size=8, bos_token_id=None, eos_token_id=0, pad_token_id=None,
+    )  # fmt: skip
+    return _wild(BambaForCausalLM(config))
+
+
 def jrt(mixers: tuple[str, ...] = ("conv", "prefix_linear", "swa"), **changes: Any) -> JRTForCausalLM:
     options = {"feature_dim": 8, "window": 16, "context_length": 4096, **changes}
     config = JRTConfig(vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_heads=2, mixers=mixers, **options)
@@ -114,10 +136,10 @@ def engine(kind: str) -> Any:
         return JRTEngine(jrt(("conv", "linear", "swa")))
     if kind == "attention":
         return JRTEngine(jrt(("prefix_linear", "attention")))
-    return HFEngine({"llama": llama, "mistral": mistral, "mamba": mamba}[kind]())
+    return HFEngine({"llama": llama, "mistral": mistral, "mamba": mamba, "mamba2": mamba2, "hybrid": hybrid}[kind]())
 
 
-ENGINES = ("llama", "mistral", "mamba", "jrt", "based", "attention")
+ENGINES = ("llama", "mistral", "mamba", "mamba2", "hybrid", "jrt", "based", "attention")
 
 
 def lm(kind: str, **options: Any) -> RecallLM:

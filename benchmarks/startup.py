@@ -38,7 +38,8 @@ def environment(folder: Path, with_hook: bool) -> Path:
 
 def cpu_ms(python: Path) -> float:
     """CPU milliseconds, user and system, of one start."""
-    child = subprocess.Popen([python, "-c", "pass"])
+    # -E: with a PYTHONPATH that holds a checkout, the hook would be read from there and not from site-packages
+    child = subprocess.Popen([python, "-E", "-c", "pass"])
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0

@@ -12,6 +12,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.stats import clustered_stderr
+from jrt_lmeval.report.tables import percent
 
 STAMP = "2026-01-02T03-04-05.678"
 
@@ -90,3 +91,14 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
         collect([tmp_path / "nowhere"])
     with pytest.raises(JRTError, match="--output_path"):
         collect([tmp_path])
+
+
+def test_the_numbers_shown_are_those_of_the_logs(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    results = collect([root / "results" / "measured"])
+    assert main([str(root / "results" / "measured"), "--out", str(tmp_path / "tables.md")]) == 0
+    assert (root / "results" / "tables.md").read_text(encoding="utf-8") == (tmp_path / "tables.md").read_text("utf-8")
+    shown = (root / "README.md").read_text(encoding="utf-8").replace("**", "")
+    card = (root / "jrt_lmeval/checkpoints/weights/jrt-mlp/README.md").read_text(encoding="utf-8")
+    for result in results:
+        assert f" {percent(result)} |" in shown and f" {percent(result)} |" in card

@@ -72,10 +72,18 @@ def test_overlap_repeats_the_end_of_the_neighbour() -> None:
 
 def test_keep_caps_a_level_but_leaves_one() -> None:
     for keep, lines in ((0.01, 1), (0.5, 2), (0.8, 3), (1.0, 4)):
-        prompt = build(PARTS, hier(levels=[{"name": "sentence", "keep": keep}]))
+        prompt = build(PARTS, hier(levels=[{"name": "sentence", "select": "information", "keep": keep}]))
         assert len(prompt.splitlines()) == lines
         assert prompt.counters["segments"] == lines
         assert prompt.counters["segments_dropped"] == 0
+
+
+def test_all_segments_and_a_cap_contradict_each_other() -> None:
+    with pytest.raises(JRTError, match=r"level sentence: select: all with keep: 0\.5"):
+        hier(levels=[{"name": "sentence", "keep": 0.5}])
+    every = layout_spec({"layout": "hier", "select": "all"})  # the defaults cap two levels; asking for all lifts that
+    assert [level.keep for level in every.levels] == [1.0, 1.0, 1.0]
+    assert [level.keep for level in layout_spec({"layout": "hier", "select": "information"}).levels] == [1.0, 0.5, 0.2]
 
 
 def test_budget_drops_the_finest_and_least_first() -> None:

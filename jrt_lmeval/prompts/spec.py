@@ -36,7 +36,8 @@ class Level:
         repeats: how often the pass over this level is written.
         select: which segments are critical: all, those that match the question, or the most informative ones.
         keep: fraction of the document's tokens that the selected segments may hold, overlap included; best ranked
-            segments first, at least one. 1.0 is no cap. The document level is always kept whole.
+            segments first, at least one. 1.0 is no cap, and the only value with ``all``. The document level is always
+            kept whole.
     """
 
     name: str
@@ -51,6 +52,11 @@ class Level:
             raise unknown("select", self.select, SELECTS)
         _whole_number(f"repeats of level {self.name}", self.repeats)
         _number(f"keep of level {self.name}", self.keep, "above 0, at most 1", lambda x: 0 < x <= 1)
+        if self.select == "all" and self.keep < 1 and self.name != "document":
+            raise JRTError(
+                f"level {self.name}: select: all with keep: {self.keep} contradict each other; keep caps what question "
+                "or information select. Leave keep out, or choose one of them."
+            )
 
 
 DEFAULT_LEVELS: tuple[Level, ...] = (
@@ -132,7 +138,10 @@ def layout_spec(mapping: Mapping[str, Any]) -> LayoutSpec:
             raise JRTError(f"levels must be a list such as [document, paragraph], not {entries!r}.")
         levels = tuple(_level(entry) for entry in entries)
     if "select" in mapping:
-        levels = tuple(Level(level.name, level.repeats, mapping["select"], level.keep) for level in levels)
+        chosen = mapping["select"]
+        levels = tuple(
+            Level(level.name, level.repeats, chosen, 1.0 if chosen == "all" else level.keep) for level in levels
+        )
     twice = mapping.get("repeat_level")
     if twice is not None:
         if twice not in (names := [level.name for level in levels]):

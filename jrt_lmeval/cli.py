@@ -27,7 +27,9 @@ COMMANDS = {
     "train": Command("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
     "report": Command("jrt_lmeval.report.cli:main", "tables and a picture from the results files that lm_eval wrote"),
     "convert": Command("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
-    "doctor": Command("jrt_lmeval.doctor:main", "say what is installed and what to mend; with MODEL, check that model"),
+    "doctor": Command(
+        "jrt_lmeval.doctor.install:main", "what is installed and what to mend; with MODEL, a check of it"
+    ),
 }
 
 EXAMPLES = """\

@@ -78,7 +78,7 @@ def cells(axes: Sequence[str]) -> list[Cell]:
     Raises:
         JRTError: values that are no YAML list, a key given twice, or a block that is not valid (``settings.settings``).
     """
-    from jrt_lmeval.settings import settings
+    from jrt_lmeval.recall.block import settings
 
     values: dict[str, list[Any]] = {}
     for axis in axes:
@@ -197,7 +197,7 @@ def _finished(folder: Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
 def _manager(cfg: Any, cell: Cell) -> Any:
     from lm_eval.tasks import TaskManager
 
-    from jrt_lmeval.settings import merged
+    from jrt_lmeval.recall.block import merged
 
     metadata = {**cfg.metadata, "jrt": merged(cfg.metadata.get("jrt"), block(cell))}
     include = [str(tasks_dir()), *([cfg.include_path] if cfg.include_path else [])]

@@ -128,7 +128,7 @@ def mark_group(group: Any) -> None:
 def _warn_of_faults(include_path: str | Path | Iterable[str | Path] | None) -> None:
     paths = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or ())
     for folder in {Path(path).resolve() for path in paths if Path(path).is_dir()} - {tasks_dir()}:
-        from jrt_lmeval.taskfiles import faults
+        from jrt_lmeval.recall.taskfiles import faults
 
         for fault in faults(folder):
             log.warning("%s; its tasks are left out.", fault)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from jrt_lmeval.errors import JRTError, unknown
-from model_adapters.batching import Budget
+from model_adapters.running.batching import Budget
 
 log = logging.getLogger("lm_eval.jrt")
 

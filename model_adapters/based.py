@@ -6,9 +6,9 @@ from typing import Any
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
-from model_adapters.base import RecallLM
-from model_adapters.jrt_engine import JRTEngine
+from model_adapters.engines.jrt import JRTEngine
 from model_adapters.jrt_rnn import has_prefix, jrt_description, jrt_folder, jrt_model, jrt_tokenizer
+from model_adapters.lm import RecallLM
 from model_adapters.loading import one_source
 from model_adapters.options import RunOptions
 

@@ -9,8 +9,8 @@ import torch
 
 from jrt_lmeval.checkpoints.released.load import released_kind
 from jrt_lmeval.errors import JRTError
-from model_adapters.base import RecallLM
-from model_adapters.hf_engine import HFEngine
+from model_adapters.engines.hf import HFEngine
+from model_adapters.lm import RecallLM
 from model_adapters.loading import load_model, load_tokenizer, model_type, one_source, require_source
 from model_adapters.options import RunOptions
 

@@ -17,8 +17,8 @@ from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prefix import prefix_policy
-from model_adapters.base import RecallLM
-from model_adapters.jrt_engine import JRTEngine
+from model_adapters.engines.jrt import JRTEngine
+from model_adapters.lm import RecallLM
 from model_adapters.loading import one_source
 from model_adapters.options import Place, RunOptions
 

@@ -10,7 +10,7 @@ import torch
 
 from jrt_lmeval.errors import unknown
 from model_adapters.arguments import parameter_names, pick_budget, pick_device, pick_dtype
-from model_adapters.distributed import World, connect, launched_world
+from model_adapters.processes import World, connect, launched_world
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RunOptions:
         return Place(world, device, pick_dtype(self.dtype, device))
 
     def run_arguments(self, place: Place) -> dict[str, Any]:
-        """Keyword arguments of :class:`~model_adapters.base.RecallLM`."""
+        """Keyword arguments of :class:`~model_adapters.lm.RecallLM`."""
         return {
             "budget": pick_budget(self.batch_size, self.max_batch_size, self.max_batch_tokens, place.device),
             "world": place.world,

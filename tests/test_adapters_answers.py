@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from jrt_lmeval.prefix import PrefixPolicy, choose_prefix
-from model_adapters.batching import Budget, batches, shared_starts
+from model_adapters.running.batching import Budget, batches, shared_starts
 
 torch.set_num_threads(1)
 

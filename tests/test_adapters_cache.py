@@ -9,8 +9,8 @@ from lm_eval.api.model import CachingLM
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
-from model_adapters.batching import Budget
-from model_adapters.figures import Answer
+from model_adapters.running.batching import Budget
+from model_adapters.running.figures import Answer
 
 torch.set_num_threads(1)
 
@@ -95,7 +95,7 @@ class Interrupted:
 
 
 def interrupted_lm(after):
-    from model_adapters.base import RecallLM
+    from model_adapters.lm import RecallLM
 
     return RecallLM(Interrupted(tiny.engine("jrt"), after), tiny.tokenizer(), budget=Budget(rows=2), reuse=False)
 

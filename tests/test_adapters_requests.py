@@ -11,10 +11,10 @@ import torch
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts.layouts import Prompt
-from model_adapters.batching import Budget
-from model_adapters.decode import decode
-from model_adapters.figures import Answer, Clock
-from model_adapters.generation import Generation, StopStrings, generation
+from model_adapters.running.batching import Budget
+from model_adapters.running.decoding import decode
+from model_adapters.running.figures import Answer, Clock
+from model_adapters.running.stopping import Generation, StopStrings, generation
 
 torch.set_num_threads(1)
 
@@ -231,8 +231,8 @@ def test_a_context_without_room_is_an_error():
 
 
 def test_prompts_longer_than_training_run_and_are_counted(caplog):
-    from model_adapters.base import RecallLM
-    from model_adapters.jrt_engine import JRTEngine
+    from model_adapters.engines.jrt import JRTEngine
+    from model_adapters.lm import RecallLM
 
     lm = RecallLM(JRTEngine(tiny.jrt(context_length=20)), tiny.tokenizer(), budget=Budget(rows=2))
     with caplog.at_level(logging.WARNING, logger="lm_eval.jrt"):

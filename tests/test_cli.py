@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jrt_lmeval import __version__, cli, doctor
+from jrt_lmeval import __version__, cli
+from jrt_lmeval.doctor import install as doctor
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])

@@ -7,8 +7,8 @@ from itertools import islice
 
 import pytest
 
-from jrt_lmeval.data import factbook
-from jrt_lmeval.data.factbook import countries, pack, packed_file, read_country, test_rows, train_sheets
+from jrt_lmeval.data.making import factbook
+from jrt_lmeval.data.making.factbook import countries, pack, packed_file, read_country, test_rows, train_sheets
 from jrt_lmeval.errors import JRTError
 
 needs_package = pytest.mark.skipif(

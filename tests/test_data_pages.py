@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from jrt_lmeval.data.domains import ASKED
-from jrt_lmeval.data.pages import Page, generate_pages
-from jrt_lmeval.data.vocab import pool
+from jrt_lmeval.data.making.domains import ASKED
+from jrt_lmeval.data.making.pages import Page, generate_pages
+from jrt_lmeval.data.making.vocab import pool
 from jrt_lmeval.errors import JRTError
 
 PROPER = {"name", "title", "director", "studio", "website"}

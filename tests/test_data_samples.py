@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from jrt_lmeval.data.clinical import ATTRIBUTES, CONCLUSION, LABELING, generate_summaries
-from jrt_lmeval.data.make_samples import FDA_TOKENS, SAMPLES, SEEDS, SWDE_TOKENS, write_sample
-from jrt_lmeval.data.passages import generate_passages
+from jrt_lmeval.data.making.clinical import ATTRIBUTES, CONCLUSION, LABELING, generate_summaries
+from jrt_lmeval.data.making.make_samples import FDA_TOKENS, SAMPLES, SEEDS, SWDE_TOKENS, write_sample
+from jrt_lmeval.data.making.passages import generate_passages
+from jrt_lmeval.data.making.vocab import pool
 from jrt_lmeval.data.rowfiles import read_rows
-from jrt_lmeval.data.vocab import pool
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import samples_dir, tasks_dir
+from jrt_lmeval.prompts.benchmarks import labels_of, recipe_of
 from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.prompts.published import labels_of, recipe_of
 from jrt_lmeval.prompts.render import prompt_for
 from jrt_lmeval.prompts.spec import LayoutSpec
 from jrt_lmeval.prompts.window import Window, window_spec

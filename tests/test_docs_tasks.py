@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jrt_lmeval.data.make_samples import SAMPLES
+from jrt_lmeval.data.making.make_samples import SAMPLES
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.prompts import render
 from jrt_lmeval.report.published import published

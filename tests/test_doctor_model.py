@@ -18,8 +18,8 @@ from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.shipped import shipped_models
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
-from model_adapters.checkup import CHECKS, checkup
-from model_adapters.jrt_engine import JRTEngine, JRTState
+from model_adapters.engines.checkup import CHECKS, checkup
+from model_adapters.engines.jrt import JRTEngine, JRTState
 from model_adapters.jrt_rnn import JRTRNN
 
 torch.set_num_threads(1)
@@ -159,7 +159,7 @@ def test_ordinary_hugging_face_models_are_checked_too(tmp_path: Path, capsys) ->
 def test_a_task_that_does_not_exist_is_named(tmp_path: Path, monkeypatch) -> None:
     import lm_eval.tasks
 
-    from model_adapters.examine import prompt_lengths
+    from jrt_lmeval.doctor.model import prompt_lengths
 
     class Few:
         all_tasks = ("swde_once",)

@@ -17,14 +17,14 @@ from lm_eval.models.dummy import DummyLM
 from lm_eval.tasks import TaskManager
 
 from jrt_lmeval import paths
-from jrt_lmeval.data import factbook, prose
+from jrt_lmeval.data.making import factbook, prose
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.training.mixture import prose_texts
-from model_adapters.batching import Budget
-from model_adapters.figures import LogLikelihood
-from model_adapters.requests import Row
+from model_adapters.running.batching import Budget
+from model_adapters.running.figures import LogLikelihood
+from model_adapters.running.rows import Row
 
 LIMIT = 40
 TEXTS = [tiny.text(1, 40), tiny.text(2, 5), "  ", f"\n{tiny.text(3, 12)}\n"]

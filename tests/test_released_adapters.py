@@ -16,8 +16,8 @@ from jrt_lmeval.checkpoints import load_pretrained
 from jrt_lmeval.checkpoints.convert import convert
 from jrt_lmeval.errors import JRTError
 from model_adapters.based import Based
+from model_adapters.engines.jrt import JRTEngine
 from model_adapters.hf_recall import HFRecall
-from model_adapters.jrt_engine import JRTEngine
 from model_adapters.jrt_rnn import JRTRNN
 from model_adapters.mamba import Mamba
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jrt_lmeval.checkpoints import load_pretrained
-from model_adapters.checkup import checkup
-from model_adapters.jrt_engine import JRTEngine
+from model_adapters.engines.checkup import checkup
+from model_adapters.engines.jrt import JRTEngine
 
 MIXERS = "based.models.mixers"
 CONV = {"_target_": f"{MIXERS}.convolution.BaseConv", "expand_proj": 4}

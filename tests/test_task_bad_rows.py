@@ -11,7 +11,7 @@ import pytest
 from recalling import ROWS, make
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.task import RecallTask
+from jrt_lmeval.recall.task import RecallTask
 
 CLOZE = {
     "context": "Rome is old. It has 7 hills.",

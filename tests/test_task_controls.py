@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from recalling import ROWS, Echo, evaluate, make
 
-from jrt_lmeval.controls import form
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.recall.controls import form
 
 
 @pytest.mark.parametrize("recipe", ["fda", None])

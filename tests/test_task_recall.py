@@ -13,7 +13,7 @@ from recalling import ROWS, TEMPLATES, Echo, evaluate, make
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Prompt, render
 from jrt_lmeval.prompts.spans import placed, position
-from jrt_lmeval.task import RecallTask
+from jrt_lmeval.recall.task import RecallTask
 
 
 def test_requests_carry_the_spans_of_the_document(tmp_path: Path) -> None:

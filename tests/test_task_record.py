@@ -14,7 +14,7 @@ from recalling import ROWS, Echo, evaluate, make
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Prompt
 from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.record import answer_places, document_id
+from jrt_lmeval.recall.log import answer_places, document_id
 
 HEAD = {"policy": "head", "context_length": 60}
 

@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 from jrt_lmeval import paths
 from jrt_lmeval.data import sources
 from jrt_lmeval.prompts import Prompt, render
-from jrt_lmeval.task import RecallTask
+from jrt_lmeval.recall.task import RecallTask
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "add-a-task.md"

@@ -10,7 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from jrt_lmeval.plugin import tasks_ready
-from jrt_lmeval.taskfiles import faults
+from jrt_lmeval.recall.taskfiles import faults
 
 
 def test_each_fault_names_its_file_and_line(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from transformers import (
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prompts.layouts import Prompt
-from model_adapters.base import RecallLM
-from model_adapters.hf_engine import HFEngine
-from model_adapters.jrt_engine import JRTEngine
+from model_adapters.engines.hf import HFEngine
+from model_adapters.engines.jrt import JRTEngine
+from model_adapters.lm import RecallLM
 
 END = "<|endoftext|>"
 WORDS = "Director Runtime Budget Country Genre the of was born in Ashgrove Maine 1994 42 minutes café 東京 😀".split()

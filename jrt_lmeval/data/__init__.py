@@ -1,1 +1,1 @@
-"""Where documents come from: a seeded page generator, the World Factbook, and row files. Nothing here imports torch."""
+"""Where rows come from: the hub, a local mirror, or the samples that ship. Nothing here imports torch."""

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.data.factbook import test_rows
-from jrt_lmeval.data.prose import prose_rows
+from jrt_lmeval.data.making.factbook import test_rows
+from jrt_lmeval.data.making.prose import prose_rows
 from jrt_lmeval.data.rowfiles import numbered_rows
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import samples_dir

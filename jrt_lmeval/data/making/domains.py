@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jrt_lmeval.data.values import COUNTRIES, LANGUAGES, Maker, choice, several
-from jrt_lmeval.data.vocab import words
+from jrt_lmeval.data.making.values import COUNTRIES, LANGUAGES, Maker, choice, several
+from jrt_lmeval.data.making.vocab import words
 
 
 @dataclass(frozen=True)

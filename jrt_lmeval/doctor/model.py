@@ -17,10 +17,10 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from model_adapters.arguments import pick_device, pick_dtype
-from model_adapters.checkup import Check, checkup
-from model_adapters.engine import Engine
-from model_adapters.hf_engine import HFEngine
-from model_adapters.jrt_engine import JRTEngine
+from model_adapters.engines.checkup import Check, checkup
+from model_adapters.engines.engine import Engine
+from model_adapters.engines.hf import HFEngine
+from model_adapters.engines.jrt import JRTEngine
 from model_adapters.loading import load_model
 
 NO_TOKENIZER = "none"

@@ -1,7 +1,7 @@
 """Makes the sample rows that ship with the package, from the test splits of the generators.
 
-    python -m jrt_lmeval.data.make_samples swde fda
-    python -m jrt_lmeval.data.make_samples all
+    python -m jrt_lmeval.data.making.make_samples swde fda
+    python -m jrt_lmeval.data.making.make_samples all
 
 A sample shows that a task runs; it is not the benchmark and its scores cannot be compared with published ones.
 """
@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.data.articles import COUNTING, READING
-from jrt_lmeval.data.clinical import generate_summaries
-from jrt_lmeval.data.pages import generate_pages
-from jrt_lmeval.data.passages import Question, article, clear, generate_passages, token_position
+from jrt_lmeval.data.making.articles import COUNTING, READING
+from jrt_lmeval.data.making.clinical import generate_summaries
+from jrt_lmeval.data.making.pages import generate_pages
+from jrt_lmeval.data.making.passages import Question, article, clear, generate_passages, token_position
 from jrt_lmeval.data.rowfiles import write_rows
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paths import samples_dir

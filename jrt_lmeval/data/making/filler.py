@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jrt_lmeval.data.domains import Domain
-from jrt_lmeval.data.values import STATES, Maker
+from jrt_lmeval.data.making.domains import Domain
+from jrt_lmeval.data.making.values import STATES, Maker
 
 Lines = list[str]
 

@@ -128,7 +128,10 @@ def main(argv: Sequence[str]) -> int:
 
 def examine_model(model: str, tasks: str, **options: str | None) -> int:
     """Check one model and print the table; 1 if a check fails, else 0."""
-    examine, table = import_module("model_adapters.examine").examine, import_module("model_adapters.checkup").table
+    examine, table = (
+        import_module("jrt_lmeval.doctor.model").examine,
+        import_module("model_adapters.engines.checkup").table,
+    )
     checks = list(examine(model, [name for name in tasks.split(",") if name], **options))
     print(table(checks))
     return int(any(check.passed is False for check in checks))

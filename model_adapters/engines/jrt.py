@@ -11,7 +11,7 @@ from torch import Tensor
 from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
-from model_adapters.engine import TokenScores, score_positions
+from model_adapters.engines.engine import TokenScores, score_positions
 
 # Positions whose logits are held at once while scoring: 2048 x 50k float32 are 0.4 GB.
 SCORED_AT_ONCE = 2048

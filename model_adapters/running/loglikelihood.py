@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jrt_lmeval.errors import JRTError
-from model_adapters.batching import batches
-from model_adapters.requests import Row
-from model_adapters.runtime import Runtime
+from model_adapters.running.batching import batches
+from model_adapters.running.rows import Row
+from model_adapters.running.runtime import Runtime
 
 SKIPPED = (float("-inf"), False)
 

@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from jrt_lmeval.data.pages import Page
-from jrt_lmeval.data.values import Maker
-from jrt_lmeval.data.vocab import SPLITS, Split, words
+from jrt_lmeval.data.making.pages import Page
+from jrt_lmeval.data.making.values import Maker
+from jrt_lmeval.data.making.vocab import SPLITS, Split, words
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.gpt2 import count_tokens
 

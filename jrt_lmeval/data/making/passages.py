@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from jrt_lmeval.data.articles import COUNTING, KINDS, READING, Topic, topics
-from jrt_lmeval.data.values import Maker
-from jrt_lmeval.data.vocab import SPLITS, Split
+from jrt_lmeval.data.making.articles import COUNTING, KINDS, READING, Topic, topics
+from jrt_lmeval.data.making.values import Maker
+from jrt_lmeval.data.making.vocab import SPLITS, Split
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
 

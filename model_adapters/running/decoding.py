@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_adapters.engine import Engine
-from model_adapters.figures import Timer
-from model_adapters.generation import Generation, StopStrings
+from model_adapters.engines.engine import Engine
+from model_adapters.running.figures import Timer
+from model_adapters.running.stopping import Generation, StopStrings
 
 
 @dataclass

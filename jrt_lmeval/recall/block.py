@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jrt_lmeval.controls import CONTROLS
 from jrt_lmeval.data.sources import SOURCES
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.prompts.benchmarks import RECIPES
 from jrt_lmeval.prompts.layouts import LAYOUT_KEYS, LayoutSpec, layout_spec
-from jrt_lmeval.prompts.published import RECIPES
 from jrt_lmeval.prompts.window import Window, window_spec
+from jrt_lmeval.recall.controls import CONTROLS
 
 BLOCK_KEYS = (*LAYOUT_KEYS, "window", "recipe", "source", "control")
 _FLAT = ("layout", "repeats", "lead")

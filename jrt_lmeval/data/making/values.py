@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from jrt_lmeval.data.vocab import Split, pool, words
+from jrt_lmeval.data.making.vocab import Split, pool, words
 
 STATES = words(
     "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware Florida Georgia Hawaii Idaho "

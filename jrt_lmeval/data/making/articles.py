@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from jrt_lmeval.data.values import MONTHS, Maker, choice
-from jrt_lmeval.data.vocab import words
+from jrt_lmeval.data.making.values import MONTHS, Maker, choice
+from jrt_lmeval.data.making.vocab import words
 
 READING = ("town", "engineer", "bridge", "company", "expedition", "novel", "festival", "railway")
 COUNTING = ("game", "census", "siege")
@@ -71,7 +71,7 @@ KINDS: dict[str, Callable[[Maker], str]] = {
 @cache
 def topics() -> dict[str, Topic]:
     """All topics by name: those of ``READING`` and of ``COUNTING``."""
-    text = files("jrt_lmeval.data").joinpath("articles.txt").read_text(encoding="utf-8")
+    text = files("jrt_lmeval.data.making").joinpath("articles.txt").read_text(encoding="utf-8")
     blocks = (block.split("\n") for block in text.removeprefix("== ").rstrip().split("\n\n== "))
     return {name: _topic(slots, lines) for name, slots, *lines in blocks}
 

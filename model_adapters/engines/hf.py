@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from jrt_lmeval.errors import JRTError
-from model_adapters.engine import TokenScores, score_positions
-from model_adapters.hf_state import (
+from model_adapters.engines.engine import TokenScores, score_positions
+from model_adapters.engines.hf_state import (
     ELSEWHERE,
     HFState,
     only_full_attention,

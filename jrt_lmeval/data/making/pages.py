@@ -11,10 +11,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jrt_lmeval.data import filler
-from jrt_lmeval.data.domains import ASKED, TEST_DOMAINS, TRAIN_DOMAINS, Domain, Field
-from jrt_lmeval.data.values import Maker, anything
-from jrt_lmeval.data.vocab import SPLITS, Split
+from jrt_lmeval.data.making import filler
+from jrt_lmeval.data.making.domains import ASKED, TEST_DOMAINS, TRAIN_DOMAINS, Domain, Field
+from jrt_lmeval.data.making.values import Maker, anything
+from jrt_lmeval.data.making.vocab import SPLITS, Split
 from jrt_lmeval.errors import JRTError, unknown
 
 FLATTENED = 0.25  # share of pages on a single line

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from model_adapters.engine import Engine
+from model_adapters.engines.engine import Engine
 
 SAMPLE = "Director: Ann O'Leary (b. 1971)\n\tRuntime: 92 min., budget $3.5M; café, naïve, 東京 😀  two  spaces."
 STEPS = 4

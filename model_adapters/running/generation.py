@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_adapters.batching import batches, shared_starts
-from model_adapters.decode import decode
-from model_adapters.figures import Answer
-from model_adapters.generation import Generation
-from model_adapters.requests import Row
-from model_adapters.runtime import Runtime
+from model_adapters.running.batching import batches, shared_starts
+from model_adapters.running.decoding import decode
+from model_adapters.running.figures import Answer
+from model_adapters.running.rows import Row
+from model_adapters.running.runtime import Runtime
+from model_adapters.running.stopping import Generation
 
 
 class Generator:

@@ -15,8 +15,8 @@ from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts
 from jrt_lmeval.prompts.segments import segments
 from jrt_lmeval.prompts.window import Window
-from jrt_lmeval.reading import Reader
-from jrt_lmeval.record import document_id
+from jrt_lmeval.recall.log import document_id
+from jrt_lmeval.recall.readers import Reader
 
 CONTROLS = ("none", "no_context", "wrong_context", "counterfactual")
 TRUE_ANSWERS = "jrt_true_answers"

@@ -11,7 +11,7 @@ from typing import Any
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixChoice, PrefixPolicy, choose_prefix
 from jrt_lmeval.prompts.layouts import Prompt
-from model_adapters.generation import Generation
+from model_adapters.running.stopping import Generation
 
 log = logging.getLogger("lm_eval.jrt")
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import jinja2
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.prompts.benchmarks import SWDE_MARKER, filled, labels_of, recipe_of
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts
-from jrt_lmeval.prompts.published import SWDE_MARKER, filled, labels_of, recipe_of
 from jrt_lmeval.prompts.render import read_row
 from jrt_lmeval.prompts.window import Window, cut
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from jrt_lmeval.prefix import PrefixPolicy
-from model_adapters.batching import Budget
-from model_adapters.engine import Engine
-from model_adapters.figures import Clock, Totals, peak_memory
-from model_adapters.requests import Row, fit, with_prefix
+from model_adapters.engines.engine import Engine
+from model_adapters.running.batching import Budget
+from model_adapters.running.figures import Clock, Totals, peak_memory
+from model_adapters.running.rows import Row, fit, with_prefix
 
 log = logging.getLogger("lm_eval.jrt")
 

@@ -1,0 +1,277 @@
+"""``RecallTask``: a YAML file with ``class: !function jrt_lmeval.task.RecallTask`` becomes an lm_eval task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.config.task import TaskConfig
+
+from jrt_lmeval import __version__, scoring
+from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.prompts.layouts import Prompt, build
+from jrt_lmeval.prompts.spans import placed, position, without_document
+from jrt_lmeval.recall.block import merged, settings
+from jrt_lmeval.recall.controls import Rewriter, other_document, other_sentences
+from jrt_lmeval.recall.log import Rows, Sample, answer_places, document_id, sentence, source_row, summed
+from jrt_lmeval.recall.readers import TEMPLATE_KEYS, reader_of
+
+log = logging.getLogger("lm_eval.jrt")
+
+SCORES: dict[str, Callable[[str, list[str]], float]] = {
+    "contains": scoring.contains,
+    "contains_word": scoring.contains_word,
+    "exact": scoring.exact,
+    "f1": scoring.f1,
+}
+# As published: greedy, to the end of the line.
+_DEFAULTS: dict[str, Any] = {
+    "output_type": "generate_until",
+    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 48},
+    "num_fewshot": 0,
+    # `mean` by name: only then lm_eval gives a standard error.
+    "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in SCORES],
+    # Keeps lm_eval from looking for metrics of these names; `RecallTask.process_results` does the work.
+    "process_results": "jrt_lmeval",
+}
+# Means that belong into a table; what else a model says of an answer is in the samples log.
+_COSTS = ("jrt_prefix_tokens", "jrt_entropy", "jrt_state_bytes", "jrt_seconds")
+_OWN_KEYS = ("class", "jrt", "jrt_common", *TEMPLATE_KEYS)
+_LM_EVAL_KEYS = tuple(field.name for field in fields(TaskConfig))
+_LINE_FILES = ("json", "jsonl")
+
+
+class RecallTask(ConfigurableTask):
+    """A recall benchmark: rows with a document, a question on it and accepted answers.
+
+    Its YAML holds lm_eval's own keys and
+        jrt: layout, window, recipe, source and control (``settings.Settings``); ``--metadata '{"jrt": {...}}'`` is laid
+            over it;
+        jrt_common: the same, laid under it: lm_eval's ``include`` replaces a ``jrt`` block as a whole;
+        document, question, lead, joiner: templates (``reading.TemplateReader``), for a task without a recipe.
+
+    The prompt of a request is a ``prompts.Prompt``, so that a model can see where the document stands. The block as
+    used, with the source of the rows and what was dropped or cut, is in the results under ``config.metadata.jrt``; what
+    is to be known of a single prompt is in the samples log under ``doc.jrt``.
+    """
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        given = dict(config or {})
+        self._label = str(given.get("task", "?"))
+        own = {key: given.pop(key) for key in _OWN_KEYS if key in given}
+        for key in given:
+            if key not in _LM_EVAL_KEYS:
+                raise JRTError(f"task {self._label}: {unknown('key', key, [*_LM_EVAL_KEYS, *_OWN_KEYS])}")
+        metadata = dict(given.get("metadata") or {})
+        try:
+            self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")), metadata)
+            templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
+            self._reader = reader_of(self.jrt.recipe, templates, given)
+        except JRTError as error:
+            raise JRTError(f"task {self._label}: {error}") from None
+        self._folder = Path(metadata.get("config_source", "inline")).parent
+        self._prompts: dict[int, Prompt] = {}
+        self._counted: dict[str, int] = {}
+        self._source = ""
+        super().__init__(config=self._completed(given) | {"metadata": metadata})
+        self._describe()
+
+    def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """lm_eval's keys with our defaults for those that the YAML leaves out."""
+        if given.get("output_type", "generate_until") != "generate_until":
+            raise JRTError(f"task {self._label}: output_type must be generate_until, not {given['output_type']!r}.")
+        # A copy for each task: lm_eval's --gen_kwargs changes the one it is given.
+        complete = deepcopy(_DEFAULTS) | given
+        complete["generation_kwargs"] = {**_DEFAULTS["generation_kwargs"], **(given.get("generation_kwargs") or {})}
+        return complete
+
+    def _describe(self) -> None:
+        """Put into the results what was done, and into the table what must not be missed."""
+        block = {**self.jrt.as_dict(), "source": self._source}
+        block["hash"] = self._hash(block)
+        self.config.metadata["jrt"] = {**block, "rows": self._counted}
+        marks = ["sample"] if self._source == "sample" else []
+        marks += [self.jrt.control] if self.jrt.control != "none" else []
+        if marks:
+            self.config.task_alias = " ".join([self.config.task_alias or self._label, *(f"[{mark}]" for mark in marks)])
+
+    def _hash(self, block: dict[str, Any]) -> str:
+        """What the prompts of this task depend on, in 16 hexadecimal digits: block, templates, rows, our version."""
+        rows = {split: list(rows) for split, rows in self.dataset.items()}
+        what = json.dumps([__version__, block, self._reader.templates, rows], sort_keys=True, default=str)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+    # ---------------------------------------------------------------- rows
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the splits that the YAML names, check every row, and leave out what the window drops."""
+        config = self.config
+        evaluated = config.test_split or config.validation_split
+        if not evaluated:
+            raise JRTError(f"task {self._label}: name the split to evaluate, such as 'test_split: test'.")
+        splits = {config.training_split, config.validation_split, config.test_split, config.fewshot_split}
+        dataset = {}
+        for split in sorted(splits - {None}):
+            try:
+                loaded = self._load(split, dict(dataset_kwargs or {}))
+                dataset[split], counted = self._kept(loaded)
+            except JRTError as error:
+                raise JRTError(f"task {self._label}: {error}") from None
+            if split == evaluated:
+                self._source, self._counted = loaded.source, counted
+        self.dataset = dataset
+        self._places = {id(row): (split, at) for split, rows in dataset.items() for at, row in enumerate(rows)}
+        # Prompts are kept by row, so the rows must stay the same objects.
+        config.process_docs = None
+
+    def _load(self, split: str, dataset_kwargs: dict[str, Any]) -> Loaded:
+        files, path = dataset_kwargs.get("data_files"), self.DATASET_PATH
+        if path is None and self.config.custom_dataset is None:
+            raise JRTError("'dataset_path' is missing: 'json' with 'dataset_kwargs', or a data set such as owner/name.")
+        if path in _LINE_FILES:
+            if files is None:
+                raise JRTError("'dataset_kwargs' is missing: {data_files: {test: rows.jsonl}}, beside the YAML file.")
+            loaded = load_files(files, split, self._folder)
+        elif self.config.custom_dataset is not None or files is not None:
+            if files is not None:
+                dataset_kwargs["data_files"] = resolved(files, self._folder)
+            super().download(dataset_kwargs)
+            loaded = Loaded(tuple(map(dict, self.dataset[split])), "files" if files else "custom", self._label)
+        else:
+            loaded = load_rows(path, split, self.jrt.source, self.DATASET_NAME)
+        if self.config.process_docs is None:
+            return loaded
+        import datasets
+
+        processed = self.config.process_docs(datasets.Dataset.from_list(list(loaded.rows)))
+        return Loaded(tuple(map(dict, processed)), loaded.source, f"{loaded.origin} after process_docs")
+
+    def _kept(self, loaded: Loaded) -> tuple[Rows, dict[str, int]]:
+        kept, blank = Rows(), 0
+        for index, row in enumerate(loaded.rows):
+            try:
+                self._reader.check(row)
+                if not self._reader.dropped(row, self.jrt.window):
+                    kept.append(row)
+                    blank += not all(label.strip() for label in self._reader.labels(row))
+            except JRTError as error:
+                raise JRTError(f"{loaded.place(index)}: {error}") from None
+        counted = {"read": len(loaded.rows), "dropped": len(loaded.rows) - len(kept)}
+        if not kept:
+            raise JRTError(f"{loaded.origin}: the window drops every row: each answer or key has a single character.")
+        if blank:
+            counted["blank_answer"] = blank
+        if self.jrt.control == "counterfactual":
+            rewriter = Rewriter(kept, self._reader, self.jrt.window)
+            made = Rows(row for row in map(rewriter.counterfactual, kept) if row is not None)
+            if not made:
+                raise JRTError(
+                    f"{loaded.origin}: control 'counterfactual' drops every row: it needs rows whose document holds "
+                    "their answer, and other rows with an answer of the same kind."
+                )
+            counted["no_counterfactual"] = len(kept) - len(made)
+            kept = made
+        return kept, counted
+
+    # ---------------------------------------------------------------- prompts
+
+    def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> Prompt:
+        """The prompt of a row; made once."""
+        row = source_row(doc)
+        if id(row) not in self._prompts:
+            try:
+                self._prompts[id(row)] = self._prompt(row)
+            except JRTError as error:
+                name = f" (doc_id {row['doc_id']!r})" if "doc_id" in row else ""
+                raise JRTError(f"task {self._label}{name}: {error}") from None
+        return self._prompts[id(row)]
+
+    def _prompt(self, row: dict[str, Any]) -> Prompt:
+        spec, window, control = self.jrt.layout, self.jrt.window, self.jrt.control
+        parts, counters = self._reader.read(row, spec, window)
+        if control == "no_context":
+            return without_document(parts, spec)
+        if control == "wrong_context":
+            split, at = self._places[id(row)]
+            other = other_document(self.dataset[split], at, self._reader, spec, window)
+            parts = replace(parts, document=other.document, first_document=other.first_document)
+            counters = {"answer_outside": 1}
+        if spec.layout == "repeat_random":
+            split, at = self._places[id(row)]
+            parts = replace(parts, filler=other_sentences(self.dataset[split], at, self._reader, spec, window))
+        prompt = build(parts, spec)
+        prompt.counters.update(counters)
+        return prompt
+
+    def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> list[str]:
+        """The accepted answers."""
+        return self._reader.labels(doc)
+
+    def doc_iterator(self, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that are asked, as the samples log shows them."""
+        for number, row in super().doc_iterator(**kwargs):
+            yield number, Sample(row)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+        """As lm_eval, with the row itself: its hash in the log then is the same for all layouts and windows."""
+        return super().construct_requests(source_row(doc), ctx, **kwargs)
+
+    def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """What is sent: the prompt with what lm_eval puts around it, knowing where the document stands in all of it."""
+        context = super().fewshot_context(doc, *args, **kwargs)
+        return placed(self.doc_to_text(doc), context) if isinstance(context, str) else context
+
+    def build_all_requests(self, *, tokenizer_name: str = "", **kwargs: Any) -> None:
+        """As lm_eval, but requests cached for other prompts or rows are not taken for ours."""
+        # The tokenizer's name is the only free part of lm_eval's cache key.
+        name = f"{tokenizer_name}-jrt{self.config.metadata['jrt']['hash']}"
+        super().build_all_requests(tokenizer_name=name, **kwargs)
+        if kwargs.get("rank", 0) == 0:
+            # All rows, also those that other processes ask: the counts are those of the whole run.
+            asked = self.doc_iterator(limit=kwargs.get("limit"), samples=kwargs.get("samples"))
+            self._counted.update(summed(self.doc_to_text(doc) for _, doc in asked))
+            log.info("%s: %d rows (%s), %s.", self._label, self._counted["read"], self._source, sentence(self._counted))
+
+    # ---------------------------------------------------------------- scores
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """Scores of an answer, the tokens of its prompt, and what the model says it cost (``answer.stats``).
+
+        Everything else that is known of prompt and answer goes into the samples log, as ``doc["jrt"]``.
+        """
+        answer = results[0][0] if isinstance(results[0], list) else results[0]
+        labels, prompt, stats = self.doc_to_target(doc), self.doc_to_text(doc), getattr(answer, "stats", {})
+        if isinstance(doc, Sample):
+            doc["jrt"] = self._facts(doc.row, prompt, labels) | stats
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return {"bypass": 0}
+        values: dict[str, Any] = {name: float(score(answer, labels)) for name, score in SCORES.items()}
+        if callable(self.config.process_results):
+            values.update(self.config.process_results(doc, results))
+        values["prompt_tokens"] = prompt.counters["prompt_tokens"]
+        values.update({name: stats[name] for name in _COSTS if name in stats})
+        return values
+
+    def _facts(self, row: dict[str, Any], prompt: Prompt, labels: list[str]) -> dict[str, Any]:
+        window = self.jrt.window
+        return {
+            "doc_id": document_id(row, self._reader.document(row)),
+            "window": window.policy if window.cuts else "none",
+            **{name: count for name, count in prompt.counters.items() if name != "dropped"},
+            **answer_places(prompt, labels),
+            "answer_position": position(prompt.document, labels),
+        }
+
+    def aggregation(self) -> dict[str, Any]:
+        """Means, but for what the YAML names otherwise."""
+        return defaultdict(lambda: mean, self._aggregation_list)

@@ -1,0 +1,1 @@
+"""From requests to answers: rows, batches, shared documents, decoding, stopping, scoring, figures."""

@@ -1,8 +1,8 @@
 """Start-up hook: tells lm_eval about jrt_lmeval at the moment lm_eval is imported, and not before.
 
-``jrt_lmeval_start.pth`` calls `install` whenever this Python starts, so this file must cost next to nothing: it imports
-only modules that every interpreter has already loaded, and it does not import ``jrt_lmeval`` until lm_eval asks for its
-models or tasks. ``JRT_LMEVAL_DISABLE=1`` turns it off. docs/how-it-plugs-in.md tells the whole story.
+`jrt_lmeval_start.pth` calls `install` whenever this Python starts, so this file must cost next to nothing: it imports
+only modules that every interpreter has already loaded, and it does not import `jrt_lmeval` until lm_eval asks for its
+models or tasks. `JRT_LMEVAL_DISABLE=1` turns it off. docs/how-it-plugs-in.md tells the whole story.
 """
 
 import os

@@ -27,7 +27,7 @@ FORMS = ("naive", "chunked", "step")
 
 
 def inputs(T: int) -> tuple[tuple[torch.Tensor, ...], Prefix]:
-    """Positive features q, k ``[B, H, T, F]``, values ``[B, H, T, V]``, and a prefix of T / 2 tokens."""
+    """Positive features q, k `[B, H, T, F]`, values `[B, H, T, V]`, and a prefix of T / 2 tokens."""
     generator = torch.Generator().manual_seed(T)
     q, k, ke = (torch.rand(B, H, T, F, generator=generator) / F for _ in range(3))
     v, ve = (torch.randn(B, H, T, V, generator=generator) for _ in range(2))

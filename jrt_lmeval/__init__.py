@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 def register() -> None:
     """Tell an imported (or importable) lm_eval about our models and tasks.
 
-    The ordinary way is the start-up hook installed with the package; this is the explicit one, for ``python -S``,
-    zipapps and ``pip install --target``. Calling it twice does no harm.
+    The ordinary way is the start-up hook installed with the package; this is the explicit one, for `python -S`,
+    zipapps and `pip install --target`. Calling it twice does no harm.
     """
     from jrt_lmeval.plugin import register as _register
 

@@ -1,4 +1,4 @@
-"""``python -m jrt_lmeval``: the ``jrt-eval`` command where its script is not on PATH."""
+"""`python -m jrt_lmeval`: the `jrt-eval` command where its script is not on PATH."""
 
 from __future__ import annotations
 

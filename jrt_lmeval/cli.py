@@ -1,4 +1,4 @@
-"""``jrt-eval``: the package's own command. Each sub-command's module loads only when that command is called."""
+"""`jrt-eval`: the package's own command. Each sub-command's module loads only when that command is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jrt_lmeval.errors import JRTError, unknown
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: ``target`` is ``"module:function"``, a function from its arguments to an exit status."""
+    """A sub-command: `target` is `"module:function"`, a function from its arguments to an exit status."""
 
     target: str
     help: str
@@ -53,7 +53,7 @@ examples:
 
 
 def help_text() -> str:
-    """What ``jrt-eval --help`` prints."""
+    """What `jrt-eval --help` prints."""
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
     return (
@@ -69,8 +69,8 @@ def run(argv: Sequence[str]) -> int:
     """Run lm_eval's command line with our models and tasks registered, start-up hook or not.
 
     Args:
-        argv: lm_eval's arguments, with or without its ``run``, ``ls`` or ``validate`` in front; with ``--grid``, see
-            ``jrt_lmeval.grid``.
+        argv: lm_eval's arguments, with or without its `run`, `ls` or `validate` in front; with `--grid`, see
+            `jrt_lmeval.grid`.
     """
     if not argv or argv[0] in ("-h", "--help") or any(word == "--grid" or word.startswith("--grid=") for word in argv):
         from jrt_lmeval.grid import main as run_grid
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Dispatch to a sub-command.
 
     Args:
-        argv: the arguments without the program's name; ``None`` takes those of the process.
+        argv: the arguments without the program's name; `None` takes those of the process.
 
     Returns:
         An exit status: 0 on success, 2 on bad input.

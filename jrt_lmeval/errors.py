@@ -14,7 +14,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> JRTError:
     """An error for a name that is not in a registry.
 
     Args:
-        kind: what the name stands for, in the singular, such as ``"feature map"``.
+        kind: what the name stands for, in the singular, such as `"feature map"`.
         name: what the user wrote.
         choices: the valid names.
 

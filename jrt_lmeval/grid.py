@@ -1,4 +1,4 @@
-"""``jrt-eval run --grid``: one run of lm_eval for each combination of values of the ``jrt:`` block."""
+"""`jrt-eval run --grid`: one run of lm_eval for each combination of values of the `jrt:` block."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ _COMPARED = (
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands after each ``--grid``, and all other arguments.
+    """What stands after each `--grid`, and all other arguments.
 
     Raises:
-        JRTError: nothing stands after a ``--grid``.
+        JRTError: nothing stands after a `--grid`.
     """
     grid: list[str] = []
     rest: list[str] = []
@@ -73,10 +73,10 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def cells(axes: Sequence[str]) -> list[Cell]:
-    """All combinations of the values of axes such as ``"overlap=0,0.1"``, the last axis changing fastest.
+    """All combinations of the values of axes such as `"overlap=0,0.1"`, the last axis changing fastest.
 
     Raises:
-        JRTError: values that are no YAML list, a key given twice, or a block that is not valid (``settings.settings``).
+        JRTError: values that are no YAML list, a key given twice, or a block that is not valid (`settings.settings`).
     """
     from jrt_lmeval.recall.block import settings
 
@@ -98,7 +98,7 @@ def cells(axes: Sequence[str]) -> list[Cell]:
 
 
 def block(cell: Cell) -> dict[str, Any]:
-    """The ``jrt:`` block of a cell: ``window.policy`` becomes ``{window: {policy: ...}}``."""
+    """The `jrt:` block of a cell: `window.policy` becomes `{window: {policy: ...}}`."""
     nested: dict[str, Any] = {}
     for key, value in cell.items():
         *outer, last = key.split(".")
@@ -110,7 +110,7 @@ def block(cell: Cell) -> dict[str, Any]:
 
 
 def cell_name(cell: Cell) -> str:
-    """The folder of a cell, such as ``overlap=0.1,order=coarse_to_fine``."""
+    """The folder of a cell, such as `overlap=0.1,order=coarse_to_fine`."""
 
     def text(value: Any) -> str:
         plain = value if isinstance(value, str) else json.dumps(value)
@@ -120,7 +120,7 @@ def cell_name(cell: Cell) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the grid that ``--grid`` arguments span; every other argument is lm_eval's.
+    """Run the grid that `--grid` arguments span; every other argument is lm_eval's.
 
     Raises:
         JRTError: bad axes, an unknown task, no output path, or a folder that holds cells of another run.
@@ -150,7 +150,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A Markdown table of ``{cell: {task: figures}}``, a line for each cell and task."""
+    """A Markdown table of `{cell: {task: figures}}`, a line for each cell and task."""
     lines = ["| cell | task | rows | contains | ± | prompt tokens |", "| --- | --- | ---: | ---: | ---: | ---: |"]
     for cell, tasks in scores.items():
         for task, figures in tasks.items():

@@ -26,7 +26,7 @@ MODELS = {
     "mamba": "model_adapters.mamba:Mamba",
     "hf_recall": "model_adapters.hf_recall:HFRecall",
 }
-"""``--model`` names and the classes they stand for, as text: importing a class waits until it is asked for."""
+"""`--model` names and the classes they stand for, as text: importing a class waits until it is asked for."""
 
 
 def register() -> None:
@@ -48,7 +48,7 @@ def models_ready(models: ModuleType) -> None:
     """Add our models to lm_eval's registry. A name lm_eval already uses for something else stays lm_eval's.
 
     Args:
-        models: ``lm_eval.models``, fully imported: registering earlier would hide every built-in model.
+        models: `lm_eval.models`, fully imported: registering earlier would hide every built-in model.
     """
     from lm_eval.api.registry import model_registry
 
@@ -67,12 +67,12 @@ def model_class(name: str) -> Any:
 
 
 def huggingface_ready(_: ModuleType | None = None) -> None:
-    """Tell transformers of our model type, so that lm_eval's own ``--model hf`` loads our folders as well."""
+    """Tell transformers of our model type, so that lm_eval's own `--model hf` loads our folders as well."""
     import jrt_lmeval.modeling.model  # noqa: F401 - registers itself
 
 
 def _same(registry: Any, name: str, target: str) -> bool:
-    """Whether ``name`` already stands for ``target``: as text, as an entry point, or as the class itself."""
+    """Whether `name` already stands for `target`: as text, as an entry point, or as the class itself."""
     current = getattr(registry, "_objs", {}).get(name)
     if isinstance(current, type):
         current = f"{current.__module__}:{current.__qualname__}"
@@ -80,10 +80,10 @@ def _same(registry: Any, name: str, target: str) -> bool:
 
 
 def tasks_ready(tasks: ModuleType) -> None:
-    """Let every ``TaskManager`` that knows lm_eval's own tasks know ours too.
+    """Let every `TaskManager` that knows lm_eval's own tasks know ours too.
 
     Args:
-        tasks: ``lm_eval.tasks``, fully imported.
+        tasks: `lm_eval.tasks`, fully imported.
     """
     manager = tasks.TaskManager
     plain = manager.__init__

@@ -10,7 +10,7 @@ largest value it can take for that many tokens, so that it lies in [0, 1] whatev
 The default thresholds are the quartiles of H over the documents of `factbook` and `swde` (weighing the same) as these
 tasks cut them, in tokens of the shipped models (a BPE of 4096 that splits numbers into digits): lower 0.67, upper 0.77.
 So the more varied quarter of contexts gets a longer prefix, the more repetitive quarter a shorter one. H depends on the
-tokenizer: in GPT-2 tokens the quartiles are 0.74 and 0.81. ``benchmarks/entropy.py`` prints the tables.
+tokenizer: in GPT-2 tokens the quartiles are 0.74 and 0.81. `benchmarks/entropy.py` prints the tables.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class PrefixPolicy:
     """How the prefix length M of a prompt is chosen.
 
     Attributes:
-        policy: ``full`` (the whole prompt), ``document`` (up to the end of the last copy of the document), ``fixed``
-            (``prefix_length``), ``dynamic`` (``prefix_length`` scaled by entropy) or ``none`` (0, causal).
+        policy: `full` (the whole prompt), `document` (up to the end of the last copy of the document), `fixed`
+            (`prefix_length`), `dynamic` (`prefix_length` scaled by entropy) or `none` (0, causal).
         prefix_length: an int >= 1, in tokens, or a float in (0, 1), a fraction of the prompt's tokens. The default of
             0.8 leaves room for a step of +20 % (0.96), which the prompt's end would otherwise clip.
         prefix_step: relative change of M at high or low entropy, in [0, 1). The paper's ablation: 0.05, 0.10, 0.20.
@@ -52,7 +52,7 @@ class PrefixPolicy:
         entropy_low: H at or below this shortens it.
 
     Raises:
-        JRTError: for an unknown policy, a parameter out of range, or ``entropy_low > entropy_high``.
+        JRTError: for an unknown policy, a parameter out of range, or `entropy_low > entropy_high`.
     """
 
     policy: str = "full"
@@ -89,7 +89,7 @@ class PrefixPolicy:
             )
 
     def check_context(self, max_length: int | None) -> None:
-        """Raise JRTError if ``prefix_length`` asks for more tokens than a model's context of ``max_length`` holds."""
+        """Raise JRTError if `prefix_length` asks for more tokens than a model's context of `max_length` holds."""
         if max_length is None or not isinstance(self.prefix_length, int) or "prefix_length" not in self.parameters:
             return
         if self.prefix_length > max_length:
@@ -106,7 +106,7 @@ class PrefixPolicy:
 
 @dataclass(frozen=True)
 class PrefixChoice:
-    """A prefix of ``length`` tokens, chosen for a document of normalised entropy ``entropy`` (in [0, 1])."""
+    """A prefix of `length` tokens, chosen for a document of normalised entropy `entropy` (in [0, 1])."""
 
     length: int
     entropy: float
@@ -116,7 +116,7 @@ def prefix_policy(prefix: str | None = "full", **given: Any) -> PrefixPolicy:
     """Build a policy from what a user wrote.
 
     Args:
-        prefix: the policy's name; None is ``none``, because lm_eval's command line turns ``prefix=none`` into None.
+        prefix: the policy's name; None is `none`, because lm_eval's command line turns `prefix=none` into None.
         **given: parameters by name; None means "not given".
 
     Raises:
@@ -157,10 +157,10 @@ def choose_prefix(
         document_ids: token ids of the document (one copy), for its entropy.
 
     Returns:
-        M, rounded half up and clipped to [1, prompt_length] (``none``: 0), and the document's entropy.
+        M, rounded half up and clipped to [1, prompt_length] (`none`: 0), and the document's entropy.
 
     Raises:
-        JRTError: if ``prompt_length`` is below 1.
+        JRTError: if `prompt_length` is below 1.
     """
     if prompt_length < 1:
         raise JRTError(f"a prompt of {prompt_length} tokens has no prefix; give at least one token of context.")

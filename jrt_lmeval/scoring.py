@@ -1,7 +1,7 @@
 """Whether a prediction holds the answer: the published rule and its stricter kin.
 
 Every function takes the text that a model generated and the accepted answers ("labels"), takes the best over the
-labels, and raises ``JRTError`` for an empty list of labels.
+labels, and raises `JRTError` for an empty list of labels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def contains(prediction: str, labels: Sequence[str]) -> bool:
 
 
 def contains_word(prediction: str, labels: Sequence[str]) -> bool:
-    """As ``contains``, but the label must stand as whole words: "5" is not found in "2015", nor in "5.2" or "1,500".
+    """As `contains`, but the label must stand as whole words: "5" is not found in "2015", nor in "5.2" or "1,500".
 
     White space at the ends of a label is ignored; a blank label is never found.
     """
@@ -40,7 +40,7 @@ def exact(prediction: str, labels: Sequence[str]) -> bool:
 
 
 def f1(prediction: str, labels: Sequence[str]) -> float:
-    """SQuAD's F1 over the words that prediction and label share, 0 to 1, after the same normalisation as ``exact``.
+    """SQuAD's F1 over the words that prediction and label share, 0 to 1, after the same normalisation as `exact`.
 
     Where either has no words left, it is 1 if both have none and 0 otherwise.
     """

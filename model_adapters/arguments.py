@@ -27,7 +27,7 @@ def parameter_names(constructor: Callable[..., Any]) -> list[str]:
 
 
 def one_of(kind: str, value: str, choices: tuple[str, ...]) -> str:
-    """``value`` if it is one of the choices, else JRTError."""
+    """`value` if it is one of the choices, else JRTError."""
     if value not in choices:
         raise unknown(kind, value, choices)
     return value
@@ -37,7 +37,7 @@ def pick_device(wanted: str | torch.device | None, local_rank: int = 0, processe
     """The device to run on.
 
     Args:
-        wanted: such as ``cpu`` or ``cuda:0``; None takes a GPU if there is one. lm_eval passes ``cuda:0`` even where
+        wanted: such as `cpu` or `cuda:0`; None takes a GPU if there is one. lm_eval passes `cuda:0` even where
             there is none; that falls back to the CPU and says so.
         local_rank: with several processes on one machine, each takes the GPU of its own number.
         processes: how many processes run.
@@ -59,7 +59,7 @@ def pick_device(wanted: str | torch.device | None, local_rank: int = 0, processe
 
 
 def pick_dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The number format of the weights: ``auto`` is bfloat16 on CUDA and float32 elsewhere."""
+    """The number format of the weights: `auto` is bfloat16 on CUDA and float32 elsewhere."""
     name = "auto" if wanted is None else str(wanted).removeprefix("torch.")
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -80,10 +80,10 @@ def pick_budget(
     """What fits into one batch.
 
     Args:
-        batch_size: a number of rows, or ``auto`` (also ``auto:4``) for a budget of tokens. None is 1.
-        max_batch_size: most rows of an ``auto`` batch.
+        batch_size: a number of rows, or `auto` (also `auto:4`) for a budget of tokens. None is 1.
+        max_batch_size: most rows of an `auto` batch.
         max_batch_tokens: most tokens of a batch, padding and tokens to generate included. The default, 16384 on a CPU
-            and 262144 on CUDA, holds for ``auto``; given by the user it caps a fixed number of rows as well.
+            and 262144 on CUDA, holds for `auto`; given by the user it caps a fixed number of rows as well.
         device: where the model runs.
     """
     if max_batch_tokens is not None and (not isinstance(max_batch_tokens, int) or max_batch_tokens < 1):

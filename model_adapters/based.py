@@ -18,12 +18,12 @@ class Based(RecallLM):
 
     Args:
         pretrained: name of a shipped model, a folder, or a hub id.
-        path: the same as ``pretrained``.
+        path: the same as `pretrained`.
         feature_map: must be the map of that model; there is no need to give it.
-        init: ``random`` for untrained weights of the same shape.
+        init: `random` for untrained weights of the same shape.
         revision: branch, tag or commit of a hub id.
-        decode: ``exact``, or ``published``: as the released Based code, which adds a decoded token's k v^T twice.
-        **options: see :class:`model_adapters.options.RunOptions`.
+        decode: `exact`, or `published`: as the released Based code, which adds a decoded token's k v^T twice.
+        **options: see `model_adapters.options.RunOptions`.
 
     Raises:
         JRTError: for anything unknown, missing or contradictory.

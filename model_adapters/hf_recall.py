@@ -22,12 +22,12 @@ class HFRecall(RecallLM):
 
     Args:
         pretrained: a folder or a hub id.
-        path: the same as ``pretrained``.
+        path: the same as `pretrained`.
         revision: branch, tag or commit on the hub.
-        gguf_file: name of a GGUF file in ``pretrained``.
-        device_map: passed to transformers, such as ``auto`` to spread a model over GPUs.
+        gguf_file: name of a GGUF file in `pretrained`.
+        device_map: passed to transformers, such as `auto` to spread a model over GPUs.
         trust_remote_code: run code that comes with the checkpoint. Only for checkpoints you have read.
-        **options: see :class:`model_adapters.options.RunOptions`.
+        **options: see `model_adapters.options.RunOptions`.
 
     Raises:
         JRTError: for anything unknown or missing, and for a checkpoint that does not fill the model.
@@ -70,7 +70,7 @@ class HFRecall(RecallLM):
         super().__init__(HFEngine(model), tokenizer, description=description, **run.run_arguments(place))
 
     def load_weights(self, source: str, **options: Any) -> torch.nn.Module:
-        """The model; arguments of :func:`model_adapters.loading.load_model`."""
+        """The model; arguments of `model_adapters.loading.load_model`."""
         return load_model(source, **options)
 
     def own_tokenizer(self, source: str, **options: Any) -> Any:

@@ -31,16 +31,16 @@ class JRTRNN(RecallLM):
     """A JRT-RNN for lm_eval.
 
     Args:
-        pretrained: name of a shipped model, a folder, or a hub id; by default the shipped model of ``feature_map``.
-        path: the same as ``pretrained``.
-        feature_map: which shipped model (default ``mlp``); with ``pretrained`` it must be the map of that model.
-        prefix: prefix policy: ``full``, ``document``, ``fixed``, ``dynamic`` or ``none``.
-        prefix_length, prefix_step, entropy_high, entropy_low: see :class:`jrt_lmeval.prefix.PrefixPolicy`.
-        init: ``random`` for untrained weights of the same shape: a chance-level control, never a default.
+        pretrained: name of a shipped model, a folder, or a hub id; by default the shipped model of `feature_map`.
+        path: the same as `pretrained`.
+        feature_map: which shipped model (default `mlp`); with `pretrained` it must be the map of that model.
+        prefix: prefix policy: `full`, `document`, `fixed`, `dynamic` or `none`.
+        prefix_length, prefix_step, entropy_high, entropy_low: see `jrt_lmeval.prefix.PrefixPolicy`.
+        init: `random` for untrained weights of the same shape: a chance-level control, never a default.
         revision: branch, tag or commit of a hub id.
         padding, decode, filling, enc_length: the published ways of a released model, see
-            :class:`jrt_lmeval.modeling.config.JRTConfig`. By default everything is exact.
-        **options: see :class:`model_adapters.options.RunOptions`.
+            `jrt_lmeval.modeling.config.JRTConfig`. By default everything is exact.
+        **options: see `model_adapters.options.RunOptions`.
 
     Raises:
         JRTError: for anything unknown, missing or contradictory.

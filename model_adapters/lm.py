@@ -36,15 +36,15 @@ class RecallLM(TemplateLM):
     Args:
         engine: the model.
         tokenizer: a Hugging Face tokenizer.
-        policy: how the prefix length of a prompt is chosen; always ``none`` for engines without a prefix.
+        policy: how the prefix length of a prompt is chosen; always `none` for engines without a prefix.
         budget: what a batch may hold; by default one row.
         world: this process among those that share the work.
         max_length: tokens the model may read, generated ones included; None takes the engine's limit.
-        on_overflow: what to do with longer prompts: ``error``, ``truncate_left`` or ``skip``.
+        on_overflow: what to do with longer prompts: `error`, `truncate_left` or `skip`.
         add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
         reuse: read a document that several prompts begin with once, where the prefix policy makes that exact.
         doctor: check the model first; what fails is logged, and the table stands in the results file.
-        description: facts for the results file (``get_model_info()["jrt"]``) and the cache's fingerprint.
+        description: facts for the results file (`get_model_info()["jrt"]`) and the cache's fingerprint.
 
     Raises:
         JRTError: for values out of range, and for a tokenizer that is not the model's.
@@ -91,13 +91,13 @@ class RecallLM(TemplateLM):
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> RecallLM:
-        """How lm_eval builds a model: what stands in ``--model_args`` wins over ``--batch_size`` and ``--device``."""
+        """How lm_eval builds a model: what stands in `--model_args` wins over `--batch_size` and `--device`."""
         common = {name: value for name, value in (additional_config or {}).items() if value is not None}
         return cls(**{**common, **arg_dict})
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> RecallLM:
-        """The same from the text ``name=value,name=value``."""
+        """The same from the text `name=value,name=value`."""
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     # What lm_eval asks about the model
@@ -170,7 +170,7 @@ class RecallLM(TemplateLM):
     # Request cache and data parallelism
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Called by lm_eval with ``--use_cache``, before the first request."""
+        """Called by lm_eval with `--use_cache`, before the first request."""
         self.cache_hook = cache_hook
         self._cache = RequestCache(cache_hook, self.fingerprint)
 

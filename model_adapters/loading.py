@@ -19,7 +19,7 @@ log = logging.getLogger("lm_eval.jrt")
 
 
 def one_source(pretrained: str | None, path: str | None) -> str | None:
-    """``pretrained`` and its alias ``path`` as one; None if neither is given.
+    """`pretrained` and its alias `path` as one; None if neither is given.
 
     Raises:
         JRTError: the two differ.
@@ -39,7 +39,7 @@ def require_source(source: str | None, model: str, example: str) -> str:
 
 
 def check_folder(source: str) -> None:
-    """Raise JRTError if ``source`` is meant as a path but is no folder. What reads ``owner/name`` may be a hub id."""
+    """Raise JRTError if `source` is meant as a path but is no folder. What reads `owner/name` may be a hub id."""
     path = Path(source)
     if path.is_dir():
         return
@@ -54,7 +54,7 @@ def check_folder(source: str) -> None:
 
 
 def model_type(source: str) -> str | None:
-    """The ``model_type`` of a local checkpoint's config.json; None where there is none to read."""
+    """The `model_type` of a local checkpoint's config.json; None where there is none to read."""
     config = Path(source) / "config.json"
     if not config.is_file():
         return None
@@ -72,7 +72,7 @@ def load_model(
     Args:
         source: a folder or a hub id.
         dtype: number format of the weights.
-        device: where to put the model, unless ``device_map`` does.
+        device: where to put the model, unless `device_map` does.
         device_map: passed on to transformers.
         **kwargs: passed on (revision, gguf_file, trust_remote_code, ...).
 

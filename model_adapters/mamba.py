@@ -27,8 +27,8 @@ MODEL_TYPES = ("mamba", "mamba2", "falcon_mamba")
 
 
 class Mamba(HFRecall):
-    """A Mamba model for lm_eval, in transformers' layout or in that of mamba-ssm (``state-spaces/mamba-*``, Hazy
-    Research's). Arguments as :class:`~model_adapters.hf_recall.HFRecall`, GGUF files aside."""
+    """A Mamba model for lm_eval, in transformers' layout or in that of mamba-ssm (`state-spaces/mamba-*`, Hazy
+    Research's). Arguments as `HFRecall`, GGUF files aside."""
 
     def __init__(
         self,

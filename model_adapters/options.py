@@ -18,17 +18,17 @@ class RunOptions:
     """How to run, whatever the model.
 
     Attributes:
-        batch_size: rows of a batch, or ``auto`` for a budget of tokens.
-        max_batch_size: most rows of an ``auto`` batch.
+        batch_size: rows of a batch, or `auto` for a budget of tokens.
+        max_batch_size: most rows of an `auto` batch.
         max_batch_tokens: token budget of a batch.
-        device: such as ``cpu`` or ``cuda:1``; falls back to the CPU.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        on_overflow: ``error``, ``truncate_left`` or ``skip``, for prompts beyond the model's context.
+        device: such as `cpu` or `cuda:1`; falls back to the CPU.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        on_overflow: `error`, `truncate_left` or `skip`, for prompts beyond the model's context.
         max_length: context in tokens, where it should be smaller than the model's own.
         reuse: read shared documents once.
         add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
         tokenizer: folder or hub id of the tokenizer, where it is not the model's.
-        doctor: check the model first (``jrt-eval doctor MODEL``) and put the table into the results.
+        doctor: check the model first (`jrt-eval doctor MODEL`) and put the table into the results.
     """
 
     batch_size: int | str | None = 1
@@ -45,7 +45,7 @@ class RunOptions:
 
     @classmethod
     def read(cls, constructor: Callable[..., Any], given: dict[str, Any]) -> RunOptions:
-        """Options from the model arguments that ``constructor`` does not name itself.
+        """Options from the model arguments that `constructor` does not name itself.
 
         Raises:
             JRTError: for a name that neither knows, with the nearest one that is known.
@@ -64,7 +64,7 @@ class RunOptions:
         return Place(world, device, pick_dtype(self.dtype, device))
 
     def run_arguments(self, place: Place) -> dict[str, Any]:
-        """Keyword arguments of :class:`~model_adapters.lm.RecallLM`."""
+        """Keyword arguments of `RecallLM`."""
         return {
             "budget": pick_budget(self.batch_size, self.max_batch_size, self.max_batch_tokens, place.device),
             "world": place.world,

@@ -16,7 +16,7 @@ LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: ``rank`` of ``size``, number ``local_rank`` on its machine."""
+    """This process among all: `rank` of `size`, number `local_rank` on its machine."""
 
     rank: int = 0
     size: int = 1
@@ -32,7 +32,7 @@ class World:
         return torch.cat(parts)
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
-        """The objects of all processes on process ``dst``, None on the others."""
+        """The objects of all processes on process `dst`, None on the others."""
         if self.size == 1:
             return [obj]
         found: list[Any] | None = [None] * self.size if self.rank == dst else None

@@ -38,7 +38,7 @@ class RequestCache:
     """Writes answers as they are finished.
 
     Args:
-        hook: lm_eval's ``CacheHook``; its ``dbdict`` is the store, or None without ``--use_cache``.
+        hook: lm_eval's `CacheHook`; its `dbdict` is the store, or None without `--use_cache`.
         fingerprint: makes the fingerprint; called only if there is a store.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rows, a model that repeats what it reads, and tasks made of both, for tests of ``RecallTask``."""
+"""Rows, a model that repeats what it reads, and tasks made of both, for tests of `RecallTask`."""
 
 from __future__ import annotations
 

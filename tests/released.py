@@ -27,7 +27,7 @@ def expected(name: str) -> dict[str, Tensor]:
 
 
 def cases(*pattern: str) -> list[tuple[str, str]]:
-    """(checkpoint, case) of every tensor called ``pattern[0].<case>.pattern[1]``."""
+    """(checkpoint, case) of every tensor called `pattern[0].<case>.pattern[1]`."""
     first, last = pattern
     return [
         (name, key.removeprefix(f"{first}.").removesuffix(f".{last}"))

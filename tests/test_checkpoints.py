@@ -58,7 +58,7 @@ def shelf(monkeypatch, tmp_path) -> Path:
 
 
 def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
-    """Replace, add or (None) drop tensors of the file; ``__`` stands for a dot."""
+    """Replace, add or (None) drop tensors of the file; `__` stands for a dot."""
     weights = load_file(folder / "model.safetensors")
     changed = {name.replace("__", "."): tensor for name, tensor in changes.items()}
     kept = {name: tensor for name, tensor in {**weights, **changed}.items() if tensor is not None}

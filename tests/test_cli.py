@@ -1,4 +1,4 @@
-"""``jrt-eval``: dispatch, and what the doctor says."""
+"""`jrt-eval`: dispatch, and what the doctor says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``jrt-eval doctor MODEL``: sound models pass, and each kind of breakage is caught by its own check."""
+"""`jrt-eval doctor MODEL`: sound models pass, and each kind of breakage is caught by its own check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``jrt-eval run --grid``: cells, their folders, and going on where it was broken off."""
+"""`jrt-eval run --grid`: cells, their folders, and going on where it was broken off."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Environment:
         return self.folder / "bin" / "python"
 
     def run(self, *command: str | Path, fails: bool = False) -> str:
-        """What a command of this environment prints; ``fails`` says whether a non-zero exit is what is expected."""
+        """What a command of this environment prints; `fails` says whether a non-zero exit is what is expected."""
         env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "JRT_LMEVAL_DISABLE", "JRT_LMEVAL_DATA")}
         env |= {"PATH": f"{self.folder / 'bin'}{os.pathsep}{env['PATH']}", "VIRTUAL_ENV": str(self.folder)}
         done = subprocess.run(

@@ -52,7 +52,7 @@ def miniature(tmp_path: Path) -> Path:
 
 
 def python(code: str, *folders: Path, **environment: str) -> str:
-    """What a fresh interpreter without site-packages prints, errors last; ``folders`` come first on its path."""
+    """What a fresh interpreter without site-packages prints, errors last; `folders` come first on its path."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*folders, ROOT))), **environment}
     done = subprocess.run(
         [sys.executable, "-S", "-c", textwrap.dedent(code)],

@@ -132,7 +132,7 @@ def test_states_of_linear_attention(name: str, layer: str) -> None:
 
 
 def _symmetric(features: torch.Tensor, dim: int) -> torch.Tensor:
-    """From 1 + D + D^2 features ``[B, H, F, V]`` to 1 + D + D (D + 1) / 2."""
+    """From 1 + D + D^2 features `[B, H, F, V]` to 1 + D + D (D + 1) / 2."""
     rows, columns = torch.triu_indices(dim, dim)
     twice = torch.where(rows == columns, 1.0, 2.0**0.5)[:, None]
     products = features[:, :, 1 + dim :].unflatten(2, (dim, dim))[:, :, rows, columns] * twice

@@ -62,7 +62,7 @@ def mixer_of(config: dict[str, Any], layer: int) -> dict[str, Any] | None:
 
 
 def write(config: dict[str, Any], folder: Path, round_to: int) -> dict[str, Tensor]:
-    """A checkpoint with random weights; returns them without their ``model.``."""
+    """A checkpoint with random weights; returns them without their `model.`."""
     d, vocabulary = config["n_embd"], config["vocab_size"]
     inner = -(-(config.get("n_inner") or int(8 * d / 3)) // round_to) * round_to
     multiple = config["pad_vocab_size_multiple"]
@@ -107,7 +107,7 @@ def write(config: dict[str, Any], folder: Path, round_to: int) -> dict[str, Tens
 
 
 def forward(weights: dict[str, Tensor], config: dict[str, Any], ids: Tensor) -> Tensor:
-    """Logits ``[T, V]`` of one text ``[T]``, position by position where that is the plainer way."""
+    """Logits `[T, V]` of one text `[T]`, position by position where that is the plainer way."""
     W = {key.removeprefix("transformer."): tensor for key, tensor in weights.items()}
     x = W["embeddings.word_embeddings.weight"][ids]
 

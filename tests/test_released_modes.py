@@ -35,7 +35,7 @@ def prompts() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def continuation(model: JRTForCausalLM, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Logits of the prompt and of five more tokens, ``[B, 6, V]``."""
+    """Logits of the prompt and of five more tokens, `[B, 6, V]`."""
     logits, state = model.prefill(ids, lengths, lengths if model.has_prefix else None)
     out = [logits]
     for i in range(5):

@@ -1,4 +1,4 @@
-"""``jrt-eval convert SRC DST``: a released checkpoint as an ordinary Hugging Face folder."""
+"""`jrt-eval convert SRC DST`: a released checkpoint as an ordinary Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def convert(
     dtype: str | None = None,
     tokenizer: str | None = None,
 ) -> list[str]:
-    """Convert one checkpoint; arguments as :func:`main`'s.
+    """Convert one checkpoint; arguments as `main`'s.
 
     Returns:
         What there is to say about it, a line each.

@@ -51,7 +51,7 @@ def load_model(
         dtype: of the parameters; None as in the file.
         device: where to put them.
         enc_length: longest prefix in tokens, in place of the checkpoint's own.
-        **modes: ``padding``, ``decode``, ``filling``; see :class:`~jrt_lmeval.modeling.config.JRTConfig`.
+        **modes: `padding`, `decode`, `filling`; see `JRTConfig`.
 
     Raises:
         JRTError: weights missing or unreadable, parameters not filled, tensors not used or of another shape (all are
@@ -94,7 +94,7 @@ def random_model(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> JRTForCausalLM:
-    """An untrained model of a folder's geometry, for tests of the machinery; ``feature_map`` replaces the folder's."""
+    """An untrained model of a folder's geometry, for tests of the machinery; `feature_map` replaces the folder's."""
     config = load_config(folder)
     if feature_map is not None and feature_map != config.feature_map:
         config.feature_map, config.feature_map_options = feature_map, {}

@@ -1,4 +1,4 @@
-"""The public entry: whatever was released, shipped or trained, as a module with ``forward(input_ids).logits``."""
+"""The public entry: whatever was released, shipped or trained, as a module with `forward(input_ids).logits`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
     """Load a model whole or not at all.
 
     Args:
-        path_or_id: a folder, a hub id (``hazyresearch/JRT-1B-50B``, ``state-spaces/mamba-130m``), or the name of a
+        path_or_id: a folder, a hub id (`hazyresearch/JRT-1B-50B`, `state-spaces/mamba-130m`), or the name of a
             shipped model.
         revision: branch, tag or commit on the hub.
-        dtype: of the parameters, a ``torch.dtype`` or its name; by default as in the file.
-        device: where to put them; default ``cpu``.
-        padding: ``exact`` (default): padded tokens never enter a state. ``published``: as the released JRT code.
-        decode: ``exact`` (default), or ``published``: as the released Based code, which adds k v^T twice.
-        filling: ``left_pad`` (default), ``read_twice`` or ``iterate``: how prompts short of ``enc_length`` are read.
+        dtype: of the parameters, a `torch.dtype` or its name; by default as in the file.
+        device: where to put them; default `cpu`.
+        padding: `exact` (default): padded tokens never enter a state. `published`: as the released JRT code.
+        decode: `exact` (default), or `published`: as the released Based code, which adds k v^T twice.
+        filling: `left_pad` (default), `read_twice` or `iterate`: how prompts short of `enc_length` are read.
         enc_length: longest prefix in tokens, in place of the checkpoint's own.
 
     Returns:
-        A model in evaluation mode: a :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`, whose ``config`` records the
+        A model in evaluation mode: a `JRTForCausalLM`, whose `config` records the
         modes, or for Mamba one of transformers' own. Either generates no id beyond the vocabulary.
 
     Raises:
@@ -69,7 +69,7 @@ def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
 
 
 def as_dtype(value: torch.dtype | str | None) -> torch.dtype | None:
-    """A dtype from its name; None and ``auto`` stand for what the file has.
+    """A dtype from its name; None and `auto` stand for what the file has.
 
     Raises:
         JRTError: no floating-point dtype of that name.

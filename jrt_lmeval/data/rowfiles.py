@@ -12,7 +12,7 @@ from jrt_lmeval.errors import JRTError
 
 
 def numbered_rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The rows of a ``.jsonl`` or ``.jsonl.gz`` file with their line numbers, from 1; empty lines are passed over.
+    """The rows of a `.jsonl` or `.jsonl.gz` file with their line numbers, from 1; empty lines are passed over.
 
     Raises:
         JRTError: no such file, no rows, a line that is not UTF-8, not JSON or not an object; names file and line.
@@ -34,12 +34,12 @@ def numbered_rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a ``.jsonl`` file; raises as ``numbered_rows``."""
+    """The rows of a `.jsonl` file; raises as `numbered_rows`."""
     return [row for _, row in numbered_rows(file)]
 
 
 def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows to a ``.jsonl`` or ``.jsonl.gz`` file; same rows, same content, with no time stamp in it."""
+    """Write rows to a `.jsonl` or `.jsonl.gz` file; same rows, same content, with no time stamp in it."""
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     if file.suffix != ".gz":
         file.write_bytes(content)

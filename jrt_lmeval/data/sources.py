@@ -49,7 +49,7 @@ class Loaded:
         rows: the rows, in order.
         source: local, hub, sample, packaged (real rows shipped with the package) or files (named in a task's YAML).
         origin: the file or data set, for messages.
-        lines: line number of each row in ``origin``; empty where there are no lines.
+        lines: line number of each row in `origin`; empty where there are no lines.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -58,7 +58,7 @@ class Loaded:
     lines: tuple[int, ...] = ()
 
     def place(self, index: int) -> str:
-        """Where row ``index`` (from 0) stands, for an error message."""
+        """Where row `index` (from 0) stands, for an error message."""
         row = self.rows[index]
         where = f"line {self.lines[index]}" if self.lines else f"row {index}"
         return f"{self.origin}, {where}" + (f" (doc_id {row['doc_id']!r})" if "doc_id" in row else "")
@@ -68,11 +68,11 @@ def load_rows(dataset: str, split: str, source: str = "auto", config: str | None
     """The rows of a split.
 
     Args:
-        dataset: name on the hub, such as ``hazyresearch/based-fda``; its last part is the name of a local folder.
-        split: such as ``validation``.
-        source: ``local`` is ``$JRT_LMEVAL_DATA/<last part of dataset>/<split>.jsonl``; ``hub`` the Hugging Face hub;
-            ``sample`` what ships with the package; ``auto`` takes the first of these that there is. Without a network,
-            ``auto`` gives up on the hub after one probe of three seconds a process; with ``HF_HUB_OFFLINE=1`` it makes
+        dataset: name on the hub, such as `hazyresearch/based-fda`; its last part is the name of a local folder.
+        split: such as `validation`.
+        source: `local` is `$JRT_LMEVAL_DATA/<last part of dataset>/<split>.jsonl`; `hub` the Hugging Face hub;
+            `sample` what ships with the package; `auto` takes the first of these that there is. Without a network,
+            `auto` gives up on the hub after one probe of three seconds a process; with `HF_HUB_OFFLINE=1` it makes
             no probe and looks only into the hub's local cache.
         config: configuration of a hub data set.
 
@@ -136,7 +136,7 @@ def load_files(data_files: Any, split: str, folder: Path) -> Loaded:
 
 
 def resolved(data_files: Any, folder: Path) -> Any:
-    """``data_files`` in its own shape, with paths relative to ``folder``."""
+    """`data_files` in its own shape, with paths relative to `folder`."""
     if isinstance(data_files, Mapping):
         return {split: resolved(files, folder) for split, files in data_files.items()}
     if isinstance(data_files, (list, tuple)):

@@ -1,6 +1,6 @@
-"""``jrt-eval doctor``: what is installed, what lm_eval sees of it, and what to mend.
+"""`jrt-eval doctor`: what is installed, what lm_eval sees of it, and what to mend.
 
-``jrt-eval doctor MODEL``: whether a model is fit to be evaluated.
+`jrt-eval doctor MODEL`: whether a model is fit to be evaluated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ START_FILE = "jrt_lmeval_start.pth"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report; ``mend`` says what to do where something is wrong, and is empty where not."""
+    """One line of the doctor's report; `mend` says what to do where something is wrong, and is empty where not."""
 
     what: str
     seen: str
@@ -44,7 +44,7 @@ def versions() -> Iterator[Finding]:
 
 
 def command() -> Iterator[Finding]:
-    """Whether the ``lm_eval`` of the shell is the one of this Python."""
+    """Whether the `lm_eval` of the shell is the one of this Python."""
     here = Path(sysconfig.get_path("scripts"))
     found = shutil.which("lm_eval")
     if found is None:
@@ -71,7 +71,7 @@ def hook() -> Iterator[Finding]:
 
 
 def models() -> Iterator[Finding]:
-    """Which of our models lm_eval knows when nobody calls ``register``."""
+    """Which of our models lm_eval knows when nobody calls `register`."""
     if find_spec("lm_eval") is None:
         return
     import_module("lm_eval.models")

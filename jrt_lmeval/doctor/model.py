@@ -1,4 +1,4 @@
-"""``jrt-eval doctor MODEL``: load a model as it would be evaluated and print the table of :mod:`checkup`."""
+"""`jrt-eval doctor MODEL`: load a model as it would be evaluated and print the table of `checkup`."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def examine(
     Args:
         source: a folder, a hub id, or the name of a shipped model.
         tasks: whose longest prompt must fit.
-        tokenizer: folder or hub id; ``none`` to do without.
-        device, dtype: as in ``--model_args``.
-        **modes: ``padding``, ``decode``, ``filling`` of our models.
+        tokenizer: folder or hub id; `none` to do without.
+        device, dtype: as in `--model_args`.
+        **modes: `padding`, `decode`, `filling` of our models.
 
     Raises:
         JRTError: no such model or task. A model that is there and does not load is a finding instead.

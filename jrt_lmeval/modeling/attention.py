@@ -1,8 +1,8 @@
-"""Softmax attention over a window or over everything: ``banded`` (the readable truth) and ``blocked`` (linear in T).
+"""Softmax attention over a window or over everything: `banded` (the readable truth) and `blocked` (linear in T).
 
-Keys and values hold ``cache`` old slots, right-aligned and right before the new tokens: slot c of the joined sequence
-stands ``c - cache`` tokens from the first new one, for every row alike. Only which old slots are filled differs
-between rows (``valid``).
+Keys and values hold `cache` old slots, right-aligned and right before the new tokens: slot c of the joined sequence
+stands `c - cache` tokens from the first new one, for every row alike. Only which old slots are filled differs
+between rows (`valid`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 def rotary(x: Tensor, positions: Tensor, base: float = 10000.0, dim: int | None = None) -> Tensor:
-    """Rotate the first entries of ``x [B, H, T, D]`` to ``positions [B, T]``; first half of them paired with the second
+    """Rotate the first entries of `x [B, H, T, D]` to `positions [B, T]`; first half of them paired with the second
     (NeoX layout).
 
     Args:
-        dim: rotary dimension; None for D. ``dim`` entries are rotated, one more if it is odd, with frequencies
+        dim: rotary dimension; None for D. `dim` entries are rotated, one more if it is odd, with frequencies
             base^(-2 i / dim).
     """
     dim = x.shape[-1] if dim is None else dim
@@ -35,13 +35,13 @@ def banded(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int | None) -
     """Attention with a full mask.
 
     Args:
-        q: queries of the new tokens ``[B, H, T, D]``.
-        k, v: old slots, then new tokens ``[B, H, cache + T, D]``.
-        valid: bool ``[B, cache + T]``, False at old slots that are empty.
+        q: queries of the new tokens `[B, H, T, D]`.
+        k, v: old slots, then new tokens `[B, H, cache + T, D]`.
+        valid: bool `[B, cache + T]`, False at old slots that are empty.
         window: W, or None for all earlier tokens.
 
     Returns:
-        ``[B, H, T, D]``.
+        `[B, H, T, D]`.
     """
     T, K = q.shape[2], k.shape[2]
     distance = torch.arange(K - T, K, device=q.device)[:, None] - torch.arange(K, device=q.device)
@@ -53,7 +53,7 @@ def banded(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int | None) -
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int) -> Tensor:
     """Window attention in blocks of W queries that look at their own and the block before. Arguments as
-    :func:`banded`."""
+    `banded`."""
     B, H, T, D = q.shape
     front, back = window - (k.shape[2] - T), -T % window
     q = F.pad(q, (0, 0, 0, back)).reshape(B, H, -1, window, D)  # [B, H, N, W, D]

@@ -18,42 +18,42 @@ MODES = {
 
 
 class JRTConfig(PretrainedConfig):
-    """Configuration of :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`.
+    """Configuration of `JRTForCausalLM`.
 
-    The list of mixers, one per layer, decides what the model is: with ``prefix_linear`` a JRT-RNN, with
-    ``linear`` Based, with ``attention`` alone a Transformer.
+    The list of mixers, one per layer, decides what the model is: with `prefix_linear` a JRT-RNN, with
+    `linear` Based, with `attention` alone a Transformer.
 
     Args:
         vocab_size: rows of the (tied) embedding.
         hidden_size: C, a multiple of 2 x num_heads.
         intermediate_size: width of the SwiGLU MLP.
-        mixers: per layer one of ``conv``, ``swa``, ``attention``, ``linear``, ``prefix_linear``.
+        mixers: per layer one of `conv`, `swa`, `attention`, `linear`, `prefix_linear`.
         num_heads: H, of every mixer that has heads.
         feature_map: name of the feature map phi.
         feature_dim: D, dimensions of queries and keys before the map.
-        feature_map_options: passed to the map (such as ``{"features": 64}`` for ``mlp``).
+        feature_map_options: passed to the map (such as `{"features": 64}` for `mlp`).
         shifted_heads: heads of every attention mixer, linear or softmax, whose keys are made from the token before. A
             value is then found by what stood in front of it: an induction head in one layer. 0 as published.
         window: W, keys a sliding-window query sees, itself included.
         conv_kernel, conv_expand: size of the short convolution and its width as a multiple of C.
         norm_eps: of RMSNorm.
         context_length: longest training row in tokens; longer prompts run, at the user's risk.
-        prefix_length: default M of a plain ``model(input_ids)``: min(this, tokens). 0 is causal and the only safe
+        prefix_length: default M of a plain `model(input_ids)`: min(this, tokens). 0 is causal and the only safe
             choice where later tokens are scored.
         mask_token_id: token that stands for masked ones in training; never generated.
         initializer_range: standard deviation of the initial weights.
-        attention_heads: heads of ``swa`` and ``attention`` where they differ from ``num_heads``.
-        rotary_fraction, rotary_base: share of each head of ``swa`` and ``attention`` that is rotated, and its base.
+        attention_heads: heads of `swa` and `attention` where they differ from `num_heads`.
+        rotary_fraction, rotary_base: share of each head of `swa` and `attention` that is rotated, and its base.
         normaliser_eps: added to the sum that linear attention divides by.
-        decay: linear attention forgets (Based's ``fixed_decay`` with ``use_decay_proj``): a fixed rate per head and a
+        decay: linear attention forgets (Based's `fixed_decay` with `use_decay_proj`): a fixed rate per head and a
             learned gate per token.
         enc_length: longest prefix the model was trained with; longer ones are cut to it. None for no limit.
-        padding: ``exact``: a padded token never enters a state. ``published``: as in the released JRT code, prompts
-            shorter than ``enc_length`` are filled on the left with ``fill_token``, whose keys are zeroed before the
+        padding: `exact`: a padded token never enters a state. `published`: as in the released JRT code, prompts
+            shorter than `enc_length` are filled on the left with `fill_token`, whose keys are zeroed before the
             feature map and so still weigh phi(0) each.
-        decode: ``exact``, or ``published``: as in the released Based code, k v^T of a decoded token enters twice.
-        filling: how a prompt shorter than ``enc_length`` is read: ``left_pad`` (nothing to do when padding is exact),
-            ``read_twice`` (the prompt is put before itself) or ``iterate`` (all is read again for every new token, the
+        decode: `exact`, or `published`: as in the released Based code, k v^T of a decoded token enters twice.
+        filling: how a prompt shorter than `enc_length` is read: `left_pad` (nothing to do when padding is exact),
+            `read_twice` (the prompt is put before itself) or `iterate` (all is read again for every new token, the
             prefix growing with it).
         fill_token: what the published code pads with: a space.
         token_count: ids from here on are no tokens but padding of the embedding; never generated. None for all are.
@@ -123,10 +123,10 @@ class JRTConfig(PretrainedConfig):
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
 
     def set_modes(self, enc_length: int | None = None, **modes: str) -> None:
-        """Set ``padding``, ``decode`` or ``filling``, and ``enc_length`` if one is given.
+        """Set `padding`, `decode` or `filling`, and `enc_length` if one is given.
 
         Raises:
-            JRTError: no such mode or value, or one that needs ``enc_length`` where there is none.
+            JRTError: no such mode or value, or one that needs `enc_length` where there is none.
         """
         if enc_length is not None:
             self.enc_length = enc_length

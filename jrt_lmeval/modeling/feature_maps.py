@@ -1,11 +1,11 @@
-"""Feature maps phi: what stands in for the exponential of softmax attention (glossary in ``modeling/__init__.py``).
+"""Feature maps phi: what stands in for the exponential of softmax attention (glossary in `modeling/__init__.py`).
 
-A map turns queries and keys ``[B, H, T, D]`` into features ``[B, H, T, F]``. Each names its normaliser:
+A map turns queries and keys `[B, H, T, D]` into features `[B, H, T, F]`. Each names its normaliser:
 
-``sum``  ``phi(q).S / phi(q).z``: a weighted mean of the values. Needs ``phi(q).phi(k) >= 0``, or the sum it divides by
+`sum`  `phi(q).S / phi(q).z`: a weighted mean of the values. Needs `phi(q).phi(k) >= 0`, or the sum it divides by
          can pass through zero.
-``rms``  ``phi(q).S`` divided by its own root mean square over the value dimension. For maps that can go negative
-         (``linear``, ``gelu``, odd polynomials) there is no safe sum; this one needs none, and does not grow with
+`rms`  `phi(q).S` divided by its own root mean square over the value dimension. For maps that can go negative
+         (`linear`, `gelu`, odd polynomials) there is no safe sum; this one needs none, and does not grow with
          length.
 """
 
@@ -25,11 +25,11 @@ SUM, RMS = "sum", "rms"
 
 
 class FeatureMap(nn.Module):
-    """Base of all maps: ``forward(x [B, H, T, D]) -> [B, H, T, feature_dim]``.
+    """Base of all maps: `forward(x [B, H, T, D]) -> [B, H, T, feature_dim]`.
 
     Attributes:
         feature_dim: F, the number of features per head.
-        normaliser: ``"sum"`` or ``"rms"``, see the module's docstring.
+        normaliser: `"sum"` or `"rms"`, see the module's docstring.
     """
 
     normaliser = SUM
@@ -80,7 +80,7 @@ class Square(FeatureMap):
 
 
 def _symmetric_square(x: Tensor) -> Tensor:
-    """Features of (q.k)^2 without the duplicates: ``[..., D] -> [..., D (D + 1) / 2]``."""
+    """Features of (q.k)^2 without the duplicates: `[..., D] -> [..., D (D + 1) / 2]`."""
     rows, cols = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
     scale = torch.where(rows == cols, 1.0, 2.0).to(x.dtype).sqrt()
     return x[..., rows] * x[..., cols] * scale
@@ -104,7 +104,7 @@ class Taylor(FeatureMap):
 class Poly(FeatureMap):
     """Polynomial kernel (s + 1)^degree, s = q.k / sqrt(D), as explicit features: all tensor powers of [1, x].
 
-    Even degrees are never negative and take the ``sum`` normaliser, odd ones ``rms``.
+    Even degrees are never negative and take the `sum` normaliser, odd ones `rms`.
 
     Args:
         degree: 1 to 4. The number of features is C(D + degree, degree).
@@ -125,7 +125,7 @@ class Poly(FeatureMap):
 
 @lru_cache
 def _monomials(variables: int, degree: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factors of every monomial ``[F, degree]`` and how often it stands in the expanded power ``[F]``."""
+    """Factors of every monomial `[F, degree]` and how often it stands in the expanded power `[F]`."""
     index = torch.combinations(torch.arange(variables), degree, with_replacement=True)
     count = [math.factorial(degree) / math.prod(math.factorial(int(n)) for n in row.bincount()) for row in index]
     return index.to(device), torch.tensor(count, device=device)
@@ -191,7 +191,7 @@ class Hybrid(FeatureMap):
     """Heads split evenly between several maps; narrower ones are filled with zero features, which change no product.
 
     Args:
-        maps: names of the maps, dealt to the heads in contiguous runs; default ``("taylor", "mlp")``.
+        maps: names of the maps, dealt to the heads in contiguous runs; default `("taylor", "mlp")`.
     """
 
     def __init__(self, num_heads: int, head_dim: int, maps: Sequence[str] = ("taylor", "mlp")):
@@ -228,7 +228,7 @@ FEATURE_MAPS: dict[str, Callable[..., FeatureMap]] = {
 
 
 def build_feature_map(name: str, num_heads: int, head_dim: int, **options: object) -> FeatureMap:
-    """The map called ``name`` for H heads of D dimensions.
+    """The map called `name` for H heads of D dimensions.
 
     Raises:
         JRTError: no such map (names the nearest), or options it does not take.

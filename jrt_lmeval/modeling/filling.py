@@ -1,8 +1,8 @@
-"""How a prompt shorter than ``enc_length`` is read: padded on the left, read twice, or read again for every token.
+"""How a prompt shorter than `enc_length` is read: padded on the left, read twice, or read again for every token.
 
-These are the three ways of the JRT paper (arXiv 2407.05483, table 4). They act where a prompt is read (``prefill`` and
-``generate``); a plain forward pass pads, but neither reads twice nor iterates. Figures of the paper for "Read-2x" were
-made with JRT-Prompt, which the tasks' ``flat`` layout writes as text; ``read_twice`` does the same to the tokens of any
+These are the three ways of the JRT paper (arXiv 2407.05483, table 4). They act where a prompt is read (`prefill` and
+`generate`); a plain forward pass pads, but neither reads twice nor iterates. Figures of the paper for "Read-2x" were
+made with JRT-Prompt, which the tasks' `flat` layout writes as text; `read_twice` does the same to the tokens of any
 prompt.
 """
 
@@ -26,10 +26,10 @@ class Prompts:
     """A right-padded batch to read.
 
     Attributes:
-        ids: ``[B, T]``.
-        lengths: ``[B]``, fillings included.
-        prefix_lengths: M per row ``[B]``, fillings included; None for 0.
-        keyless: bool ``[B, T]``, True at fillings whose keys are zeroed; None when there are none.
+        ids: `[B, T]`.
+        lengths: `[B]`, fillings included.
+        prefix_lengths: M per row `[B]`, fillings included; None for 0.
+        keyless: bool `[B, T]`, True at fillings whose keys are zeroed; None when there are none.
     """
 
     ids: Tensor
@@ -39,8 +39,8 @@ class Prompts:
 
 
 def real_first(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pad on the right: ids ``[B, T]`` with real tokens first, in their order; their number ``[B]``; where each came
-    from ``[B, T]``.
+    """Pad on the right: ids `[B, T]` with real tokens first, in their order; their number `[B]`; where each came
+    from `[B, T]`.
 
     Raises:
         JRTError: a row without any token.
@@ -53,7 +53,7 @@ def real_first(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fill(prompts: Prompts, config: JRTConfig) -> Prompts:
-    """The prompts as ``config.filling`` and ``config.padding`` have them read."""
+    """The prompts as `config.filling` and `config.padding` have them read."""
     if config.filling == "read_twice" and config.enc_length is not None and "prefix_linear" in config.mixers:
         prompts = read_twice(prompts, config.enc_length)
     return fill_left(prompts, config) if config.filling != "iterate" and pads_left(config) else prompts
@@ -65,7 +65,7 @@ def pads_left(config: JRTConfig) -> bool:
 
 
 def fill_left(prompts: Prompts, config: JRTConfig) -> Prompts:
-    """Rows shorter than ``enc_length`` get ``fill_token`` in front up to there, without keys; the prefix covers
+    """Rows shorter than `enc_length` get `fill_token` in front up to there, without keys; the prefix covers
     them."""
     pads = (prompts.lengths.new_tensor(config.enc_length) - prompts.lengths).clamp(min=0)
     prompts = _put_in_front(prompts, pads)
@@ -77,12 +77,12 @@ def fill_left(prompts: Prompts, config: JRTConfig) -> Prompts:
 
 
 def read_twice(prompts: Prompts, enc_length: int) -> Prompts:
-    """Rows shorter than ``enc_length`` are put before themselves; the prefix covers that copy and M of the second."""
+    """Rows shorter than `enc_length` are put before themselves; the prefix covers that copy and M of the second."""
     return _put_in_front(prompts, prompts.lengths * (prompts.lengths < enc_length))
 
 
 def _put_in_front(prompts: Prompts, counts: Tensor) -> Prompts:
-    """``counts [B]`` slots before each row; they hold the row's own first tokens."""
+    """`counts [B]` slots before each row; they hold the row's own first tokens."""
     lengths = prompts.lengths + counts
     order = torch.arange(int(lengths.max()), device=prompts.ids.device)
     index = torch.where(order < counts[:, None], order, order - counts[:, None])
@@ -94,7 +94,7 @@ def _put_in_front(prompts: Prompts, counts: Tensor) -> Prompts:
 
 
 def remember(prompts: Prompts) -> RecurrentState:
-    """The "state" of ``filling=iterate``: the tokens themselves, ``ids [B, T]`` aligned on the right, and M."""
+    """The "state" of `filling=iterate`: the tokens themselves, `ids [B, T]` aligned on the right, and M."""
     T = prompts.ids.shape[1]
     index = torch.arange(T, device=prompts.ids.device) - (T - prompts.lengths)[:, None]
     ids = prompts.ids.gather(1, index.clamp(min=0))
@@ -105,7 +105,7 @@ def remember(prompts: Prompts) -> RecurrentState:
 
 
 def recall(state: RecurrentState, more: Prompts) -> Prompts:
-    """What :func:`remember` kept, and ``more`` after it."""
+    """What `remember` kept, and `more` after it."""
     (kept,) = state.layers
     lengths = state.lengths + more.lengths
     cache = kept["ids"].shape[1]

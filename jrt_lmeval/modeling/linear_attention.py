@@ -1,16 +1,16 @@
-"""Linear attention with a head start: ``naive`` (the readable truth), ``chunked`` (fast) and ``step`` (decoding).
+"""Linear attention with a head start: `naive` (the readable truth), `chunked` (fast) and `step` (decoding).
 
 All three compute, over features q, k, ke that a feature map has already been applied to (glossary
-in ``modeling/__init__.py``),
+in `modeling/__init__.py`),
 
     S_0 = S_init + sum_{j < M} ke_j ve_j^T         z_0 = z_init + sum_{j < M} ke_j
     S_i = S_{i-1} + k_i v_i^T                      z_i = z_{i-1} + k_i
     y_i = q_i^T S_i                                d_i = q_i^T z_i
 
 (JRT, arXiv 2407.05483, eq. 3, started from an initial state). M = 0 is causal linear attention (Based). Tokens outside
-``mask`` are padding: they enter neither sum, so a row's result does not depend on the batch it stands in.
+`mask` are padding: they enter neither sum, so a row's result does not depend on the batch it stands in.
 
-With ``decay`` g (log, per head; Based's option) the numerator forgets and the denominator does not:
+With `decay` g (log, per head; Based's option) the numerator forgets and the denominator does not:
 S_i = exp(g) S_{i-1} + k_i v_i^T.
 """
 
@@ -29,14 +29,14 @@ EPS = 1e-6
 
 
 class LinearState(NamedTuple):
-    """The sums a row carries: ``S [B, H, F, V]`` and ``z [B, H, F]``."""
+    """The sums a row carries: `S [B, H, F, V]` and `z [B, H, F]`."""
 
     S: Tensor
     z: Tensor
 
 
 class Prefix(NamedTuple):
-    """What gives the head start: featurised keys ``k [B, H, T, F]``, values ``v [B, H, T, V]``, ``mask [B, T]`` (True
+    """What gives the head start: featurised keys `k [B, H, T, F]`, values `v [B, H, T, V]`, `mask [B, T]` (True
     where j < M)."""
 
     k: Tensor
@@ -60,13 +60,13 @@ def head_start(k: Tensor, v: Tensor, prefix: Prefix | None, state: LinearState |
 
 
 def _count(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Real tokens up to and including each, ``[B, T]``, for x ``[B, H, T, .]``."""
+    """Real tokens up to and including each, `[B, T]`, for x `[B, H, T, .]`."""
     real = x.new_ones(x.shape[0], x.shape[2]) if mask is None else mask.to(x.dtype)
     return real.cumsum(1)
 
 
 def _fade(decay: Tensor, tokens: Tensor) -> Tensor:
-    """What is left after ``tokens [B, ...]`` tokens: ``[B, H, ...]``."""
+    """What is left after `tokens [B, ...]` tokens: `[B, H, ...]`."""
     return torch.exp(decay.to(tokens.dtype).reshape(1, -1, *(1,) * (tokens.dim() - 1)) * tokens[:, None].clamp(min=0))
 
 
@@ -82,15 +82,15 @@ def naive(
     """Quadratic form: every weight q_i.k_j is written out.
 
     Args:
-        q, k: features ``[B, H, T, F]``.
-        v: values ``[B, H, T, V]``.
+        q, k: features `[B, H, T, F]`.
+        v: values `[B, H, T, V]`.
         prefix: keys and values of the head start, or None (M = 0).
-        mask: bool ``[B, T]``, False at padding.
+        mask: bool `[B, T]`, False at padding.
         state: where the recurrence starts, or None for zero.
-        decay: log of what a token leaves of the numerator's state, ``[H]``, at most 0; None for all of it.
+        decay: log of what a token leaves of the numerator's state, `[H]`, at most 0; None for all of it.
 
     Returns:
-        y ``[B, H, T, V]`` (not yet normalised), d ``[B, H, T]``, and the state after the last token.
+        y `[B, H, T, V]` (not yet normalised), d `[B, H, T]`, and the state after the last token.
     """
     start = head_start(k, v, None, state)
     causal = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
@@ -123,7 +123,7 @@ def step(
     decay: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, LinearState]:
     """Recurrent form, one token after the other: what decoding does with T = 1. Arguments and results as
-    :func:`naive`."""
+    `naive`."""
     S, z = head_start(k, v, prefix, state)
     k = _masked(k, mask)
     real = None if decay is None else _count(q, mask).diff(dim=1, prepend=q.new_zeros(q.shape[0], 1))
@@ -148,7 +148,7 @@ def chunked(
     decay: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor, LinearState]:
-    """Linear-time form: quadratic inside chunks, the state between them. Arguments and results as :func:`naive`.
+    """Linear-time form: quadratic inside chunks, the state between them. Arguments and results as `naive`.
 
     Works through segments of 64 chunks, so that memory for the states between chunks stays bounded at any length.
     """
@@ -193,7 +193,7 @@ def _segment(
 
 
 def _faded_sums(S: Tensor, added: Tensor, left: Tensor) -> Tensor:
-    """States before each chunk and after the last, ``[B, H, N + 1, F, V]``; ``left [B, H, N]`` stays over a chunk."""
+    """States before each chunk and after the last, `[B, H, N + 1, F, V]`; `left [B, H, N]` stays over a chunk."""
     states = [S]
     for i in range(added.shape[2]):
         states.append(states[-1] * left[:, :, i, None, None] + added[:, :, i])
@@ -208,7 +208,7 @@ LINEAR_ATTENTION: dict[str, Callable[..., tuple[Tensor, Tensor, LinearState]]] =
 
 
 def normalise(y: Tensor, d: Tensor, by_sum: tuple[bool, ...], eps: float = EPS) -> Tensor:
-    """Divide y ``[B, H, T, V]`` by d ``[B, H, T]`` in the heads where ``by_sum`` is True, in others by its own root
+    """Divide y `[B, H, T, V]` by d `[B, H, T]` in the heads where `by_sum` is True, in others by its own root
     mean square."""
     if all(by_sum):
         return y / (d[..., None] + eps)

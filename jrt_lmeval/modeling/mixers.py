@@ -1,6 +1,6 @@
 """Sequence mixers: gated short convolution, sliding-window and full attention, causal and prefix linear attention.
 
-One signature: ``forward(x, span, state) -> (y, state)``. A mixer's state is a dict of tensors, rows first; None
+One signature: `forward(x, span, state) -> (y, state)`. A mixer's state is a dict of tensors, rows first; None
 starts afresh.
 """
 
@@ -27,12 +27,12 @@ class Span:
     """Which tokens of a right-padded batch are real, where they stand, and which give the head start.
 
     Attributes:
-        lengths: real tokens per row, ``[B]``.
-        mask: bool ``[B, T]``, True at real tokens; None when all are.
-        prefix_mask: bool ``[B, T]``, True where j < M; None when M = 0 in every row.
-        offset: tokens read before these, ``[B]``.
-        linear_attention: which of ``naive``, ``chunked``, ``step`` computes it.
-        keyless: bool ``[B, T]``, True at tokens whose keys prefix linear attention sets to zero before its feature map:
+        lengths: real tokens per row, `[B]`.
+        mask: bool `[B, T]`, True at real tokens; None when all are.
+        prefix_mask: bool `[B, T]`, True where j < M; None when M = 0 in every row.
+        offset: tokens read before these, `[B]`.
+        linear_attention: which of `naive`, `chunked`, `step` computes it.
+        keyless: bool `[B, T]`, True at tokens whose keys prefix linear attention sets to zero before its feature map:
             the padding of the published code. None when there are none.
         decoding: these are single tokens that the model chose, not a text that it reads.
     """
@@ -51,30 +51,30 @@ def _heads(x: Tensor, num_heads: int) -> Tensor:
 
 
 def _last_slots(x: Tensor, lengths: Tensor, size: int, cache: int) -> Tensor:
-    """The last ``size`` slots before each row's end, of x ``[B, cache + T, ...]`` (slots of no token hold slot 0)."""
+    """The last `size` slots before each row's end, of x `[B, cache + T, ...]` (slots of no token hold slot 0)."""
     index = (cache + lengths)[:, None] + torch.arange(-size, 0, device=x.device)
     index = index.clamp(min=0).reshape(*index.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return x.gather(1, index)
 
 
 class _KeySource:
-    """What keys are made from: the token itself or, in the first ``shifted_heads`` heads, the one before.
+    """What keys are made from: the token itself or, in the first `shifted_heads` heads, the one before.
 
-    State: ``last [B, 1, C]``, the input at the last token; nothing where no head is shifted.
+    State: `last [B, 1, C]`, the input at the last token; nothing where no head is shifted.
     """
 
     def __init__(self, heads: int, shifted: int):
         self.heads, self.shifted = heads, shifted
 
     def before(self, x: Tensor, span: Span, state: LayerState | None) -> tuple[Tensor, LayerState]:
-        """Inputs one token earlier ``[B, T, C]``, and the state to keep."""
+        """Inputs one token earlier `[B, T, C]`, and the state to keep."""
         if not self.shifted:
             return x, {}
         x = torch.cat([x.new_zeros(x.shape[0], 1, x.shape[2]) if state is None else state["last"], x], dim=1)
         return x[:, :-1], {"last": _last_slots(x, span.lengths, 1, 1)}
 
     def keys(self, x: Tensor, before: Tensor, weight: Tensor) -> Tensor:
-        """Keys ``[B, H, T, D]`` for a projection's weight ``[H D, C]``."""
+        """Keys `[B, H, T, D]` for a projection's weight `[H D, C]`."""
         if not self.shifted:
             return _heads(F.linear(x, weight), self.heads)
         split = self.shifted * weight.shape[0] // self.heads
@@ -92,9 +92,9 @@ class _KeySource:
 
 
 class GatedShortConv(nn.Module):
-    """BaseConv of Based: ``out(silu(conv(u1)) * u2)``, (u1, u2) = in(x); causal depthwise convolution, no bias in it.
+    """BaseConv of Based: `out(silu(conv(u1)) * u2)`, (u1, u2) = in(x); causal depthwise convolution, no bias in it.
 
-    State: ``tail [B, K - 1, E]``, the last inputs of the convolution.
+    State: `tail [B, K - 1, E]`, the last inputs of the convolution.
     """
 
     def __init__(self, config: JRTConfig):
@@ -122,7 +122,7 @@ class GatedShortConv(nn.Module):
 class Attention(nn.Module):
     """Softmax attention with rotary positions; a window makes it sliding.
 
-    State: ``k, v [B, slots, H, D]``, right-aligned; W - 1 slots with a window, else as many as the longest row has
+    State: `k, v [B, slots, H, D]`, right-aligned; W - 1 slots with a window, else as many as the longest row has
     tokens.
     """
 
@@ -166,13 +166,13 @@ class Attention(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Causal linear attention (Based) or, with ``prefix=True``, prefix linear attention (JRT-RNN, arXiv 2407.05483 eq.
+    """Causal linear attention (Based) or, with `prefix=True`, prefix linear attention (JRT-RNN, arXiv 2407.05483 eq.
     3).
 
-    With ``config.decay`` the state fades by a fixed rate per head and the numerator is scaled by a gate that each token
-    chooses (Based's ``fixed_decay`` with ``use_decay_proj``).
+    With `config.decay` the state fades by a fixed rate per head and the numerator is scaled by a gate that each token
+    chooses (Based's `fixed_decay` with `use_decay_proj`).
 
-    State: ``S [B, H, F, V]`` and ``z [B, H, F]``; prefix and causal sums are one state, so decoding costs the same for
+    State: `S [B, H, F, V]` and `z [B, H, F]`; prefix and causal sums are one state, so decoding costs the same for
         both.
     """
 
@@ -243,7 +243,7 @@ MIXERS = {
 
 
 def build_mixer(name: str, config: JRTConfig) -> nn.Module:
-    """The mixer called ``name``.
+    """The mixer called `name`.
 
     Raises:
         JRTError: no such mixer.

@@ -30,7 +30,7 @@ class RMSNorm(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """``down(silu(gate) * up)``."""
+    """`down(silu(gate) * up)`."""
 
     def __init__(self, config: JRTConfig):
         super().__init__()
@@ -43,7 +43,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm: ``x += mixer(norm(x)); x += mlp(norm(x))``."""
+    """Pre-norm: `x += mixer(norm(x)); x += mlp(norm(x))`."""
 
     def __init__(self, config: JRTConfig, mixer: str):
         super().__init__()
@@ -63,8 +63,8 @@ class JRTOutput(ModelOutput):
     """Result of a forward pass.
 
     Attributes:
-        loss: mean next-token loss where ``labels`` were given and are not -100.
-        logits: ``[B, T, vocab]``, or the last ``logits_to_keep`` positions.
+        loss: mean next-token loss where `labels` were given and are not -100.
+        logits: `[B, T, vocab]`, or the last `logits_to_keep` positions.
         state: what the model remembers; pass it back with the next tokens.
     """
 
@@ -74,7 +74,7 @@ class JRTOutput(ModelOutput):
 
 
 class JRTForCausalLM(PreTrainedModel, GenerationMixin):
-    """JRT-RNN, Based or a Transformer, as ``config.mixers`` says."""
+    """JRT-RNN, Based or a Transformer, as `config.mixers` says."""
 
     config_class = JRTConfig
     base_model_prefix = ""
@@ -121,14 +121,14 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         """Last hidden states of a right-padded batch, and the state after each row's last token.
 
         Args:
-            input_ids: ``[B, T]``, padded on the right with any id.
-            lengths: real tokens per row ``[B]``; None when all T are.
-            prefix_lengths: M per row ``[B]``, among these tokens; None for 0. Cut where ``config.enc_length`` ends.
+            input_ids: `[B, T]`, padded on the right with any id.
+            lengths: real tokens per row `[B]`; None when all T are.
+            prefix_lengths: M per row `[B]`, among these tokens; None for 0. Cut where `config.enc_length` ends.
             state: of the tokens before these, or None.
-            keyless, decoding: see :class:`~jrt_lmeval.modeling.mixers.Span`.
+            keyless, decoding: see `Span`.
 
         Returns:
-            ``[B, T, C]`` (anything at padding) and the state.
+            `[B, T, C]` (anything at padding) and the state.
         """
         B, T = input_ids.shape
         ragged = lengths is not None and bool((lengths < T).any())
@@ -151,24 +151,24 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         return self.norm(x), RecurrentState(layers, offset + lengths)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of hidden states ``[..., C]``; the mask token can never be chosen."""
+        """Logits of hidden states `[..., C]`; the mask token can never be chosen."""
         logits = self.lm_head(hidden)
         if self.config.mask_token_id is not None:
             logits[..., self.config.mask_token_id] = torch.finfo(logits.dtype).min
         return logits
 
     def next_logits(self, hidden: Tensor) -> Tensor:
-        """As :meth:`logits`, where padding of the vocabulary cannot be chosen either."""
+        """As `logits`, where padding of the vocabulary cannot be chosen either."""
         logits = self.logits(hidden)
         if self.config.token_count is not None:
             logits[..., self.config.token_count :] = torch.finfo(logits.dtype).min
         return logits
 
     def read(self, prompts: Prompts, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
-        """Read prompts (``config.filling`` applies to those without a state), or tokens after a state.
+        """Read prompts (`config.filling` applies to those without a state), or tokens after a state.
 
         Returns:
-            The hidden states ``[B, C]`` of each row's last token, and the state.
+            The hidden states `[B, C]` of each row's last token, and the state.
         """
         again = self.config.filling == "iterate" and self.has_prefix
         if again and state is not None:
@@ -180,7 +180,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         return hidden[rows, prompts.lengths - 1], remember(prompts) if again else end
 
     def decode(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Hidden states ``[B, C]`` after one more token per row, ``[B]``, that the model chose itself."""
+        """Hidden states `[B, C]` after one more token per row, `[B]`, that the model chose itself."""
         if self.config.filling == "iterate" and self.has_prefix:
             return self.read(Prompts(input_ids[:, None], torch.ones_like(input_ids)), state)
         hidden, state = self.hidden_states(input_ids[:, None], state=state, decoding=True)
@@ -193,15 +193,15 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         prefix_lengths: Tensor | None = None,
         state: RecurrentState | None = None,
     ) -> tuple[Tensor, RecurrentState]:
-        """Read a prompt, or go on reading after a state; arguments as :meth:`hidden_states`. Returns logits
-        ``[B, vocab]`` after each row's last token, and the state."""
+        """Read a prompt, or go on reading after a state; arguments as `hidden_states`. Returns logits
+        `[B, vocab]` after each row's last token, and the state."""
         if lengths is None:
             lengths = torch.full(input_ids.shape[:1], input_ids.shape[1], device=input_ids.device)
         hidden, state = self.read(Prompts(input_ids, lengths, prefix_lengths), state)
         return self.next_logits(hidden), state
 
     def step(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Decode one token per row, ``[B]``: logits ``[B, vocab]`` for the next, and the new state."""
+        """Decode one token per row, `[B]`: logits `[B, vocab]` for the next, and the new state."""
         hidden, state = self.decode(input_ids, state)
         return self.next_logits(hidden), state
 
@@ -219,16 +219,16 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         """Hugging Face forward: any padding side.
 
         Args:
-            input_ids: ``[B, T]``.
-            attention_mask: ``[B, T]``, 0 at padding, wherever it stands. With ``config.padding="published"`` masked
+            input_ids: `[B, T]`.
+            attention_mask: `[B, T]`, 0 at padding, wherever it stands. With `config.padding="published"` masked
                 tokens are read like others, but by prefix linear attention without keys if there are at most
-                ``config.enc_length``; else the mask is ignored. Without a mask, short rows are padded as prompts are.
-            prefix_lengths: M per row ``[B]`` in tokens read. None: min(config.prefix_length, tokens), without a state.
+                `config.enc_length`; else the mask is ignored. Without a mask, short rows are padded as prompts are.
+            prefix_lengths: M per row `[B]` in tokens read. None: min(config.prefix_length, tokens), without a state.
             state: of the tokens before these.
-            labels: ``[B, T]``, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not
+            labels: `[B, T]`, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not
                 seen.
             logits_to_keep: only the last so many positions; 0 for all.
-            generating: read as :meth:`read` and :meth:`decode` do; logits ``[B, 1, vocab]``.
+            generating: read as `read` and `decode` do; logits `[B, 1, vocab]`.
 
         Raises:
             JRTError: a row without any token.

@@ -20,7 +20,7 @@ class RecurrentState:
 
     Attributes:
         layers: per layer the tensors its mixer keeps, each with the row as its first dimension.
-        lengths: tokens read so far, ``[B]``.
+        lengths: tokens read so far, `[B]`.
     """
 
     layers: list[LayerState]
@@ -49,13 +49,13 @@ class RecurrentState:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file that :meth:`load` reads."""
+        """Write to a safetensors file that `load` reads."""
         tensors = {f"layers.{i}.{k}": v.contiguous() for i, layer in enumerate(self.layers) for k, v in layer.items()}
         save_file({**tensors, "lengths": self.lengths}, str(path))
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> RecurrentState:
-        """Read what :meth:`save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             JRTError: the file holds something else.

@@ -1,7 +1,7 @@
 """The published recipes: how a row of each benchmark becomes the parts of a prompt, to the byte.
 
 The order in which dots, newlines and spaces are stripped differs between tasks, and between the document read once and
-read twice; it is kept because the prompts are to be the published ones. ``hier`` takes the form of ``flat``.
+read twice; it is kept because the prompts are to be the published ones. `hier` takes the form of `flat`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _capital(key: str) -> str:
 
 
 def _without_tail(text: str, tail: str) -> str:
-    """``text`` without the repetitions of ``tail`` at its end, letter case aside."""
+    """`text` without the repetitions of `tail` at its end, letter case aside."""
     while text.lower().endswith(tail.lower()):
         text = text[: -len(tail)]
     return text
@@ -108,7 +108,7 @@ def _fda(row: Row, text: str, layout: str, window: Window) -> Parts:
 
 
 def _cloze_parts(row: Row, text: str, layout: str, asks: str) -> Parts:
-    """The document in its layout's form, and the stem; ``asks`` is the natural question that goes in front."""
+    """The document in its layout's form, and the stem; `asks` is the natural question that goes in front."""
     document = text.strip().strip(".")
     if layout != "once":
         document = document.strip()
@@ -141,7 +141,7 @@ def _triviaqa(row: Row, text: str, layout: str, window: Window) -> Parts:
 
 
 def _squad_stem(row: Row) -> str:
-    """The words at the end of ``text`` that are completed: what follows the passage, or the last line or sentence."""
+    """The words at the end of `text` that are completed: what follows the passage, or the last line or sentence."""
     text = text_of(row, "text").strip()
     passage = text_of(row, "context").split("Question:")[0].strip()
     if passage and text.startswith(passage) and text[len(passage) :][:1].isspace():
@@ -205,7 +205,7 @@ RECIPES: dict[str, Recipe] = {
     "triviaqa": Recipe("answers", (), _field("context"), _triviaqa),
     "drop": Recipe("answers", (), _field("context"), _drop),
 }
-"""Tasks with a published recipe; ``factbook``, which is ours, is asked the way FDA is."""
+"""Tasks with a published recipe; `factbook`, which is ours, is asked the way FDA is."""
 
 
 def recipe_of(task: str) -> Recipe:

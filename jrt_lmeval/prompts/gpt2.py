@@ -32,7 +32,7 @@ def _vocabulary_folder() -> Path:
 def gpt2_tokenizer() -> Tokenizer:
     """GPT-2's byte-level BPE, 50,257 entries, built once a process and without a network.
 
-    As with the published tokenizer, a literal ``<|endoftext|>`` in a text is the special token.
+    As with the published tokenizer, a literal `<|endoftext|>` in a text is the special token.
 
     Raises:
         JRTError: the vocabulary files are not installed.
@@ -49,5 +49,5 @@ def gpt2_tokenizer() -> Tokenizer:
 
 @lru_cache(maxsize=64)
 def count_tokens(text: str) -> int:
-    """Number of GPT-2 tokens of ``text`` standing alone."""
+    """Number of GPT-2 tokens of `text` standing alone."""
     return len(gpt2_tokenizer().encode(text, add_special_tokens=False))

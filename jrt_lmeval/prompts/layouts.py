@@ -18,12 +18,12 @@ class Parts:
 
     Attributes:
         document: the document.
-        question: the stem that is completed, such as ``Director:``.
+        question: the stem that is completed, such as `Director:`.
         lead: what goes before the document where the layout wants it, its trailing space included.
         joiner: what stands between the last copy of the document and the question.
-        query: what BM25 looks for in ``hier``; empty means the question.
-        first_document: the first of several copies in ``flat`` where it differs from the others; None: it does not.
-        filler: other text, for ``repeat_random``; it is repeated where it is too short.
+        query: what BM25 looks for in `hier`; empty means the question.
+        first_document: the first of several copies in `flat` where it differs from the others; None: it does not.
+        filler: other text, for `repeat_random`; it is repeated where it is too short.
     """
 
     document: str
@@ -42,7 +42,7 @@ class Prompt(str):
         document_start: character at which the first copy of the document starts.
         document_end: character at which the last copy or pass ends; what follows is joiner and question.
         document: one copy of the (cut) document.
-        counters: ``prompt_tokens`` and ``document_tokens`` (GPT-2), and what the window and the layout counted.
+        counters: `prompt_tokens` and `document_tokens` (GPT-2), and what the window and the layout counted.
     """
 
     document_start: int
@@ -69,19 +69,19 @@ class Prompt(str):
 def build(parts: Parts, spec: LayoutSpec) -> Prompt:
     """Lay out a row.
 
-    * ``once``: document, joiner, question.
-    * ``flat``: first copy, newline, further copies (each on a new line), joiner, question.
-    * ``hier``: passes over the levels of the document (``passes.hier_text``), joiner, question.
-    * ``repeat_random``: document, newline, the start of the filler, joiner, question; as many tokens as ``flat``.
-    * ``repeat_question``: the lead over and over (the question where there is no lead), document, joiner, question; as
-      many tokens as ``flat``.
+    * `once`: document, joiner, question.
+    * `flat`: first copy, newline, further copies (each on a new line), joiner, question.
+    * `hier`: passes over the levels of the document (`passes.hier_text`), joiner, question.
+    * `repeat_random`: document, newline, the start of the filler, joiner, question; as many tokens as `flat`.
+    * `repeat_question`: the lead over and over (the question where there is no lead), document, joiner, question; as
+      many tokens as `flat`.
 
-    Both controls are cut to a token, so that a word can be broken, and end within two tokens of the length of ``flat``.
-    The lead stands in front of all of it where ``spec.lead`` says so. The question may be empty (in a published SQuAD
-    window that ends before the stem); ``counters["question_missing"]`` then is 1.
+    Both controls are cut to a token, so that a word can be broken, and end within two tokens of the length of `flat`.
+    The lead stands in front of all of it where `spec.lead` says so. The question may be empty (in a published SQuAD
+    window that ends before the stem); `counters["question_missing"]` then is 1.
 
     Raises:
-        JRTError: the document is empty or white space, or there is no filler for ``repeat_random``.
+        JRTError: the document is empty or white space, or there is no filler for `repeat_random`.
     """
     if not parts.document.strip():
         raise JRTError("empty document: the row has no text to read; check the field that 'document' is made from.")

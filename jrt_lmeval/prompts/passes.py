@@ -33,13 +33,13 @@ def hier_text(document: str, query: str, spec: LayoutSpec) -> tuple[str, dict[st
 
     Args:
         document: the document, not blank.
-        query: what the question asks, for ``select: question``.
+        query: what the question asks, for `select: question`.
         spec: a hierarchical layout.
 
     Returns:
-        The text and its counters: ``segments`` written (repeats not counted), ``segments_dropped`` by the budget,
-        ``no_question_match`` 1 if no word of the query stands in the document and the most informative segments were
-        taken instead, ``over_budget`` 1 if the one segment that stays is itself longer than the budget.
+        The text and its counters: `segments` written (repeats not counted), `segments_dropped` by the budget,
+        `no_question_match` 1 if no word of the query stands in the document and the most informative segments were
+        taken instead, `over_budget` 1 if the one segment that stays is itself longer than the budget.
     """
     document_tokens = count_tokens(document)
     selected: list[_Selected] = []

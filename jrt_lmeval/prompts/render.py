@@ -31,7 +31,7 @@ def render(task: str, layout: str, row: Row, context_length: int | None = None) 
 
 
 def prompt_for(task: str, spec: LayoutSpec, row: Row, window: Window = _WHOLE) -> Prompt | None:
-    """As ``render``, for any settings of layout and window; the window's counters are among the prompt's."""
+    """As `render`, for any settings of layout and window; the window's counters are among the prompt's."""
     parts, read = read_row(task, spec.layout, row, window)
     if parts is None:
         return None
@@ -49,7 +49,7 @@ def parts_for(task: str, layout: str, row: Row, window: Window = _WHOLE) -> Part
 
 
 def read_row(task: str, layout: str, row: Row, window: Window) -> tuple[Parts | None, Cut]:
-    """As ``parts_for``, with what the window did."""
+    """As `parts_for`, with what the window did."""
     recipe = recipe_of(task)
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)

@@ -2,11 +2,11 @@
 
 Every segment is a slice of the document, and the slices without their overlap cover every word of it once, in order.
 
-* A sentence is what the ``sentencex`` splitter says within one line: a newline always ends it. Pieces of one or two
-  words ("J.", "No!") go with the piece that follows on their line, and a piece of more than ``SENTENCE_WORDS`` words
+* A sentence is what the `sentencex` splitter says within one line: a newline always ends it. Pieces of one or two
+  words ("J.", "No!") go with the piece that follows on their line, and a piece of more than `SENTENCE_WORDS` words
   (flattened tables and menus) is cut after a comma or semicolon, or where there is none, between words.
 * A paragraph is gathered from whole sentences. Blank lines separate paragraphs; consecutive short lines (fact sheets,
-  menus, a heading and its text) go together until about ``PARAGRAPH_WORDS`` words, in a document under three times that
+  menus, a heading and its text) go together until about `PARAGRAPH_WORDS` words, in a document under three times that
   length a third of its words, are reached. A line of up to twice that stays whole. A longer one, and the only line of a
   flattened page, becomes windows of consecutive sentences.
 """
@@ -42,7 +42,7 @@ class Segment:
     Attributes:
         text: what is sent to the model, overlap in front included; never blank, no white space at its ends.
         core: the piece without the overlap.
-        tokens: GPT-2 tokens of ``text``.
+        tokens: GPT-2 tokens of `text`.
     """
 
     text: str
@@ -170,9 +170,9 @@ def segments(document: str, level: str, overlap: float = 0.0) -> tuple[Segment, 
 
     Args:
         document: any text that is not blank.
-        level: one of ``LEVELS``; the document level is one segment, the document as it stands.
+        level: one of `LEVELS`; the document level is one segment, the document as it stands.
         overlap: share of the preceding segment's words (0 to below 1) that each segment but the first repeats in front,
-            ``round(overlap * words)`` whole words, counted in the preceding segment without its own overlap.
+            `round(overlap * words)` whole words, counted in the preceding segment without its own overlap.
 
     Raises:
         JRTError: unknown level.

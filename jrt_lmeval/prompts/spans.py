@@ -16,7 +16,7 @@ def without_document(parts: Parts, spec: LayoutSpec) -> Prompt:
 
 
 def placed(prompt: Prompt, context: str) -> str:
-    """``context`` with the spans of the prompt it holds; as it is if it does not hold the prompt.
+    """`context` with the spans of the prompt it holds; as it is if it does not hold the prompt.
 
     Chat templates often strip a message, so the prompt is also looked for without white space at its ends.
     """

@@ -1,4 +1,4 @@
-"""What a layout is asked to do, and how a YAML ``jrt:`` block says it."""
+"""What a layout is asked to do, and how a YAML `jrt:` block says it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAYOUTS = ("once", "flat", "hier", "repeat_random", "repeat_question")
 SELECTS = ("all", "question", "information")
 ORDERS = ("coarse_to_fine", "fine_to_coarse")
 LAYOUT_KEYS = ("layout", "repeats", "lead", "levels", "select", "repeat_level", "overlap", "order", "budget")
-"""Keys that ``layout_spec`` takes; a ``jrt:`` block may hold others, which are not about the layout."""
+"""Keys that `layout_spec` takes; a `jrt:` block may hold others, which are not about the layout."""
 LEVEL_KEYS = ("name", "repeats", "select", "keep")
 
 
@@ -36,7 +36,7 @@ class Level:
         repeats: how often the pass over this level is written.
         select: which segments are critical: all, those that match the question, or the most informative ones.
         keep: fraction of the document's tokens that the selected segments may hold, overlap included; best ranked
-            segments first, at least one. 1.0 is no cap, and the only value with ``all``. The document level is always
+            segments first, at least one. 1.0 is no cap, and the only value with `all`. The document level is always
             kept whole.
     """
 
@@ -71,16 +71,16 @@ class LayoutSpec:
     """How a row is laid out.
 
     Attributes:
-        layout: once (document, question), flat (the document ``repeats`` times), hier (passes over levels), or a
+        layout: once (document, question), flat (the document `repeats` times), hier (passes over levels), or a
             control as long as flat: repeat_random (the document once, then sentences of other documents) and
             repeat_question (what is asked again and again, then the document once).
-        repeats: copies of the document in ``flat``, and that the controls are as long as.
+        repeats: copies of the document in `flat`, and that the controls are as long as.
         lead: whether the text that asks goes in front; without it the prompt is the same for all questions on a
-            document up to the question itself, so a model's state can be kept. None: yes, but not for ``once``.
-        levels: the levels of ``hier``.
+            document up to the question itself, so a model's state can be kept. None: yes, but not for `once`.
+        levels: the levels of `hier`.
         overlap: share of the preceding segment that a segment repeats, 0 to below 1.
         order: coarse_to_fine (document first) or fine_to_coarse.
-        budget: cap on all passes of ``hier`` together, as a multiple of the document's GPT-2 tokens.
+        budget: cap on all passes of `hier` together, as a multiple of the document's GPT-2 tokens.
     """
 
     layout: str = "once"
@@ -117,12 +117,12 @@ class LayoutSpec:
 
 
 def layout_spec(mapping: Mapping[str, Any]) -> LayoutSpec:
-    """The layout that a YAML ``jrt:`` block describes.
+    """The layout that a YAML `jrt:` block describes.
 
-    Keys are those of ``LayoutSpec``, ``select``, which goes for every level, and ``repeat_level``, the one level whose
-    pass is written twice. ``levels`` is a list of level names or
-    of mappings with the fields of ``Level``; fields left out have the defaults of ``Level``. A key that the layout does
-    not use (``budget`` with ``flat``) is checked and has no effect, so that one block can serve several tasks.
+    Keys are those of `LayoutSpec`, `select`, which goes for every level, and `repeat_level`, the one level whose
+    pass is written twice. `levels` is a list of level names or
+    of mappings with the fields of `Level`; fields left out have the defaults of `Level`. A key that the layout does
+    not use (`budget` with `flat`) is checked and has no effect, so that one block can serve several tasks.
 
     Raises:
         JRTError: unknown key or name (with the nearest valid one), or a value out of its range.

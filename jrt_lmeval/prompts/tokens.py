@@ -43,7 +43,7 @@ def tokenizer_named(name: str) -> Tokenizer:
 # Two: rows on one document follow each other, and one of five megabytes takes hundreds.
 @lru_cache(maxsize=2)
 def encoded(text: str, tokenizer: str = GPT2) -> Encoding:
-    """``text`` in tokens, kept for the next question on the same document.
+    """`text` in tokens, kept for the next question on the same document.
 
     As published, special tokens (a BOS) that a tokenizer adds are counted; GPT-2 adds none.
     """
@@ -51,7 +51,7 @@ def encoded(text: str, tokenizer: str = GPT2) -> Encoding:
 
 
 def tokens_before(text: str, end: int, tokenizer: str = GPT2) -> int:
-    """Number of tokens of ``text[:end]`` standing alone; with GPT-2, only its last word is cut into tokens anew."""
+    """Number of tokens of `text[:end]` standing alone; with GPT-2, only its last word is cut into tokens anew."""
     if tokenizer != GPT2:
         return len(tokenizer_named(tokenizer).encode(text[:end]))
     blank = text.rfind(" ", 0, end)
@@ -63,7 +63,7 @@ def tokens_before(text: str, end: int, tokenizer: str = GPT2) -> int:
 
 
 def token_span(text: str, start: int, end: int, tokenizer: str = GPT2) -> tuple[int, int]:
-    """First token of ``text``, and token after the last, that hold characters of ``text[start:end]``, not empty."""
+    """First token of `text`, and token after the last, that hold characters of `text[start:end]`, not empty."""
     found = [at for i in (start, end - 1) if (at := encoded(text, tokenizer).char_to_token(i)) is not None]
     # Some tokenizers keep no token for a blank; an answer that is all blanks is no answer.
     return (found[0], found[-1] + 1) if found else (0, 0)

@@ -24,7 +24,7 @@ class Window:
     Attributes:
         policy: answer_centered (the published window: it knows where the answer stands), head, tail, none, or
             answer_at, which places the answer at a chosen depth.
-        context_length: tokens of one document copy plus ``answer_length``; None leaves every document whole.
+        context_length: tokens of one document copy plus `answer_length`; None leaves every document whole.
         answer_length: tokens set aside for the answer, 50 as published. Question and lead are not counted.
         clean_up_spaces: close up spaces before punctuation in a cut document, as the tokenizers of the published
             release's time did when decoding (" ." becomes ".").
@@ -82,8 +82,8 @@ class Cut:
 
     Attributes:
         text: the text, or None if the row is dropped, as the published code does where a sought string is too short.
-        counters: each 0 or 1. ``document_cut``: tokens were left out; ``answer_outside``: no accepted answer stands in
-            the text; ``dropped``: there is no text; with policy answer_at also ``answer_displaced``: the answer stands
+        counters: each 0 or 1. `document_cut`: tokens were left out; `answer_outside`: no accepted answer stands in
+            the text; `dropped`: there is no text; with policy answer_at also `answer_displaced`: the answer stands
             at another depth than asked for, or nowhere.
     """
 
@@ -92,9 +92,9 @@ class Cut:
 
 
 def window_spec(mapping: Mapping[str, Any]) -> Window:
-    """The window that a YAML mapping with the fields of ``Window`` describes.
+    """The window that a YAML mapping with the fields of `Window` describes.
 
-    ``answer_at`` stands for its policy too, so that ``{answer_at: 0.5}`` can be laid over a window with another policy.
+    `answer_at` stands for its policy too, so that `{answer_at: 0.5}` can be laid over a window with another policy.
 
     Raises:
         JRTError: unknown key or policy (with the nearest valid one), or a length out of range.
@@ -117,14 +117,14 @@ def cut(
     """Cut a document to its window.
 
     The answer-centred window is the published one. It is placed around the first place, letter case aside, at which any
-    ``sought`` string stands; else around the first ``alternatives`` entry that stands anywhere; else at
-    ``token_position`` if the document is longer than the window; else at the end. Nothing sought means the head. Half
+    `sought` string stands; else around the first `alternatives` entry that stands anywhere; else at
+    `token_position` if the document is longer than the window; else at the end. Nothing sought means the head. Half
     of the window lies before the place, and near the end of a document it is not moved back, so it can be half empty.
 
     Args:
         text: the whole field, ends not stripped.
         window: where and how much.
-        labels: the accepted answers, only for the counter ``answer_outside``.
+        labels: the accepted answers, only for the counter `answer_outside`.
         sought: strings that place the answer-centred window.
         alternatives: tried in order where no sought string is found.
         token_position: where the answer is said to be, in tokens.

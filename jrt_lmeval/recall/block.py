@@ -1,4 +1,4 @@
-"""The ``jrt:`` block of a task: what it may hold, its defaults, and how one block is laid over another."""
+"""The `jrt:` block of a task: what it may hold, its defaults, and how one block is laid over another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _USED = {"once": ("layout", "lead"), "flat": _FLAT, "repeat_random": _FLAT, "rep
 
 @dataclass(frozen=True)
 class Settings:
-    """A checked ``jrt:`` block.
+    """A checked `jrt:` block.
 
     Attributes:
         layout: how a row is laid out.
@@ -30,7 +30,7 @@ class Settings:
         source: where rows are looked for: auto, local, hub or sample.
         control: none; no_context asks without the document, wrong_context with that of another row in which no answer
             stands: what a model scores then, it did not read; counterfactual writes another answer into the document
-            (``controls.Rewriter``): what a model scores then, it did read.
+            (`controls.Rewriter`): what a model scores then, it did read.
     """
 
     layout: LayoutSpec
@@ -68,12 +68,12 @@ def merged(*blocks: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def settings(block: Mapping[str, Any], model_args: Mapping[str, Any] | None = None) -> Settings:
-    """The settings that a ``jrt:`` block describes.
+    """The settings that a `jrt:` block describes.
 
     Args:
         block: the block.
-        model_args: what lm_eval tells a task of the model, to find out what ``window.tokenizer: model`` stands for: its
-            ``tokenizer``, else its ``pretrained``, as lm_eval's own models have it.
+        model_args: what lm_eval tells a task of the model, to find out what `window.tokenizer: model` stands for: its
+            `tokenizer`, else its `pretrained`, as lm_eval's own models have it.
 
     Raises:
         JRTError: unknown key or name (with the nearest valid one), or a value out of its range.

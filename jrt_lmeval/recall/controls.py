@@ -31,8 +31,8 @@ class Rewriter:
     """Writes another answer into the documents of a split.
 
     The new answer is the first accepted answer of another row that asks for the same; where no row does, of one whose
-    answer is of the same form (``form``). It does not occur in the document, and neither it nor any true answer holds
-    the other, letter case aside. Which one is taken depends on the row (``doc_id``, question, answers) and on the
+    answer is of the same form (`form`). It does not occur in the document, and neither it nor any true answer holds
+    the other, letter case aside. Which one is taken depends on the row (`doc_id`, question, answers) and on the
     answers of the split alone.
 
     Args:
@@ -100,7 +100,7 @@ def form(answer: str) -> str:
 
 
 def other_document(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec: LayoutSpec, window: Window) -> Parts:
-    """The parts of the first row after ``rows[at]``, and then from the start, whose document holds none of its answers.
+    """The parts of the first row after `rows[at]`, and then from the start, whose document holds none of its answers.
 
     Raises:
         JRTError: there is no such row.
@@ -114,7 +114,7 @@ def other_document(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec
 
 
 def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec: LayoutSpec, window: Window) -> str:
-    """Sentences of other documents in which no answer of ``rows[at]`` stands, shuffled, as long as all its copies.
+    """Sentences of other documents in which no answer of `rows[at]` stands, shuffled, as long as all its copies.
 
     Documents and order are drawn by a random number generator seeded with the name of the row's document.
 

@@ -23,7 +23,7 @@ class Rows(list):
 
 
 class Sample(dict):
-    """A row as the samples log shows it: with the field ``jrt``, which the row itself does not have."""
+    """A row as the samples log shows it: with the field `jrt`, which the row itself does not have."""
 
     def __init__(self, row: dict[str, Any]) -> None:
         super().__init__(row, jrt={})
@@ -36,7 +36,7 @@ def source_row(doc: dict[str, Any]) -> dict[str, Any]:
 
 
 def document_id(row: Mapping[str, Any], document: str) -> str:
-    """What tells one document from another: the row's ``doc_id``, or 16 hexadecimal digits of the text's SHA-256."""
+    """What tells one document from another: the row's `doc_id`, or 16 hexadecimal digits of the text's SHA-256."""
     given = row.get("doc_id")
     return str(given) if given is not None else hashlib.sha256(document.encode()).hexdigest()[:16]
 
@@ -49,8 +49,8 @@ def answer_places(prompt: Prompt, labels: Iterable[str]) -> dict[str, int | floa
         labels: the accepted answers; letter case and blank ones do not count.
 
     Returns:
-        ``answer_first_token`` and ``answer_last_token``, the GPT-2 tokens of the prompt (from 0) with which the first
-        and the last occurrence start; ``answer_first`` and ``answer_last``, the same as a fraction of the prompt's
+        `answer_first_token` and `answer_last_token`, the GPT-2 tokens of the prompt (from 0) with which the first
+        and the last occurrence start; `answer_first` and `answer_last`, the same as a fraction of the prompt's
         tokens. All None if no answer stands there.
     """
     body = prompt[prompt.document_start : prompt.document_end]

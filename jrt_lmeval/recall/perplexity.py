@@ -1,4 +1,4 @@
-"""``PerplexityTask``: how well a model predicts whole texts, token by token."""
+"""`PerplexityTask`: how well a model predicts whole texts, token by token."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = logging.getLogger("lm_eval.jrt")
 
 METRICS = ("word_perplexity", "byte_perplexity", "bits_per_byte", "token_perplexity")
 BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
-"""What ``--metadata '{"ppl": {...}}'`` may say: another text than the one that the YAML file names."""
+"""What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""
 
 
 class PerplexityTask(ConfigurableTask):
     """Rolling log-likelihood of whole texts, each token scored once with as much text before it as the model reads.
 
-    Its YAML names ``dataset_path``, ``test_split`` and ``doc_to_target``, the field that holds the text. Words and
-    bytes are counted as lm_eval does; ``token_perplexity`` is per token of the model's own tokenizer, which is only
+    Its YAML names `dataset_path`, `test_split` and `doc_to_target`, the field that holds the text. Words and
+    bytes are counted as lm_eval does; `token_perplexity` is per token of the model's own tokenizer, which is only
     known, and so only reported, for models that say how many tokens they scored, as ours do
-    (``value.stats["jrt_scored_tokens"]``).
+    (`value.stats["jrt_scored_tokens"]`).
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:

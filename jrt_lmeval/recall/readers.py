@@ -1,6 +1,6 @@
 """From a row to what a task needs of it: accepted answers, the parts of its prompt, the prompt.
 
-A reader is either a published recipe or the templates of a task's YAML file. Its methods raise ``JRTError``, naming the
+A reader is either a published recipe or the templates of a task's YAML file. Its methods raise `JRTError`, naming the
 field, for a row that lacks something.
 """
 
@@ -21,7 +21,7 @@ from jrt_lmeval.prompts.window import Window, cut
 
 Row = Mapping[str, Any]
 TEMPLATE_KEYS = ("document", "question", "lead", "joiner")
-"""Keys of a task's YAML beside lm_eval's own, for a task without a recipe; ``doc_to_target`` holds the answers."""
+"""Keys of a task's YAML beside lm_eval's own, for a task without a recipe; `doc_to_target` holds the answers."""
 
 Counters = dict[str, int | float]
 Rewrite = Callable[[str], str]
@@ -128,7 +128,7 @@ class RecipeReader:
 class TemplateReader:
     """Rows of a task that says in its YAML where document, question, lead and answers are.
 
-    Each is the name of a field or a jinja2 template over the row's fields; a template that is one ``{{expression}}``
+    Each is the name of a field or a jinja2 template over the row's fields; a template that is one `{{expression}}`
     gives the expression's value, so that answers may be a list. Question and lead may also be plain words.
 
     Args:
@@ -182,8 +182,8 @@ def reader_of(recipe: str | None, templates: dict[str, str], config: Mapping[str
     """The reader of a task.
 
     Args:
-        recipe: the ``recipe`` of its ``jrt:`` block.
-        templates: the keys of its YAML that are among ``TEMPLATE_KEYS``.
+        recipe: the `recipe` of its `jrt:` block.
+        templates: the keys of its YAML that are among `TEMPLATE_KEYS`.
         config: lm_eval's own keys of its YAML.
 
     Raises:

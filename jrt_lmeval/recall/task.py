@@ -1,4 +1,4 @@
-"""``RecallTask``: a YAML file with ``class: !function jrt_lmeval.task.RecallTask`` becomes an lm_eval task."""
+"""`RecallTask`: a YAML file with `class: !function jrt_lmeval.task.RecallTask` becomes an lm_eval task."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class RecallTask(ConfigurableTask):
     """A recall benchmark: rows with a document, a question on it and accepted answers.
 
     Its YAML holds lm_eval's own keys and
-        jrt: layout, window, recipe, source and control (``settings.Settings``); ``--metadata '{"jrt": {...}}'`` is laid
+        jrt: layout, window, recipe, source and control (`settings.Settings`); `--metadata '{"jrt": {...}}'` is laid
             over it;
-        jrt_common: the same, laid under it: lm_eval's ``include`` replaces a ``jrt`` block as a whole;
-        document, question, lead, joiner: templates (``reading.TemplateReader``), for a task without a recipe.
+        jrt_common: the same, laid under it: lm_eval's `include` replaces a `jrt` block as a whole;
+        document, question, lead, joiner: templates (`reading.TemplateReader`), for a task without a recipe.
 
-    The prompt of a request is a ``prompts.Prompt``, so that a model can see where the document stands. The block as
-    used, with the source of the rows and what was dropped or cut, is in the results under ``config.metadata.jrt``; what
-    is to be known of a single prompt is in the samples log under ``doc.jrt``.
+    The prompt of a request is a `prompts.Prompt`, so that a model can see where the document stands. The block as
+    used, with the source of the rows and what was dropped or cut, is in the results under `config.metadata.jrt`; what
+    is to be known of a single prompt is in the samples log under `doc.jrt`.
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
@@ -245,9 +245,9 @@ class RecallTask(ConfigurableTask):
     # ---------------------------------------------------------------- scores
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
-        """Scores of an answer, the tokens of its prompt, and what the model says it cost (``answer.stats``).
+        """Scores of an answer, the tokens of its prompt, and what the model says it cost (`answer.stats`).
 
-        Everything else that is known of prompt and answer goes into the samples log, as ``doc["jrt"]``.
+        Everything else that is known of prompt and answer goes into the samples log, as `doc["jrt"]`.
         """
         answer = results[0][0] if isinstance(results[0], list) else results[0]
         labels, prompt, stats = self.doc_to_target(doc), self.doc_to_text(doc), getattr(answer, "stats", {})

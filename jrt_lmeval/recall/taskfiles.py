@@ -11,9 +11,9 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def faults(folder: Path) -> Iterator[str]:
-    """One sentence for each YAML file below a folder that lm_eval cannot read or whose ``include:`` leads nowhere.
+    """One sentence for each YAML file below a folder that lm_eval cannot read or whose `include:` leads nowhere.
 
-    Only the form is looked at: no tag such as ``!function`` is run.
+    Only the form is looked at: no tag such as `!function` is run.
     """
     for file in sorted(folder.rglob("*.yaml")):
         try:

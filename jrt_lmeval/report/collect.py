@@ -22,16 +22,16 @@ class Result:
 
     Attributes:
         model: name for people: kind, weights, feature map, prefix policy.
-        task: name of the task, such as ``swde_jrt_hier``.
-        layout: ``once``, ``flat`` or ``hier``.
-        source: where the rows come from; ``sample`` marks rows that are not the benchmark's.
-        control: ``none``, or what was done to the document.
+        task: name of the task, such as `swde_jrt_hier`.
+        layout: `once`, `flat` or `hier`.
+        source: where the rows come from; `sample` marks rows that are not the benchmark's.
+        control: `none`, or what was done to the document.
         rows: questions answered.
-        limited: run with ``--limit``, so not on all rows.
+        limited: run with `--limit`, so not on all rows.
         contains, f1: means over the questions.
-        stderr: of ``contains``; by document where the samples were logged, else lm_eval's, which takes questions as
+        stderr: of `contains`; by document where the samples were logged, else lm_eval's, which takes questions as
             independent.
-        clustered: whether ``stderr`` is by document.
+        clustered: whether `stderr` is by document.
         prompt_tokens, seconds, state_bytes: means per question; NaN for models that do not report them.
         file: what it was read from.
     """
@@ -54,7 +54,7 @@ class Result:
 
     @property
     def benchmark(self) -> str:
-        """The task without its layout, with ``[sample]`` where it is one."""
+        """The task without its layout, with `[sample]` where it is one."""
         name = self.task
         for ending in ("_once", "_jrt_hier", "_jrt"):
             name = name.removesuffix(ending)
@@ -62,7 +62,7 @@ class Result:
 
 
 def model_label(config: dict[str, Any]) -> str:
-    """A short name for a run's model, from the ``config`` of its results."""
+    """A short name for a run's model, from the `config` of its results."""
     facts, arguments = config.get("jrt", {}), config.get("model_args") or {}
     arguments = arguments if isinstance(arguments, dict) else {}
     source = facts.get("pretrained") or arguments.get("pretrained") or arguments.get("path") or ""

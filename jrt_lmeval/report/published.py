@@ -1,4 +1,4 @@
-"""The papers' numbers, from ``results/published``: one value with where it stands, never mixed with measured ones."""
+"""The papers' numbers, from `results/published`: one value with where it stands, never mixed with measured ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Published:
 
     Attributes:
         model: name as printed.
-        params: parameters, such as ``1.3B``.
-        tokens: training tokens, such as ``10B``.
-        task: our name of the task, such as ``nq_1024``.
+        params: parameters, such as `1.3B`.
+        tokens: training tokens, such as `10B`.
+        task: our name of the task, such as `nq_1024`.
         context_length: tokens that one copy of the document was cut to; None for whole documents.
-        setting: ``once``, ``flat`` (JRT-Prompt), ``two_shot``, or how JRT-RNN's prefix was filled on short documents:
-            ``left_pad``, ``read_twice``, ``iterate``.
-        value: ``contains`` in percent.
+        setting: `once`, `flat` (JRT-Prompt), `two_shot`, or how JRT-RNN's prefix was filled on short documents:
+            `left_pad`, `read_twice`, `iterate`.
+        value: `contains` in percent.
         source: paper and table.
     """
 
@@ -40,7 +40,7 @@ class Published:
 
 
 def published(table: str | None = None) -> tuple[Published, ...]:
-    """The numbers of one table (``jrt_table1``, ...), or of all, in the order in which they are printed.
+    """The numbers of one table (`jrt_table1`, ...), or of all, in the order in which they are printed.
 
     Raises:
         JRTError: no such table, or a file that is not as it should be; names the file and the row.

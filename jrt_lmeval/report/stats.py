@@ -20,7 +20,7 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> f
         clusters: the document of each question.
 
     Returns:
-        The error; NaN with fewer than ``FEWEST`` clusters: so few documents say too little of how they differ.
+        The error; NaN with fewer than `FEWEST` clusters: so few documents say too little of how they differ.
     """
     count = len(values)
     mean = sum(values) / count if count else 0.0

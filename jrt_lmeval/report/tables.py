@@ -17,7 +17,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def percent(result: Result) -> str:
-    """``43.2 ± 1.5``, in per cent; a star where only the first rows were run."""
+    """`43.2 ± 1.5`, in per cent; a star where only the first rows were run."""
     error = "" if math.isnan(result.stderr) else f" ± {100 * result.stderr:.1f}"
     return f"{100 * result.contains:.1f}{error}{'*' if result.limited else ''}"
 

@@ -108,12 +108,12 @@ print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :]))
 
 
 def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] | None = None) -> Path:
-    """Write ``README.md``, a Hugging Face model card, from what a training left in its folder.
+    """Write `README.md`, a Hugging Face model card, from what a training left in its folder.
 
     Args:
-        folder: with ``config.json``, ``model.safetensors``, ``recipe.json`` and ``log.jsonl``.
+        folder: with `config.json`, `model.safetensors`, `recipe.json` and `log.jsonl`.
         name: of the model.
-        measured: rows of a table of figures, as ``{"task": ..., "score": ...}``; the columns are all their keys.
+        measured: rows of a table of figures, as `{"task": ..., "score": ...}`; the columns are all their keys.
 
     Returns:
         The file.

@@ -24,7 +24,7 @@ then
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of ``jrt-eval train``."""
+    """The command line of `jrt-eval train`."""
     p = argparse.ArgumentParser(
         prog="jrt-eval train",
         description="Train a small JRT-RNN on generated pages, fact sheets and public-domain prose (extra: train).",

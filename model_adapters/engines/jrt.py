@@ -19,7 +19,7 @@ SCORED_AT_ONCE = 2048
 
 @dataclass
 class JRTState:
-    """A recurrent state; ``growing`` names the layers whose slots count the tokens read (full attention)."""
+    """A recurrent state; `growing` names the layers whose slots count the tokens read (full attention)."""
 
     inner: RecurrentState
     growing: frozenset[int]
@@ -44,7 +44,7 @@ class JRTState:
 
 
 class JRTEngine:
-    """Wraps :class:`~jrt_lmeval.modeling.model.JRTForCausalLM`."""
+    """Wraps `JRTForCausalLM`."""
 
     max_length: int | None = None
     padding = "right"

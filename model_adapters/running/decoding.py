@@ -57,7 +57,7 @@ def decode(
 
     Args:
         engine: the model.
-        logits: ``[B, vocabulary or more]`` after the prompts.
+        logits: `[B, vocabulary or more]` after the prompts.
         state: after the prompts; used up.
         wanted: where each row stops.
         end_ids: per row the token ids that end its text.

@@ -15,8 +15,8 @@ import torch
 class Answer(str):
     """A generated text with figures about its making.
 
-    ``stats`` holds ``jrt_prefix_tokens`` (M), ``jrt_entropy`` (H of the document), ``jrt_prompt_tokens``,
-    ``jrt_new_tokens``, ``jrt_state_bytes`` (of this row after its prompt, padding not counted) and ``jrt_seconds``
+    `stats` holds `jrt_prefix_tokens` (M), `jrt_entropy` (H of the document), `jrt_prompt_tokens`,
+    `jrt_new_tokens`, `jrt_state_bytes` (of this row after its prompt, padding not counted) and `jrt_seconds`
     (this row's share of the model's time; the shares of all rows add up to the whole). An answer taken from lm_eval's
     request cache carries the figures of the run that made it.
     """
@@ -33,7 +33,7 @@ class Answer(str):
 
 
 class LogLikelihood(float):
-    """The log-likelihood of a text; ``stats`` holds ``jrt_scored_tokens``, over how many tokens it is a sum."""
+    """The log-likelihood of a text; `stats` holds `jrt_scored_tokens`, over how many tokens it is a sum."""
 
     stats: dict[str, float]
 
@@ -85,7 +85,7 @@ class Totals:
 
 
 class Timer(Protocol):
-    """Measures a stretch of time: what is spent inside ``running()`` since the last ``lap()``."""
+    """Measures a stretch of time: what is spent inside `running()` since the last `lap()`."""
 
     def running(self) -> AbstractContextManager[None]: ...
 
@@ -93,7 +93,7 @@ class Timer(Protocol):
 
 
 class Clock:
-    """Seconds that pass inside ``with clock.running():``, the device's queue included."""
+    """Seconds that pass inside `with clock.running():`, the device's queue included."""
 
     def __init__(self, device: torch.device):
         self.device = device

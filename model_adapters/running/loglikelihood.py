@@ -31,7 +31,7 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
     The prefix is chosen on the context alone, so no continuation token is ever part of it.
 
     Yields:
-        ``(row.index, (sum of log-probabilities, whether greedy decoding would produce it))`` as they are finished, in
+        `(row.index, (sum of log-probabilities, whether greedy decoding would produce it))` as they are finished, in
         any order; rows that were skipped for their length get minus infinity.
     """
     rows = runtime.prepared([item.row for item in items], [len(item.continuation) - 1 for item in items])
@@ -64,7 +64,7 @@ def require_tokens(context: Sequence[int], continuation: Sequence[int], text: st
 def rolling_windows(ids: Sequence[int], first: int, limit: int | None) -> Iterator[tuple[list[int], list[int]]]:
     """Cut a text into (context, continuation) pairs in which every token is scored exactly once.
 
-    As lm_eval does with one token of context: the first window follows the token ``first``; the last one is filled up
+    As lm_eval does with one token of context: the first window follows the token `first`; the last one is filled up
     with as much context as fits.
 
     Args:

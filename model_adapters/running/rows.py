@@ -29,7 +29,7 @@ class Row:
         document_end: how many of them reach up to the end of the last copy of the document.
         document_ids: tokens of the document itself (one copy), for its entropy.
         goal: where generation stops; None for scoring.
-        choice: prefix length M and entropy H; set by :func:`with_prefix`.
+        choice: prefix length M and entropy H; set by `with_prefix`.
         truncated: tokens cut off on the left.
         skipped: not run at all, because it is too long.
     """
@@ -78,9 +78,9 @@ class Encoder:
         return list(self.tokenizer.encode(text, **self.special(text, add_special_tokens)))
 
     def row(self, index: int, text: str, ids: list[int] | None = None, goal: Generation | None = None) -> Row:
-        """A row for a context; ``ids`` are its tokens where the caller has them already.
+        """A row for a context; `ids` are its tokens where the caller has them already.
 
-        A :class:`~jrt_lmeval.prompts.layouts.Prompt` says where its document ends. In a plain string (few-shot, chat
+        A `Prompt` says where its document ends. In a plain string (few-shot, chat
         templates, other people's tasks) the whole context counts as the document.
         """
         if not isinstance(text, Prompt):
@@ -116,10 +116,10 @@ def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow
         rows: all rows.
         room: tokens each row needs besides its context (to generate, or the continuation).
         limit: the model's context in tokens, or None.
-        on_overflow: ``error``, ``truncate_left`` (cuts the start of the prompt) or ``skip`` (answers with nothing).
+        on_overflow: `error`, `truncate_left` (cuts the start of the prompt) or `skip` (answers with nothing).
 
     Raises:
-        JRTError: with ``error``, before anything is computed; or if even one token of context does not fit.
+        JRTError: with `error`, before anything is computed; or if even one token of context does not fit.
     """
     if limit is None:
         return list(rows)
@@ -151,8 +151,8 @@ def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow
 
 
 def with_prefix(row: Row, policy: PrefixPolicy, longest: int | None = None) -> Row:
-    """The row with its prefix length chosen, ``longest`` at most; the continuation of a scored row is not part of
-    ``ids``."""
+    """The row with its prefix length chosen, `longest` at most; the continuation of a scored row is not part of
+    `ids`."""
     choice = choose_prefix(policy, len(row.ids), row.document_end, row.document_ids)
     if longest is not None:
         choice = replace(choice, length=min(choice.length, longest))

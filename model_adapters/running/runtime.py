@@ -43,7 +43,7 @@ class Runtime:
         self._totals = Totals()
 
     def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
-        """Rows cut to the model's context, with their prefix lengths; ``room`` as in :func:`requests.fit`."""
+        """Rows cut to the model's context, with their prefix lengths; `room` as in `requests.fit`."""
         fitted = fit(rows, room, self.max_length, self.on_overflow)
         self._totals.rows_truncated += sum(row.truncated > 0 for row in fitted)
         self._totals.rows_skipped += sum(row.skipped for row in fitted)
@@ -61,7 +61,7 @@ class Runtime:
         return [with_prefix(row, self.policy, self.engine.longest_prefix) for row in fitted]
 
     def running(self) -> AbstractContextManager[None]:
-        """Measures the model's time: ``with runtime.running(): ...``."""
+        """Measures the model's time: `with runtime.running(): ...`."""
         return self._clock.running()
 
     def lap(self) -> float:

@@ -22,14 +22,14 @@ GREEDY_VALUES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Generation:
-    """Generate until one of ``until`` appears in the text, or for ``max_gen_toks`` tokens."""
+    """Generate until one of `until` appears in the text, or for `max_gen_toks` tokens."""
 
     until: tuple[str, ...] = ()
     max_gen_toks: int = DEFAULT_MAX_GEN_TOKS
 
 
 def generation(kwargs: Mapping[str, Any]) -> Generation:
-    """Read a task's ``generation_kwargs`` (and ``--gen_kwargs``).
+    """Read a task's `generation_kwargs` (and `--gen_kwargs`).
 
     Raises:
         JRTError: for an unknown name, for sampling or beams, and for a length below 1.

@@ -24,7 +24,7 @@ def assemble(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Model:
-    """The model that ``build`` makes, holding ``tensors``.
+    """The model that `build` makes, holding `tensors`.
 
     The model is built without memory, and the tensors become its parameters: what is read is what is used.
 

@@ -37,7 +37,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a folder, still on disk (memory-mapped) until they are used.
 
-    A leading ``model.`` is taken off their names, and the counters of the training (``*metrics*``) are left out.
+    A leading `model.` is taken off their names, and the counters of the training (`*metrics*`) are left out.
 
     Raises:
         JRTError: no weights, a damaged file, or a pickle that holds anything but tensors under names.

@@ -46,7 +46,7 @@ SUPPORTED = {
 
 
 def is_gpt(fields: Fields) -> bool:
-    """Whether a configuration is one of these (and not, say, OpenAI's GPT-2, whose ``model_type`` they carry)."""
+    """Whether a configuration is one of these (and not, say, OpenAI's GPT-2, whose `model_type` they carry)."""
     return "n_embd" in fields and ("mixer" in fields or "alt_mixer" in fields or fields.get("rms_norm") is True)
 
 
@@ -76,12 +76,12 @@ def _mixer(tag: str, mixer: Any) -> tuple[ReleasedMixer, Fields]:
 
 
 def padded(size: int, multiple: int) -> int:
-    """``size`` rounded up to a multiple."""
+    """`size` rounded up to a multiple."""
     return -(-size // multiple) * multiple
 
 
 def mlp_width(fields: Fields, tensors: Mapping[str, Tensor]) -> int:
-    """Width of the gated MLP: ``n_inner`` (or 8/3 of the model's) rounded up as the released code does.
+    """Width of the gated MLP: `n_inner` (or 8/3 of the model's) rounded up as the released code does.
 
     Hybrids round to 256. The Transformers were trained with two versions of the code, one of which rounds to 128;
     which one shows in the weights alone.

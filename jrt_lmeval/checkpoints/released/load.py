@@ -20,7 +20,7 @@ log = logging.getLogger("lm_eval.jrt")
 
 
 def released_kind(folder: Path) -> str | None:
-    """``jrt`` (JRT, Based, Transformer) or ``mamba`` where a folder holds one of the released layouts; None for others,
+    """`jrt` (JRT, Based, Transformer) or `mamba` where a folder holds one of the released layouts; None for others,
     such as ordinary Hugging Face ones."""
     fields = read_config(folder)
     return "mamba" if mamba.is_mamba(fields) else "jrt" if gpt.is_gpt(fields) else None
@@ -45,7 +45,7 @@ def load_jrt(
         dtype: of the parameters; None as in the file.
         device: where to put them.
         enc_length: longest prefix in tokens, in place of the one in config.json.
-        **modes: ``padding``, ``decode``, ``filling``; see :class:`~jrt_lmeval.modeling.config.JRTConfig`.
+        **modes: `padding`, `decode`, `filling`; see `JRTConfig`.
 
     Raises:
         JRTError: anything unknown, unsupported, missing or left over.
@@ -60,7 +60,7 @@ def load_jrt(
 
 
 def load_mamba(folder: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> MambaForCausalLM:
-    """A Mamba in mamba-ssm's layout, as transformers' model; arguments and errors as :func:`load_jrt`."""
+    """A Mamba in mamba-ssm's layout, as transformers' model; arguments and errors as `load_jrt`."""
     fields, tensors = read_config(folder), read_weights(folder)
     config = mamba.mamba_config(fields)
     names = mamba.parameter_names(fields, tensors)
@@ -71,7 +71,7 @@ def load_mamba(folder: Path, dtype: torch.dtype | None = None, device: torch.dev
 
 
 def suppress_beyond(model: PreTrainedModel, tokens: int, rows: int) -> None:
-    """Keep ``generate`` from choosing ids that only pad the embedding."""
+    """Keep `generate` from choosing ids that only pad the embedding."""
     if tokens < rows:
         model.generation_config.suppress_tokens = list(range(tokens, rows))
 

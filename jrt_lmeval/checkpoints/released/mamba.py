@@ -1,4 +1,4 @@
-"""Mamba, of Hazy Research and of state-spaces, as transformers' ``MambaForCausalLM``."""
+"""Mamba, of Hazy Research and of state-spaces, as transformers' `MambaForCausalLM`."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ class ReleasedMixer:
     """A mixer class of the released code.
 
     Attributes:
-        kind: the name of ours, a key of :data:`jrt_lmeval.modeling.mixers.MIXERS`.
+        kind: the name of ours, a key of `jrt_lmeval.modeling.mixers.MIXERS`.
         names: parameter of theirs -> parameter of ours.
-        settings: from the mixer's fields and the whole configuration to fields of ``JRTConfig``.
+        settings: from the mixer's fields and the whole configuration to fields of `JRTConfig`.
     """
 
     kind: str

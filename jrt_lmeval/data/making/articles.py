@@ -1,7 +1,7 @@
 """What invented articles say: for each topic its slots, its sentences, and the questions that a sentence answers.
 
-They stand in ``articles.txt``: under ``== topic`` the slots as ``name=kind; name=kind``, then one sentence a line, each
-followed by its questions, indented, as ``slot | words that the answer completes | question``.
+They stand in `articles.txt`: under `== topic` the slots as `name=kind; name=kind`, then one sentence a line, each
+followed by its questions, indented, as `slot | words that the answer completes | question`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Topic:
-    """Slots are (name, kind): a kind is one of ``KINDS``, a method of ``Maker`` or ``slot+least..most`` years on."""
+    """Slots are (name, kind): a kind is one of `KINDS`, a method of `Maker` or `slot+least..most` years on."""
 
     slots: tuple[tuple[str, str], ...]
     sentences: tuple[Sentence, ...]
@@ -70,7 +70,7 @@ KINDS: dict[str, Callable[[Maker], str]] = {
 
 @cache
 def topics() -> dict[str, Topic]:
-    """All topics by name: those of ``READING`` and of ``COUNTING``."""
+    """All topics by name: those of `READING` and of `COUNTING`."""
     text = files("jrt_lmeval.data.making").joinpath("articles.txt").read_text(encoding="utf-8")
     blocks = (block.split("\n") for block in text.removeprefix("== ").rstrip().split("\n\n== "))
     return {name: _topic(slots, lines) for name, slots, *lines in blocks}

@@ -181,7 +181,7 @@ def _extras(rng: random.Random, device: Device, count: int) -> str:
 
 
 def _summary(rng: random.Random, device: Device, extras: str) -> str:
-    """The whole document; ``extras`` go to the end of the analytical performance."""
+    """The whole document; `extras` go to the end of the analytical performance."""
     fact, unit = device.facts, device.unit
     stray = rng.choice(("", "", "2 "))
     low = _decimal(rng, 0.2, 3)
@@ -233,12 +233,12 @@ def generate_summaries(split: Split, seed: int, tokens: tuple[int, int] = (1000,
     """An endless stream of summaries; the same arguments give the same documents on every machine.
 
     Args:
-        split: ``"train"`` or ``"test"``; company and device names of the two are disjoint.
+        split: `"train"` or `"test"`; company and device names of the two are disjoint.
         seed: any integer.
         tokens: least and most GPT-2 tokens of a document; a bare form has about 900.
 
     Returns:
-        Pages with the 16 ``ATTRIBUTES`` as facts, every value standing literally in the text.
+        Pages with the 16 `ATTRIBUTES` as facts, every value standing literally in the text.
 
     Raises:
         JRTError: for an unknown split or an empty range of tokens.

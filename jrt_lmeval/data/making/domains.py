@@ -85,7 +85,7 @@ def _field(text: str) -> Field:
 
 
 def _domain(name: str, fields: str, menu: str = _SHOP_MENU, things: str = _SHOP_THINGS) -> Domain:
-    """A domain from ``key=kind|wording|wording; key=kind; ...``, the entity's name first."""
+    """A domain from `key=kind|wording|wording; key=kind; ...`, the entity's name first."""
     return Domain(name, words(menu), tuple(map(_field, words(fields))), words(things))
 
 

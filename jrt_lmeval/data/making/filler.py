@@ -119,7 +119,7 @@ _PROSE = (
 
 
 def fill(maker: Maker, template: str, name: str) -> str:
-    """``template`` with its ``{kinds}`` replaced by fresh values and ``{name}`` by the page's entity."""
+    """`template` with its `{kinds}` replaced by fresh values and `{name}` by the page's entity."""
     while "{" in template:
         start, end = template.index("{"), template.index("}")
         kind = template[start + 1 : end]

@@ -42,7 +42,7 @@ CONTEXTS, QUESTIONS = 24, 3  # of SQuAD, TriviaQA, DROP
 
 
 def swde_rows() -> list[Row]:
-    """Rows in the schema of ``hazyresearch/based-swde-v2``, the same every time."""
+    """Rows in the schema of `hazyresearch/based-swde-v2`, the same every time."""
     rng = random.Random(SEEDS["swde"])
     rows: list[Row] = []
     for page in generate_pages("test", SEEDS["swde"], facts=(8, 22), words=(150, 480)):
@@ -61,7 +61,7 @@ def swde_rows() -> list[Row]:
 
 
 def fda_rows() -> list[Row]:
-    """Rows in the schema of ``hazyresearch/based-fda``, the same every time."""
+    """Rows in the schema of `hazyresearch/based-fda`, the same every time."""
     rng = random.Random(SEEDS["fda"])
     rows: list[Row] = []
     for page in islice(generate_summaries("test", SEEDS["fda"], FDA_TOKENS), FDA_DOCUMENTS):
@@ -73,7 +73,7 @@ def fda_rows() -> list[Row]:
 
 
 def squad_rows() -> list[Row]:
-    """Rows in the schema of ``hazyresearch/based-squad``, the same every time."""
+    """Rows in the schema of `hazyresearch/based-squad`, the same every time."""
     rng, passages = random.Random(SEEDS["squadv2"]), generate_passages("test", SEEDS["squadv2"], READING, (6, 9))
     rows: list[Row] = []
     for number in range(CONTEXTS):
@@ -104,7 +104,7 @@ def _cloze_row(context: str, question: Question) -> Row:
 
 
 def nq_rows(tokens: int) -> list[Row]:
-    """Rows in the schema of ``hazyresearch/based_nq_512`` and its kin, the same every time."""
+    """Rows in the schema of `hazyresearch/based_nq_512` and its kin, the same every time."""
     seed = SEEDS[f"nq_{tokens}"]
     rng, passages = random.Random(seed), generate_passages("test", seed, READING, (4, 8))
     rows: list[Row] = []
@@ -117,7 +117,7 @@ def nq_rows(tokens: int) -> list[Row]:
 
 
 def triviaqa_rows() -> list[Row]:
-    """Rows in the schema of ``hazyresearch/based_triviaqa``, the same every time; half of the evidence has marks."""
+    """Rows in the schema of `hazyresearch/based_triviaqa`, the same every time; half of the evidence has marks."""
     seed = SEEDS["triviaqa"]
     rng, passages = random.Random(seed), generate_passages("test", seed, READING, (5, 9))
     rows: list[Row] = []
@@ -134,7 +134,7 @@ def triviaqa_rows() -> list[Row]:
 
 
 def drop_rows() -> list[Row]:
-    """Rows in the schema of ``hazyresearch/based_drop``, the same every time; every second passage has two topics."""
+    """Rows in the schema of `hazyresearch/based_drop`, the same every time; every second passage has two topics."""
     seed = SEEDS["drop"]
     rng, passages = random.Random(seed), generate_passages("test", seed, COUNTING, (7, 9))
     rows: list[Row] = []
@@ -160,7 +160,7 @@ SAMPLES: dict[str, tuple[str, Callable[[], list[Row]]]] = {
 
 
 def write_sample(name: str, folder: Path) -> Path:
-    """Make one sample file in ``folder``.
+    """Make one sample file in `folder`.
 
     Raises:
         JRTError: there is no sample of that name.

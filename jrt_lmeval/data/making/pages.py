@@ -2,7 +2,7 @@
 
 The test split imitates the pages of SWDE: university and film pages of six invented sites. The training split adds a
 dozen other domains, a new site layout on every page and keys that mean nothing, so that a model learns to look a key
-up and not what a certain key's values look like. Proper names of the two splits are disjoint (see ``vocab``).
+up and not what a certain key's values look like. Proper names of the two splits are disjoint (see `vocab`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SLOGANS = (
 
 @dataclass(frozen=True)
 class Page:
-    """A document and its facts; every value stands literally in ``text``, and no key twice in ``facts``."""
+    """A document and its facts; every value stands literally in `text`, and no key twice in `facts`."""
 
     doc_id: str
     site: str
@@ -103,7 +103,7 @@ def _cased(key: str, case: str) -> str:
 
 
 def _chosen(maker: Maker, domain: Domain, count: int) -> list[tuple[Field, str]]:
-    """``count`` fields with distinct keys and distinct values, the name first; made-up keys fill up in training."""
+    """`count` fields with distinct keys and distinct values, the name first; made-up keys fill up in training."""
     rng = maker.rng
     name, *others = domain.fields
     if maker.split == "train":
@@ -195,10 +195,10 @@ def generate_pages(
     """An endless stream of pages; the same arguments give the same pages on every machine.
 
     Args:
-        split: ``"train"`` or ``"test"``; proper names of the two are disjoint.
+        split: `"train"` or `"test"`; proper names of the two are disjoint.
         seed: any integer.
         facts: least and most key-value lines on a page. Short pages hold fewer, about one for each eight words; test
-            pages hold no more than their domain has keys, and only the benchmark's keys are in ``Page.facts``.
+            pages hold no more than their domain has keys, and only the benchmark's keys are in `Page.facts`.
         words: least and most words of a page, roughly; a word of such a page has about 1.6 GPT-2 tokens.
 
     Raises:

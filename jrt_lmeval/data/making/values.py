@@ -54,7 +54,7 @@ _TLDS = ("com", "com", "com", "org", "net", "edu", "info", "co.uk", "de", "us")
 
 
 class Maker:
-    """Draws values for one page; ``rng`` and the name pools of ``split`` are all it depends on."""
+    """Draws values for one page; `rng` and the name pools of `split` are all it depends on."""
 
     def __init__(self, rng: random.Random, split: Split) -> None:
         self.rng = rng
@@ -263,13 +263,13 @@ class Maker:
 
 
 def choice(options: str) -> Callable[[Maker], str]:
-    """A maker of one of the ``;``-separated ``options``."""
+    """A maker of one of the `;`-separated `options`."""
     listed = options.split(";")
     return lambda maker: maker.rng.choice(listed)
 
 
 def several(options: str, joiners: tuple[str, ...] = (", ", " | ", " / ")) -> Callable[[Maker], str]:
-    """A maker of one to three of the ``;``-separated ``options``."""
+    """A maker of one to three of the `;`-separated `options`."""
     listed = options.split(";")
     return lambda maker: maker.rng.choice(joiners).join(maker.rng.sample(listed, maker.rng.choice((1, 1, 2, 2, 3))))
 

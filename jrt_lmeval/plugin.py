@@ -10,7 +10,9 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +29,19 @@ MODELS = {
     "hf_recall": "model_adapters.hf_recall:HFRecall",
 }
 """`--model` names and the classes they stand for, as text: importing a class waits until it is asked for."""
+
+
+_OURS_ONLY = ContextVar("_OURS_ONLY", default=False)
+
+
+@contextmanager
+def ours_only() -> Iterator[None]:
+    """Inside, a new `TaskManager` indexes our tasks and the user's, not lm_eval's own: reading those takes seconds."""
+    token = _OURS_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _OURS_ONLY.reset(token)
 
 
 def register() -> None:
@@ -98,6 +113,7 @@ def tasks_ready(tasks: ModuleType) -> None:
         _warn_of_faults(call.arguments["include_path"])
         if call.arguments["include_defaults"]:
             call.arguments["include_path"] = _with_ours(call.arguments["include_path"])
+            call.arguments["include_defaults"] = not _OURS_ONLY.get()
         plain(*call.args, **call.kwargs)
 
     init._knows_jrt = True  # type: ignore[attr-defined]

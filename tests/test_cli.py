@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from jrt_lmeval import __version__, cli
 from jrt_lmeval.doctor import install as doctor
+from jrt_lmeval.paths import tasks_dir
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
@@ -47,6 +49,43 @@ def test_run_hands_its_arguments_to_lm_eval_with_us_registered(monkeypatch: pyte
     assert cli.main(["run", "--model", "jrt_rnn", "--tasks", "swde"]) == 0
     assert seen == [["lm_eval", "--model", "jrt_rnn", "--tasks", "swde"]]
     assert "jrt_rnn" in model_registry
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours"),
+    [
+        (["--tasks", "swde_once,factbook_jrt"], True),
+        (["run", "--model", "jrt_rnn", "-t", "recall_once"], True),
+        (["--tasks", "swde_once", "factbook_jrt", "--limit", "2"], True),
+        (["--tasks=swde_once"], True),
+        (["--tasks", "swde_once,swde"], False),
+        (["--tasks", "swde_*"], False),
+        (["--tasks", "tasks/swde/swde_once.yaml"], False),
+        (["--tasks", "_swde"], True),  # lm_eval refuses it either way: it is no task
+        (["--model", "jrt_rnn"], False),
+        (["--tasks"], False),
+    ],
+)
+def test_run_indexes_only_our_tasks_where_it_asks_for_no_others(arguments: list[str], ours: bool) -> None:
+    assert cli.all_ours(arguments) is ours
+
+
+def test_without_the_defaults_the_index_holds_our_tasks_and_the_users(tmp_path: Path) -> None:
+    from lm_eval.tasks import TaskManager
+
+    from jrt_lmeval.plugin import ours_only, register
+
+    register()
+    (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: json\noutput_type: generate_until\n")
+    with ours_only():
+        names = TaskManager(include_path=str(tmp_path)).all_tasks
+    assert {"mine", "swde_once", "recall_once"} <= set(names)
+    assert "hellaswag" not in names
+
+
+def test_every_task_file_of_ours_is_named_for_its_task() -> None:
+    for file in tasks_dir().rglob("[!_]*.yaml"):
+        assert re.search(rf"^(task|group): {file.stem}$", file.read_text(), re.MULTILINE), file
 
 
 def test_the_doctor_says_that_the_hook_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

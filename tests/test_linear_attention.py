@@ -99,16 +99,20 @@ def test_segments_carry_the_state() -> None:
         torch.testing.assert_close(mine, truth, **TIGHT)
 
 
-@pytest.mark.parametrize("window", [1, 4, 9])
-@pytest.mark.parametrize("T", [1, 8, 29])
-@pytest.mark.parametrize("read", [[0, 0, 0], [2, 0, 40]])
+@pytest.mark.parametrize("window", [1, 4, 9, 71])
+@pytest.mark.parametrize("T", [1, 8, 29, 150])
+@pytest.mark.parametrize("read", [[0, 0, 0], [2, 0, 140]])
 def test_blocked_window_attention_equals_the_full_mask(window: int, T: int, read: list[int]) -> None:
     torch.manual_seed(T)
     cache = window - 1
-    q = torch.randn(B, H, T, D, dtype=torch.float64)
-    k, v = torch.randn(2, B, H, cache + T, D, dtype=torch.float64)
+    q = torch.randn(B, H, T, D, dtype=torch.float64, requires_grad=True)
+    k, v = torch.randn(2, B, H, cache + T, D, dtype=torch.float64).requires_grad_()
     valid = torch.arange(cache + T) >= cache - torch.tensor(read)[:, None]
-    torch.testing.assert_close(blocked(q, k, v, valid, window), banded(q, k, v, valid, window), **TIGHT)
+    results = [form(q, k, v, valid, window) for form in (blocked, banded)]
+    torch.testing.assert_close(*results, **TIGHT)
+    weight = torch.randn(B, H, T, D, dtype=torch.float64)
+    for mine, truth in zip(*(torch.autograd.grad((y * weight).sum(), (q, k, v)) for y in results), strict=True):
+        torch.testing.assert_close(mine, truth, **TIGHT)
 
 
 @pytest.mark.parametrize("kind", ["causal", "ragged"])

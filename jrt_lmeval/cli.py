@@ -28,6 +28,7 @@ COMMANDS = {
         "lm_eval with our models and tasks registered; with --grid, once per combination of settings",
     ),
     "train": Command("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
+    "paper": Command("jrt_lmeval.paper.cli:main", "all runs that the paper's tables need, and the tables"),
     "report": Command("jrt_lmeval.report.cli:main", "tables and a picture from the results files that lm_eval wrote"),
     "convert": Command("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
     "doctor": Command(

@@ -13,7 +13,7 @@ import yaml
 
 from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.paths import tasks_dir
+from jrt_lmeval.in_process import evaluate, load_model, task_manager
 
 Cell = dict[str, Any]
 
@@ -195,14 +195,9 @@ def _finished(folder: Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _manager(cfg: Any, cell: Cell) -> Any:
-    from lm_eval.tasks import TaskManager
-
     from jrt_lmeval.recall.block import merged
 
-    metadata = {**cfg.metadata, "jrt": merged(cfg.metadata.get("jrt"), block(cell))}
-    include = [str(tasks_dir()), *([cfg.include_path] if cfg.include_path else [])]
-    # lm_eval's own tasks have no jrt: block, and looking through them takes 15 seconds a cell.
-    return TaskManager(include_defaults=False, include_path=include, metadata=metadata)
+    return task_manager({**cfg.metadata, "jrt": merged(cfg.metadata.get("jrt"), block(cell))}, cfg.include_path)
 
 
 def _tasks(cfg: Any) -> list[str]:
@@ -218,35 +213,27 @@ def _tasks(cfg: Any) -> list[str]:
 
 
 def _model(cfg: Any) -> Any:
-    from jrt_lmeval.plugin import model_class
-
     common = {"batch_size": cfg.batch_size, "max_batch_size": cfg.max_batch_size, "device": cfg.device}
-    return model_class(cfg.model).create_from_arg_obj(cfg.model_args, common)
+    return load_model(cfg.model, cfg.model_args, **common)
 
 
 def _run(
     cfg: Any, model: Any, names: list[str], cell: Cell, folder: Path, arguments: dict[str, Any]
 ) -> dict[str, Any] | None:
-    from lm_eval import simple_evaluate
-    from lm_eval.loggers import EvaluationTracker
-
-    if hasattr(model, "runtime"):
-        model.runtime.reset()  # the totals of one cell are not those of the cells before it
-    tracker = EvaluationTracker(output_path=str(folder))
     seeds = cfg.seed or [None] * 4
-    results = simple_evaluate(
-        model=model,
-        model_args=cfg.model_args,
-        tasks=names,
-        task_manager=_manager(cfg, cell),
+    results = evaluate(
+        model,
+        cfg.model,
+        cfg.model_args,
+        names,
+        _manager(cfg, cell),
+        folder,
         num_fewshot=cfg.num_fewshot,
         batch_size=cfg.batch_size,
         device=cfg.device,
         use_cache=cfg.use_cache,
         limit=cfg.limit,
         samples=cfg.samples,
-        log_samples=True,
-        evaluation_tracker=tracker,
         system_instruction=cfg.system_instruction,
         apply_chat_template=cfg.apply_chat_template,
         fewshot_as_multiturn=cfg.fewshot_as_multiturn,
@@ -259,13 +246,6 @@ def _run(
     )
     if results is None:  # another process writes
         return None
-    results["config"]["model"] = tracker.general_config_tracker.model_source = cfg.model
-    samples = results.pop("samples")
-    tracker.save_results_aggregated(results=results, samples=samples)
-    for task in results["configs"]:
-        tracker.save_results_samples(task_name=task, samples=samples[task])
-    if not list(folder.rglob("results_*.json")):
-        raise JRTError(f"{folder}: the results could not be written; see lm_eval's warning above.")
     scores = {task: _scores(results, task) for task in results["configs"]}
     # Last, so that a cell that was broken off counts as not finished.
     content = {"arguments": arguments, "cell": cell, "scores": scores}

@@ -106,9 +106,9 @@ def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         published("jrt_table5")
     monkeypatch.setattr(module, "published_dir", lambda: tmp_path)
     text = "source: x\ncolumns: [{task: fda, context_length: 5}]\nrows: [{model: A, params: 1B, tokens: 1B, values: "
-    (tmp_path / "bad.yaml").write_text(text + "{once: [1, 2]}}]\n")
+    (tmp_path / "jrt_bad.yaml").write_text(text + "{once: [1, 2]}}]\n")
     with pytest.raises(JRTError, match=r"bad\.yaml: A 1B/1B, once: 2 values for 1 columns"):
         published()
-    (tmp_path / "bad.yaml").write_text(text + "{once: [101]}}]\n")
+    (tmp_path / "jrt_bad.yaml").write_text(text + "{once: [101]}}]\n")
     with pytest.raises(JRTError, match=r"101 is not a percentage"):
         published()

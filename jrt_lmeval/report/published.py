@@ -45,7 +45,7 @@ def published(table: str | None = None) -> tuple[Published, ...]:
     Raises:
         JRTError: no such table, or a file that is not as it should be; names the file and the row.
     """
-    files = {file.stem: file for file in sorted(published_dir().glob("*.yaml"))}
+    files = {file.stem: file for file in sorted(published_dir().glob("jrt_*.yaml"))}
     if table is not None and table not in files:
         raise unknown("published table", table, files)
     wanted = files.values() if table is None else [files[table]]

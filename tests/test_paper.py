@@ -1,0 +1,133 @@
+"""`jrt-eval paper`: what is planned, run once, gone on with and kept."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.models.dummy import DummyLM
+
+from jrt_lmeval import cli
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paper import execute as executing
+from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
+from jrt_lmeval.paper.logs import kept_results, kept_sample
+from jrt_lmeval.paper.plan import PAPER_ROWS, POLICIES, STEPS, SUITES, Run, plan, runs
+from jrt_lmeval.paper.published import printed
+from jrt_lmeval.plugin import register
+
+LIMITS = {"wide": (0.6, 0.8)}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None:
+    entries = plan(SUITES[suite], LIMITS)
+    tables = {entry.table for entry in entries}
+    wanted = {"prefix", "prompt", "step", "overlap", "comparison", "control"}
+    assert tables == (wanted | {"feature_map"} if SUITES[suite].maps else wanted)
+    todo = runs(entries)
+    assert len({run.name for run in todo}) == len(todo) < len(entries)
+    for entry in entries:
+        (run,) = [run for run in todo if run.name == entry.run.name]
+        assert set(entry.run.tasks) <= set(run.tasks)
+    assert sum(entry.table == "prefix" for entry in entries) == len(POLICIES)
+    assert sum(entry.table == "step" for entry in entries) == len(STEPS) * (1 + len(LIMITS))
+
+
+def test_runs_of_one_model_stand_together() -> None:
+    models = [run.loaded for run in runs(plan(SUITES["bundled"], LIMITS))]
+    assert len(set(models)) == sum(a != b for a, b in zip([None, *models], models, strict=False))
+
+
+def test_rows_that_the_paper_has_bear_the_papers_name() -> None:
+    names = {name for table in ("prefix", "feature_map", "prompt") for name in printed(table).rows}
+    assert names == set(PAPER_ROWS.values())
+    planned = {entry.row for entry in plan(SUITES["bundled"], {})}
+    assert names <= planned
+
+
+def test_printed_numbers() -> None:
+    table = printed("prefix")
+    assert table.value("JRT-RNN dynamic prefix", "recall_percent") == 48.2
+    assert table.value("JRT-RNN dynamic prefix", "perplexity") is None
+    assert printed("feature_map").value("ReLU", "perplexity") == 35.6
+    with pytest.raises(JRTError, match="Did you mean 'prompt'"):
+        printed("promt")
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    register()
+    names: list[str] = []
+    plain = DummyLM.create_from_arg_obj.__func__
+    monkeypatch.setattr(
+        DummyLM, "create_from_arg_obj", classmethod(lambda cls, *a, **k: names.append("model") or plain(cls, *a, **k))
+    )
+    return names
+
+
+def nothing(run: Run, number: int, seconds: float) -> None:
+    """No progress."""
+
+
+def test_a_suite_goes_on_where_it_stopped(built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(limit=2)
+    first, second = Run("dummy", {}, ("swde_once",)), Run("dummy", {}, ("swde_once",), {"control": "no_context"})
+    evaluated: list[tuple[str, ...]] = []
+    plain = executing.evaluate
+    monkeypatch.setattr(executing, "evaluate", lambda *a, **k: evaluated.append(tuple(a[3])) or plain(*a, **k))
+    assert execute([first, second], tmp_path, options, nothing) == []
+    assert built == ["model"], "one loaded model serves both"
+    assert finished(tmp_path / first.name, first, options) == {"swde_once"}
+    assert measured_speed(tmp_path) is None  # a dummy reports no tokens
+
+    more = Run("dummy", {}, ("swde_once", "factbook_once"))
+    assert [one.rows for one in estimates([more, second], tmp_path, options)] == [2, 0]
+    assert execute([more, second], tmp_path, options, nothing) == []
+    assert evaluated == [("swde_once",), ("swde_once",), ("factbook_once",)]
+    assert finished(tmp_path / first.name, more, options) == {"swde_once", "factbook_once"}
+    with pytest.raises(JRTError, match="was made with limit 2, not 3"):
+        finished(tmp_path / first.name, first, Options(limit=3))
+
+
+def test_a_model_that_is_not_there_costs_its_rows_only(built: list[str], tmp_path: Path) -> None:
+    missing = Run("based", {"pretrained": str(tmp_path / "none")}, ("swde_once",))
+    nameless = Run("dummy", {}, ("swde_twice_and_a_half",))
+    good = Run("dummy", {"a": 1}, ("swde_once",))
+    failed = execute([missing, nameless, good], tmp_path / "out", Options(limit=1), nothing)
+    assert [run for run, _ in failed] == [missing, nameless]
+    assert "no such folder" in failed[0][1] and "swde_twice_and_a_half" in failed[1][1]
+    assert finished(tmp_path / "out" / good.name, good, Options(limit=1))
+
+
+def test_what_is_kept_can_be_scored_again_and_names_no_machine(built: list[str], tmp_path: Path) -> None:
+    run = Run("dummy", {"pretrained": "/some/where/model"}, ("swde_once",))
+    assert execute([run], tmp_path, Options(limit=3), nothing) == []
+    (file,) = (tmp_path / run.name).glob("samples_*.jsonl.gz")
+    lines = [json.loads(line) for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        assert line["filtered_resps"] == ["lol"] and line["target"] and line["prompt_hash"]
+        assert line["contains"] == 0 and line["doc"]["jrt"]["doc_id"]
+        assert "text" not in line["doc"] and "arguments" not in line
+    (results,) = (tmp_path / run.name).glob("results_*.json")
+    assert "/some/where" not in results.read_text() and '"pretrained": "model"' in results.read_text()
+
+
+def test_foreign_fields_do_not_stop_the_keeping() -> None:
+    assert kept_sample({"doc": None, "metrics": ["acc"], "acc": 1})["acc"] == 1
+    content: dict[str, Any] = {"config": {"model_args": {}}, "configs": {"t": {"metadata": {}}}, "results": {}}
+    assert kept_results(content)["configs"] == {"t": {"metadata": {}}}
+
+
+def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    register()
+    assert cli.main(["paper", "--dry-run", "--limit", "1", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "prefix_step=0.2" in shown and "tokens left" in shown
+    assert not (tmp_path / "out").exists()
+    assert cli.main(["paper", "--suite", "bundeld"]) == 2
+    assert "Did you mean 'bundled'" in capsys.readouterr().err

@@ -25,7 +25,7 @@ task (docs/add-a-task.md), with a dot for a key inside window (window.context_le
 
   # the sensitivity of hierarchical prompts: 4 overlaps x 2 orders x 3 selections = 24 runs
   jrt-eval run --grid overlap=0,0.1,0.2,0.3 --grid order=coarse_to_fine,fine_to_coarse \\
-      --grid select=all,question,information \\
+      --grid select=all,information,random \\
       --model jrt_rnn --model_args feature_map=mlp --tasks swde_jrt_hier --limit 48 --output_path runs/grid
 
   # which level is written twice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import textwrap
 from pathlib import Path
@@ -57,18 +58,18 @@ def test_a_grid_runs_each_cell_once_and_goes_on(
         DummyLM, "create_from_arg_obj", classmethod(lambda cls, *a, **k: built.append("model") or plain(cls, *a, **k))
     )
     monkeypatch.setattr(sys, "argv", sys.argv)
-    command = ["run", "--grid", "overlap=0,0.2", "--grid", "select=all,question", "--model", "dummy"]
+    command = ["run", "--grid", "overlap=0,0.2", "--grid", "select=all,information", "--model", "dummy"]
     command += ["--tasks", "factbook_jrt_hier", "--output_path", str(tmp_path)]
     assert cli.main([*command, "--limit", "2"]) == 0
     folders = sorted(path.name for path in tmp_path.iterdir())
     assert folders == [
-        f"overlap={overlap},select={select}" for overlap in ("0", "0.2") for select in ("all", "question")
+        f"overlap={overlap},select={select}" for overlap in ("0", "0.2") for select in ("all", "information")
     ]
     for folder in folders:
         (results,) = (tmp_path / folder).rglob("results_*.json")
         content = json.loads(results.read_text())
         jrt = content["configs"]["factbook_jrt_hier"]["metadata"]["jrt"]
-        assert f"overlap={jrt['overlap']},select={jrt['levels'][0]['select']}" == folder
+        assert f"overlap={jrt['overlap']},select={jrt['select']}" == folder
         assert content["config"]["model"] == "dummy"
     assert capsys.readouterr().out.count("| factbook_jrt_hier | 2 |") == 4
     (tmp_path / folders[1] / "cell.json").unlink()
@@ -85,12 +86,26 @@ def test_a_grid_runs_each_cell_once_and_goes_on(
 def test_the_page_shows_what_is_written() -> None:
     page = (Path(__file__).parent.parent / "docs" / "hierarchical-prompts.md").read_text(encoding="utf-8")
     blocks = re.findall(r"(?:^    \S.*\n(?:^\n(?=    ))?)+", page, re.M)
-    document, shown = (textwrap.dedent(text).strip() for text in blocks[1:3])
-    levels = ["document", {"name": "paragraph", "select": "question"}]
-    levels += [{"name": "sentence", "select": "question", "repeats": 2}]
-    parts = Parts(document, "Captain:", "Information about Captain. ")
-    prompt = build(parts, layout_spec({"layout": "hier", "levels": levels, "budget": 3.0}))
-    assert prompt == shown
-    flat, plain = (build(parts, layout_spec({"layout": layout})).counters for layout in ("flat", "hier"))
-    assert f"{prompt.counters['prompt_tokens']} tokens, where `flat` has {flat['prompt_tokens']}" in page
-    assert f"{plain['prompt_tokens']} tokens, `segments_dropped: {plain['segments_dropped']}`" in page
+    start = next(place for place, text in enumerate(blocks) if text.startswith("    Log of the Heron"))
+    document, shown, retrieved = (textwrap.dedent(text).strip() for text in blocks[start : start + 3])
+    parts = Parts(document, "Lost:", "Information about Lost. ")
+    hier, focus, flat = (build(parts, layout_spec({"layout": layout})) for layout in ("hier", "focus", "flat"))
+    assert (hier, focus) == (shown, retrieved)
+    counts = {name: prompt.counters for name, prompt in (("hier", hier), ("focus", focus), ("flat", flat))}
+    tokens = {name: found["prompt_tokens"] for name, found in counts.items()}
+    assert f"{tokens['hier']} tokens, where `flat` without its lead has {tokens['flat'] - 4}" in page
+    assert f"`segments_dropped: {counts['hier']['segments_dropped']}`" in page
+    assert f"{tokens['focus']} tokens" in page
+
+
+def commands() -> list[str]:
+    page = (Path(__file__).parent.parent / "docs" / "hierarchical-prompts.md").read_text(encoding="utf-8")
+    return re.findall(r"^    ((?:lm_eval|jrt-eval) .*)$", page, re.M)
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: re.sub(r"[^\w=,]+", "-", command)[-60:])
+def test_every_command_of_the_page_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    words = shlex.split(command)[1:]
+    words = ["dummy" if word == "jrt_rnn" else str(tmp_path) if word.startswith("runs/") else word for word in words]
+    assert cli.main([*([] if words[0] == "run" else ["run"]), *words, "--limit", "1"]) in (0, None)

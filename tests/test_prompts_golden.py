@@ -70,17 +70,18 @@ def test_prompts_are_the_published_ones(file: Path) -> None:
             assert prompt_for(task, LayoutSpec(layout), row, window) == golden["prompt_cleanup"], where
 
 
-@pytest.mark.parametrize("layout", ["once", "flat", "hier"])
+@pytest.mark.parametrize("layout", ["once", "flat", "hier", "focus", "passages"])
 @pytest.mark.parametrize("task", sorted(ROWS))
 def test_spans_tell_where_the_document_is(task: str, layout: str) -> None:
     prompt = prompt_for(task, LayoutSpec(layout), ROWS[task], Window())
     parts = parts_for(task, layout, ROWS[task])
     assert prompt is not None
     assert parts is not None
-    assert prompt[prompt.document_start :].startswith(parts.first_document or prompt.document)
+    if layout != "passages":
+        assert prompt[prompt.document_start :].startswith(parts.first_document or prompt.document)
     assert prompt[prompt.document_end :] == parts.joiner + parts.question
-    assert (prompt.document_start > 0) is (layout != "once")
-    if layout != "hier":
+    assert (prompt.document_start > 0) is (layout not in ("once", "hier"))
+    if layout in ("once", "flat"):
         assert prompt[: prompt.document_end].endswith(prompt.document)
     assert prompt.counters["answer_outside"] == 0
 
@@ -95,10 +96,11 @@ def test_squad_stem_is_found_apart_from_the_passage() -> None:
     assert parts.question == "Question: What is old?\nAnswer:"
     assert parts.document == ROWS["squadv2"]["context"]
     cloze = {**ROWS["squadv2"], "text": "Rome is old. Its river is the Tiber. The old one is"}
-    for window in (Window(), Window("head", context_length=55)):
-        parts = parts_for("squadv2", "hier", cloze, window)
-        assert parts is not None
-        assert (parts.joiner, parts.question) == (" ", "The old one is")
+    for layout in ("hier", "focus", "passages"):
+        for window in (Window(), Window("head", context_length=55)):
+            parts = parts_for("squadv2", layout, cloze, window)
+            assert parts is not None
+            assert (parts.joiner, parts.question) == (" ", "The old one is")
     assert parts.document == "Rome is old."
     parts = parts_for("squadv2", "hier", ROWS["squadv2"])
     assert parts is not None

@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 
 from jrt_lmeval import paths
 from jrt_lmeval.data import sources
-from jrt_lmeval.prompts import Prompt, render
+from jrt_lmeval.prompts import LAYOUTS, Prompt, render
 from jrt_lmeval.recall.task import RecallTask
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
@@ -28,7 +28,8 @@ WINDOWS = {
     "swde": 1000, "fda": 1000, "squadv2": 1000, "nq_512": 2000, "nq_1024": 1000, "nq_2048": 2000, "triviaqa": 1000,
     "drop": 1000, "factbook": 600,
 }  # fmt: skip
-ALWAYS_HERE = [f"{name}_{layout}" for name in WINDOWS for layout in ("once", "jrt", "jrt_hier")]
+ENDINGS = {layout.ending: name for name, layout in LAYOUTS.items() if layout.ending}
+ALWAYS_HERE = [name + ending for name in WINDOWS for ending in ENDINGS]
 
 
 @pytest.fixture(autouse=True)
@@ -55,25 +56,26 @@ def evaluate(tasks: list[str], *folders: Path, **arguments: Any) -> dict[str, An
 @pytest.mark.parametrize("name", ALWAYS_HERE)
 def test_every_task_makes_the_published_prompts(name: str) -> None:
     task = load(name)
-    recipe, layout = re.fullmatch(r"(\w+?)_(once|jrt|jrt_hier)", name).groups()  # type: ignore[union-attr]
-    layout = {"once": "once", "jrt": "flat", "jrt_hier": "hier"}[layout]
+    recipe, ending = re.fullmatch(f"(\\w+?)({'|'.join(ENDINGS)})", name).groups()  # type: ignore[union-attr]
+    layout = ENDINGS[ending]
     length = WINDOWS[recipe]
     for doc in (task.eval_docs[0], task.eval_docs[-1]):
         prompt = task.doc_to_text(doc)
         assert isinstance(prompt, Prompt) and prompt == render(recipe, layout, doc, length)
         assert prompt.counters["answer_outside"] == 0
+        assert not prompt.counters.get("levels_missing")
     source = "packaged" if recipe == "factbook" else "sample"
     assert task.config.metadata["jrt"]["source"] == source
     assert task.config.task_alias == (f"{name} [sample]" if source == "sample" else None)
-    assert task.VERSION == 1.0 and task.config.num_fewshot == 0
+    assert (2.0 if layout == "hier" else 1.0) == task.VERSION and task.config.num_fewshot == 0
 
 
 def test_the_groups_run_and_name_the_sample() -> None:
     results = evaluate(["recall"], paths.tasks_dir())
     assert {name for name, score in results["results"].items() if "contains,none" in score} == {
-        *ALWAYS_HERE, "recall_once", "recall_jrt", "recall_jrt_hier"
+        *ALWAYS_HERE, *(f"recall{ending}" for ending in ENDINGS)
     }  # fmt: skip
-    assert set(results["groups"]) == {"recall_once", "recall_jrt", "recall_jrt_hier"}
+    assert set(results["groups"]) == {f"recall{ending}" for ending in ENDINGS}
     assert results["results"]["swde_jrt"]["alias"] == "swde_jrt [sample]"
     assert results["results"]["factbook_jrt"]["contains_stderr,none"] != "N/A"
 
@@ -84,14 +86,14 @@ def test_tasks_of_the_paper_run_on_local_rows(recipe: str, tmp_path: Path, monke
     records = [json.loads(line) for line in golden.read_text(encoding="utf-8").splitlines()]
     rows = [record["doc"] for record in records[:: len(records) // 4] if all(record["labels"])]
     monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
-    for suffix, layout in (("once", "once"), ("jrt", "flat"), ("jrt_hier", "hier")):
+    for ending, layout in ENDINGS.items():
         config = yaml.safe_load(
             re.sub("class:.*", "", (next(paths.tasks_dir().glob(f"*/_{recipe}.yaml"))).read_text(encoding="utf-8"))
         )
         folder = tmp_path / config["dataset_path"].partition("/")[2]
         folder.mkdir(exist_ok=True)
         (folder / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        task = load(f"{recipe}_{suffix}")
+        task = load(f"{recipe}{ending}")
         length = config["jrt_common"]["window"]["context_length"]
         assert [task.doc_to_text(doc) for doc in task.eval_docs] == [
             prompt for row in rows if (prompt := render(recipe, layout, row, length)) is not None
@@ -133,7 +135,9 @@ def test_a_third_party_adds_a_benchmark_with_yaml_alone() -> None:
     assert prompts["harbour_once"] == f"{document} The captain is"
     assert prompts["harbour_jrt"] == f"Information about the captain. {document}\n{document} The captain is"
     hier = prompts["harbour_jrt_hier"]
-    assert hier.startswith(f"Information about the captain. {document}") and hier.count("Captain: Ilse Maarten.") == 3
+    assert hier.startswith(f"{document}\n") and hier.count("Captain: Ilse Maarten.") == 3
+    focus = prompts["harbour_jrt_focus"]
+    assert focus.startswith(f"Information about the captain. {document}\n") and focus.count("Ilse Maarten.") == 2
     assert results["samples"]["harbour_once"][0]["target"] == ["Ilse Maarten", "Captain Maarten"]
     one_file = evaluate([str(THIRD_PARTY / "harbour_jrt.yaml")])
     assert one_file["results"]["harbour_jrt"]["contains,none"] == 0.0

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from jrt_lmeval.prompts.layouts import LAYOUT_KEYS, LayoutSpec, Level, Parts, Prompt, build, layout_spec
+from jrt_lmeval.prompts.layouts import (
+    LAYOUT_KEYS,
+    LAYOUTS,
+    Layout,
+    LayoutSpec,
+    Level,
+    Parts,
+    Prompt,
+    build,
+    layout_spec,
+)
 from jrt_lmeval.prompts.render import parts_for, prompt_for, render
 from jrt_lmeval.prompts.window import WINDOW_KEYS, Cut, Window, cut, window_spec
 
 __all__ = [
+    "LAYOUTS",
     "LAYOUT_KEYS",
     "WINDOW_KEYS",
     "Cut",
+    "Layout",
     "LayoutSpec",
     "Level",
     "Parts",

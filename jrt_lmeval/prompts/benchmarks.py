@@ -1,7 +1,7 @@
 """The published recipes: how a row of each benchmark becomes the parts of a prompt, to the byte.
 
 The order in which dots, newlines and spaces are stripped differs between tasks, and between the document read once and
-read twice; it is kept because the prompts are to be the published ones. `hier` takes the form of `flat`.
+read twice; it is kept because the prompts are to be the published ones. All other layouts take the form of `flat`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.layouts import Parts
+from jrt_lmeval.prompts.layouts import LAYOUTS, Parts
 from jrt_lmeval.prompts.window import Window
 
 Row = Mapping[str, Any]
@@ -163,7 +163,8 @@ def _split_off(text: str, stem: str) -> tuple[str, str, str]:
 
 def _stem_apart(layout: str, window: Window) -> bool:
     # As published, the window cuts passage and stem as one text, so that a window may lose the stem.
-    return layout == "hier" or not _is_published(window)
+    # A layout that cuts the document into segments must not take the stem for one of them.
+    return "levels" in LAYOUTS[layout].keys or not _is_published(window)
 
 
 def _squad_text(row: Row, layout: str, window: Window) -> str:

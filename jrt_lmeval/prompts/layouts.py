@@ -1,15 +1,16 @@
-"""A row laid out as a prompt: the document once, several times (JRT-Prompt), or level by level."""
+"""A row laid out as a prompt: the document once, several times, level by level, or with the passages asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
-from jrt_lmeval.prompts.passes import hier_text
-from jrt_lmeval.prompts.spec import LAYOUT_KEYS, LayoutSpec, Level, layout_spec
+from jrt_lmeval.prompts.equal_length import fill
+from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.prompts.passes import hier_text, passages_text
+from jrt_lmeval.prompts.spec import LAYOUT_KEYS, LAYOUTS, Laid, Layout, LayoutSpec, Level, layout_spec
 
-__all__ = ["LAYOUT_KEYS", "LayoutSpec", "Level", "Parts", "Prompt", "build", "layout_spec"]
+__all__ = ["LAYOUTS", "LAYOUT_KEYS", "Layout", "LayoutSpec", "Level", "Parts", "Prompt", "build", "layout_spec"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Parts:
         question: the stem that is completed, such as `Director:`.
         lead: what goes before the document where the layout wants it, its trailing space included.
         joiner: what stands between the last copy of the document and the question.
-        query: what BM25 looks for in `hier`; empty means the question.
+        query: what BM25 looks for where passages are selected by the question; empty means the question.
         first_document: the first of several copies in `flat` where it differs from the others; None: it does not.
         filler: other text, for `repeat_random`; it is repeated where it is too short.
     """
@@ -67,41 +68,20 @@ class Prompt(str):
 
 
 def build(parts: Parts, spec: LayoutSpec) -> Prompt:
-    """Lay out a row.
+    """Lay out a row: lead (where `spec.lead` says so), what the layout writes, joiner, question.
 
-    * `once`: document, joiner, question.
-    * `flat`: first copy, newline, further copies (each on a new line), joiner, question.
-    * `hier`: passes over the levels of the document (`passes.hier_text`), joiner, question.
-    * `repeat_random`: document, newline, the start of the filler, joiner, question; as many tokens as `flat`.
-    * `repeat_question`: the lead over and over (the question where there is no lead), document, joiner, question; as
-      many tokens as `flat`.
-
-    Both controls are cut to a token, so that a word can be broken, and end within two tokens of the length of `flat`.
-    The lead stands in front of all of it where `spec.lead` says so. The question may be empty (in a published SQuAD
-    window that ends before the stem); `counters["question_missing"]` then is 1.
+    The question may be empty (in a published SQuAD window that ends before the stem); `counters["question_missing"]`
+    then is 1.
 
     Raises:
         JRTError: the document is empty or white space, or there is no filler for `repeat_random`.
     """
     if not parts.document.strip():
         raise JRTError("empty document: the row has no text to read; check the field that 'document' is made from.")
-    counters: dict[str, int | float] = {}
-    if spec.layout == "hier":
-        body, counters = hier_text(parts.document, parts.query or parts.question, spec)
-    elif spec.layout == "flat" and spec.repeats > 1:
-        body = _copies(parts, spec)
-    else:
-        body = parts.document
-    lead = parts.lead if spec.lead else ""
     after = parts.joiner + parts.question
-    if spec.layout == "repeat_random":
-        body += "\n"
-        body += _fill(lead + body, parts.filler, after, count_tokens(lead + _copies(parts, spec) + after))
-    elif spec.layout == "repeat_question":
-        asked = lead if lead.strip() else parts.question + " "
-        tokens = count_tokens(lead + _copies(parts, spec) + after)
-        lead = _fill("", asked, parts.document + after, tokens, from_end=True)
+    lead, body, counters = LAYOUTS[spec.layout].lay(parts, spec, parts.lead if spec.lead else "", after)
     text = lead + body + after
+    counters = dict(counters)
     if not parts.question.strip():
         counters["question_missing"] = 1
     counters["prompt_tokens"] = count_tokens(text)
@@ -109,29 +89,110 @@ def build(parts: Parts, spec: LayoutSpec) -> Prompt:
     return Prompt(text, len(lead), len(lead) + len(body), parts.document, counters)
 
 
-def _copies(parts: Parts, spec: LayoutSpec) -> str:
+def _once(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> Laid:
+    return Laid(lead, parts.document, {})
+
+
+def _flat(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> Laid:
+    if spec.repeats == 1:
+        return Laid(lead, parts.document, {})
     first = parts.document if parts.first_document is None else parts.first_document
-    return "\n".join([first] + [parts.document] * (spec.repeats - 1))
+    return Laid(lead, "\n".join([first] + [parts.document] * (spec.repeats - 1)), {})
 
 
-def _fill(before: str, filler: str, after: str, tokens: int, from_end: bool = False) -> str:
-    """Start or end of the filler, repeated if need be, with which before, it and after have so many tokens."""
-    if not filler.strip():
-        raise JRTError("this layout needs text to fill the prompt with: other documents, or a lead or question.")
-    wanted = tokens - count_tokens(before + after)
-    ids = gpt2_tokenizer().encode(filler).ids
-    while len(ids) < wanted + 8:
-        filler += filler if filler.endswith(" ") else " " + filler
-        ids = gpt2_tokenizer().encode(filler).ids
-    size, best, nearest = wanted, "", tokens
-    for _ in range(4):  # tokens melt together where texts meet
-        cut = ids[len(ids) - max(0, size) :] if from_end else ids[: max(0, size)]
-        # Half a character, where a token was cut off from its neighbour, is no text.
-        text = gpt2_tokenizer().decode(cut, skip_special_tokens=True).strip("\ufffd")
-        off = tokens - count_tokens(before + text + after)
-        if abs(off) < nearest:
-            best, nearest = text, abs(off)
-        if off == 0:
-            break
-        size += off
-    return best
+def _hier(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> Laid:
+    return Laid(lead, *hier_text(parts.document, spec))
+
+
+def _passages(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> Laid:
+    return Laid(lead, *passages_text(parts.document, parts.query or parts.question, spec))
+
+
+def _focus(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> Laid:
+    lead, passages, counters = _passages(parts, spec, lead, after)
+    return Laid(lead, f"{parts.document}\n{passages}", counters)
+
+
+def _length(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> int:
+    """Tokens of the prompt that a control is as long as."""
+    lead, body, _ = LAYOUTS[spec.form].lay(parts, replace(spec, layout=spec.form), lead, after)
+    return count_tokens(lead + body + after)
+
+
+def _repeat_random(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> Laid:
+    body = parts.document + "\n"
+    return Laid(lead, body + fill(lead + body, parts.filler, after, _length(parts, spec, lead, after)), {})
+
+
+def _repeat_question(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> Laid:
+    asked = lead if lead.strip() else parts.question + " "
+    tokens = _length(parts, spec, lead, after)
+    return Laid(fill("", asked, parts.document + after, tokens, from_end=True), parts.document, {})
+
+
+_HIER = (Level("document"), Level("paragraph"), Level("sentence", repeats=2))
+_PASSAGES = {"levels": (Level("paragraph"),), "budget": 1.5}
+
+LAYOUTS |= {
+    layout.name: layout
+    for layout in (
+        # Document, joiner, question.
+        Layout("once", "_once", "read once", ("lead",), _once, {"lead": False}),
+        # Lead, first copy, newline, further copies (each on a new line), joiner, question: JRT-Prompt.
+        Layout("flat", "_jrt", "read twice (JRT)", ("repeats", "lead"), _flat),
+        # Passes over the levels of the document (`passes.hier_text`), joiner, question.
+        Layout(
+            "hier",
+            "_jrt_hier",
+            "hierarchical",
+            ("lead", "levels", "select", "overlap", "order", "budget"),
+            _hier,
+            {"lead": False, "levels": _HIER},
+            ("all", "information", "random"),
+            document_level=True,
+        ),
+        # Lead, document, newline, the passages that match the question (`passes.passages_text`), joiner, question.
+        Layout(
+            "focus",
+            "_jrt_focus",
+            "focus (retrieval)",
+            ("lead", "levels", "select", "overlap", "budget"),
+            _focus,
+            _PASSAGES,
+            ("question", "random"),
+            reads_question=True,
+        ),
+        # The control of `focus`: the same passages, without the document.
+        Layout(
+            "passages",
+            "_passages",
+            "passages only (retrieval)",
+            ("lead", "levels", "select", "overlap", "budget"),
+            _passages,
+            _PASSAGES,
+            ("question", "random"),
+            reads_question=True,
+        ),
+        # Lead, document, newline, the start of the filler, joiner, question.
+        Layout(
+            "repeat_random",
+            "",
+            "other text, equal length",
+            ("lead", "as_long_as"),
+            _repeat_random,
+            reads_question=True,
+            equal_length=True,
+            needs_filler=True,
+        ),
+        # The lead over and over (the question where there is no lead), document, joiner, question.
+        Layout(
+            "repeat_question",
+            "",
+            "question repeated, equal length",
+            ("lead", "as_long_as"),
+            _repeat_question,
+            reads_question=True,
+            equal_length=True,
+        ),
+    )
+}

@@ -1,4 +1,4 @@
-"""Which segments of a level matter: by the question (BM25) or, where no question may be known, by information."""
+"""Which segments of a level matter: by the question (BM25) or, without one, by information or by place."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ def by_question(texts: Sequence[str], query: str) -> list[int]:
         return []
     scores = index.get_scores_from_ids(ids).tolist()
     return sorted((i for i, score in enumerate(scores) if score > 0), key=lambda i: (-scores[i], i))
+
+
+def spread(count: int) -> list[int]:
+    """The numbers below `count` in an order of which any start is spread evenly: the middle, the quarters, the rest."""
+    order: dict[int, None] = {}
+    size = 2
+    while size < 2 * count:
+        order |= dict.fromkeys(count * odd // size for odd in range(1, size, 2))
+        size *= 2
+    return list(order | dict.fromkeys(range(count)))
 
 
 def by_information(texts: Sequence[str], document: str) -> list[int]:

@@ -16,7 +16,7 @@ def render(task: str, layout: str, row: Row, context_length: int | None = None) 
 
     Args:
         task: swde, fda, squadv2, nq_512, nq_1024, nq_2048, triviaqa, drop or factbook.
-        layout: once (published as "default"), flat (published as "twice") or hier (ours).
+        layout: once (published as "default"), flat (published as "twice") or one of ours.
         row: the row as the data set gives it; it is not changed.
         context_length: GPT-2 tokens of one document copy plus 50, cut around the answer; None leaves it whole.
 
@@ -32,7 +32,7 @@ def render(task: str, layout: str, row: Row, context_length: int | None = None) 
 
 def prompt_for(task: str, spec: LayoutSpec, row: Row, window: Window = _WHOLE) -> Prompt | None:
     """As `render`, for any settings of layout and window; the window's counters are among the prompt's."""
-    parts, read = read_row(task, spec.layout, row, window)
+    parts, read = read_row(task, spec.form, row, window)
     if parts is None:
         return None
     prompt = build(parts, spec)

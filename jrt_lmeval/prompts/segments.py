@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from jrt_lmeval.errors import unknown
-from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
 
 LEVELS = ("document", "paragraph", "sentence")
 """Names of the levels, coarse to fine."""
@@ -188,5 +188,26 @@ def segments(document: str, level: str, overlap: float = 0.0) -> tuple[Segment, 
         start, end = words[0][0], words[-1][1]
         text = document[before[-shared][0] if shared else start : end]
         found.append(Segment(text, document[start:end], count_tokens(text)))
+        before = words
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def most_tokens(document: str, level: str, overlap: float) -> tuple[int, ...]:
+    """For each segment of a level, the most GPT-2 tokens it can have with any overlap from 0 to `overlap`.
+
+    More overlap is not always more tokens: a word costs more where a segment starts with it than behind a blank.
+    """
+    found: list[int] = []
+    before: list[Span] = []
+    for words in _level_words(document)[level]:
+        shared = round(overlap * len(before))
+        starts = [*(before[-shared:] if shared else []), words[0]]
+        origin = starts[0][0]
+        ends = gpt2_tokenizer().encode(document[origin : words[-1][1]], add_special_tokens=False).offsets
+        # Behind a word, the tokens are the same wherever the text starts.
+        found.append(
+            max(count_tokens(document[start:end]) + sum(at >= end - origin for at, _ in ends) for start, end in starts)
+        )
         before = words
     return tuple(found)

@@ -9,14 +9,11 @@ from typing import Any
 from jrt_lmeval.data.sources import SOURCES
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.benchmarks import RECIPES
-from jrt_lmeval.prompts.layouts import LAYOUT_KEYS, LayoutSpec, layout_spec
+from jrt_lmeval.prompts.layouts import LAYOUT_KEYS, LAYOUTS, LayoutSpec, layout_spec
 from jrt_lmeval.prompts.window import Window, window_spec
 from jrt_lmeval.recall.controls import CONTROLS
 
 BLOCK_KEYS = (*LAYOUT_KEYS, "window", "recipe", "source", "control")
-_FLAT = ("layout", "repeats", "lead")
-# hier uses all but repeats.
-_USED = {"once": ("layout", "lead"), "flat": _FLAT, "repeat_random": _FLAT, "repeat_question": _FLAT}
 
 
 @dataclass(frozen=True)
@@ -40,12 +37,12 @@ class Settings:
     control: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The block with all defaults filled in; what the layout does not use is left out."""
+        """The block with all defaults filled in; what the layout does not use is left out, and what it is is added."""
         layout = asdict(self.layout)
-        used = _USED.get(self.layout.layout, tuple(key for key in layout if key != "repeats"))
         layout = {key: list(value) if isinstance(value, tuple) else value for key, value in layout.items()}
         rest = {"recipe": self.recipe, "window": asdict(self.window), "source": self.source, "control": self.control}
-        return {key: layout[key] for key in used} | rest
+        facts = {"label": LAYOUTS[self.layout.layout].label, "reads_question": self.layout.reads_question}
+        return {key: layout[key] for key in self.layout.keys} | facts | rest
 
 
 def merged(*blocks: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spe
     own = reader.document(row)
     rng = random.Random(document_id(row, own))
     first = rng.randrange(len(rows))
-    wanted = spec.repeats * count_tokens(reader.read(row, spec, window)[0].document)
+    assert spec.budget is not None
+    wanted = max(spec.repeats, spec.budget) * count_tokens(reader.read(row, spec, window)[0].document)
     found: dict[str, int] = {}
     for other in (*rows[first:], *rows[:first]):
         if document_id(other, reader.document(other)) == document_id(row, own):

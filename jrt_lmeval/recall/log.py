@@ -10,8 +10,11 @@ from typing import Any
 from jrt_lmeval.prompts.layouts import Prompt
 from jrt_lmeval.prompts.tokens import token_span
 
-COUNTED = ("document_cut", "answer_outside", "answer_displaced", "question_missing", "over_budget")
-"""Counters of a prompt that are summed over the rows asked; the last three only where there are any."""
+COUNTED = (
+    "document_cut", "answer_outside", "answer_displaced", "question_missing", "over_budget", "levels_missing",
+    "no_question_match",
+)  # fmt: skip
+"""Counters of a prompt; rows asked that have any are counted, but for the first two only where there are such rows."""
 
 
 class Rows(list):
@@ -75,7 +78,7 @@ def summed(prompts: Iterable[Prompt]) -> dict[str, int]:
         rows["asked"] += 1
         for name in COUNTED:
             if name in rows or prompt.counters.get(name):
-                rows[name] = rows.get(name, 0) + int(prompt.counters.get(name, 0))
+                rows[name] = rows.get(name, 0) + bool(prompt.counters.get(name))
     return rows
 
 
@@ -91,5 +94,7 @@ def sentence(rows: Mapping[str, int]) -> str:
         "answer_displaced": "with the answer at another depth than asked for",
         "question_missing": "without a question, lost by the window",
         "over_budget": "over the budget",
+        "levels_missing": "without a level, for which the budget has no room",
+        "no_question_match": "in which no word of the question stands",
     }
     return ", ".join(f"{rows[name]} {text}" for name, text in words.items() if rows.get(name))

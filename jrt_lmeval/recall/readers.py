@@ -101,7 +101,7 @@ class RecipeReader:
         return _drops(window, labels, sought)
 
     def read(self, row: Row, spec: LayoutSpec, window: Window) -> tuple[Parts, Counters]:
-        parts, cut_out = read_row(self.recipe, spec.layout, row, window)
+        parts, cut_out = read_row(self.recipe, spec.form, row, window)
         assert parts is not None, "a dropped row"
         return parts, cut_out.counters
 

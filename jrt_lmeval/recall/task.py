@@ -19,7 +19,7 @@ from lm_eval.config.task import TaskConfig
 from jrt_lmeval import __version__, scoring
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.layouts import Prompt, build
+from jrt_lmeval.prompts.layouts import LAYOUTS, Prompt, build
 from jrt_lmeval.prompts.spans import placed, position, without_document
 from jrt_lmeval.recall.block import merged, settings
 from jrt_lmeval.recall.controls import Rewriter, other_document, other_sentences
@@ -206,7 +206,7 @@ class RecallTask(ConfigurableTask):
             other = other_document(self.dataset[split], at, self._reader, spec, window)
             parts = replace(parts, document=other.document, first_document=other.first_document)
             counters = {"answer_outside": 1}
-        if spec.layout == "repeat_random":
+        if LAYOUTS[spec.layout].needs_filler:
             split, at = self._places[id(row)]
             parts = replace(parts, filler=other_sentences(self.dataset[split], at, self._reader, spec, window))
         prompt = build(parts, spec)
@@ -241,6 +241,12 @@ class RecallTask(ConfigurableTask):
             asked = self.doc_iterator(limit=kwargs.get("limit"), samples=kwargs.get("samples"))
             self._counted.update(summed(self.doc_to_text(doc) for _, doc in asked))
             log.info("%s: %d rows (%s), %s.", self._label, self._counted["read"], self._source, sentence(self._counted))
+            if missing := self._counted.get("levels_missing"):
+                log.warning(
+                    "%s: in %d of %d prompts a level of the hierarchy is missing: a budget of %g documents has no "
+                    "room for its shortest segment. Raise jrt.budget, or name fewer jrt.levels.",
+                    *(self._label, missing, self._counted["asked"], self.jrt.layout.budget),
+                )
 
     # ---------------------------------------------------------------- scores
 

@@ -11,6 +11,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+from jrt_lmeval.answers import find, stands_as_words
 from jrt_lmeval.errors import JRTError
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -22,7 +23,7 @@ def contains(prediction: str, labels: Sequence[str]) -> bool:
 
     Nothing is stripped or normalised: "5" is found in "2015", spaces of a label count, an empty label is always found.
     """
-    return any(re.search(re.escape(label), prediction, re.IGNORECASE) for label in _some(labels))
+    return any(find(label, prediction) for label in _some(labels))
 
 
 def contains_word(prediction: str, labels: Sequence[str]) -> bool:
@@ -30,7 +31,7 @@ def contains_word(prediction: str, labels: Sequence[str]) -> bool:
 
     White space at the ends of a label is ignored; a blank label is never found.
     """
-    return any(_stands_as_words(label.strip(), prediction) for label in _some(labels))
+    return any(stands_as_words(label, prediction) for label in _some(labels))
 
 
 def exact(prediction: str, labels: Sequence[str]) -> bool:
@@ -54,15 +55,6 @@ def _some(labels: Sequence[str]) -> Sequence[str]:
     if not labels:
         raise JRTError("no labels: a row needs at least one accepted answer to be scored against.")
     return labels
-
-
-def _stands_as_words(label: str, prediction: str) -> bool:
-    if not label:
-        return False
-    # A separator between digits belongs to the number: a bare \b would find "5" in "5.2".
-    before = r"(?<!\w)(?<!\d[.,])" if label[0].isdigit() else r"(?<!\w)"
-    after = r"(?!\w)(?![.,]\d)" if label[-1].isdigit() else r"(?!\w)"
-    return re.search(before + re.escape(label) + after, prediction, re.IGNORECASE) is not None
 
 
 def _words(text: str) -> list[str]:

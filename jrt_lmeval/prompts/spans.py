@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from jrt_lmeval import answers
 from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, Prompt
 
@@ -31,9 +30,5 @@ def placed(prompt: Prompt, context: str) -> str:
 
 def position(document: str, labels: list[str]) -> float | None:
     """Where in the document the first answer starts, 0 to 1; None if none stands in it."""
-    found = [
-        match.start()
-        for label in labels
-        if label.strip() and (match := re.search(re.escape(label), document, re.IGNORECASE))
-    ]
-    return min(found) / len(document) if found else None
+    found = answers.spans(labels, document)
+    return found[0][0] / len(document) if found else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jrt_lmeval.answers import find, readable, stands
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.tokens import GPT2, encoded, token_span, tokenizer_named, tokens_before
-from jrt_lmeval.scoring import contains
 
 POLICIES = ("answer_centered", "head", "tail", "none", "answer_at")
 WINDOW_KEYS = ("policy", "context_length", "answer_length", "clean_up_spaces", "answer_at", "tokenizer")
@@ -165,9 +164,9 @@ def _place(
     """The token around which the published window lies."""
     if not sought:
         return 0
-    found = [match.start() for string in sought if (match := _find(string, text))]
+    found = [span[0] for string in sought if (span := find(string, text))]
     if not found:
-        found = [match.start() for string in alternatives if (match := _find(string, text))][:1]
+        found = [span[0] for string in alternatives if (span := find(string, text))][:1]
     if found:
         return tokens_before(text, min(found), tokenizer)
     # The published code slices up to position -1 here, which leaves out the last character.
@@ -179,19 +178,15 @@ def _start_at(
     text: str, window: Window, length: int, size: int, answers: Sequence[str]
 ) -> tuple[int, dict[str, int | float]]:
     """First token of the window that has the answer at its depth, or as near to it as the document allows."""
-    match = next((match for answer in answers if answer.strip() and (match := _find(answer, text))), None)
-    if match is None:
+    span = next((span for answer in readable(answers) if (span := find(answer, text))), None)
+    if span is None:
         return 0, {"answer_displaced": 1}
-    first, last = token_span(text, match.start(), match.end(), window.tokenizer)
+    first, last = token_span(text, *span, window.tokenizer)
     size = min(size, length)
     assert window.answer_at is not None
     wanted = first - round(window.answer_at * max(0, size - (last - first)))
     start = min(max(0, wanted), length - size)
     return start, {"answer_displaced": int(start != wanted)}
-
-
-def _find(string: str, text: str) -> re.Match[str] | None:
-    return re.search(re.escape(string), text, re.IGNORECASE)
 
 
 def _close_up(text: str) -> str:
@@ -201,6 +196,4 @@ def _close_up(text: str) -> str:
 
 
 def _counted(text: str, was_cut: bool, labels: Sequence[str]) -> Cut:
-    # A blank answer among others, which contains() finds everywhere, is no answer that can be read.
-    outside = not contains(text, [label for label in labels if label.strip()] or labels)
-    return Cut(text, {"document_cut": int(was_cut), "answer_outside": int(outside), "dropped": 0})
+    return Cut(text, {"document_cut": int(was_cut), "answer_outside": int(not stands(labels, text)), "dropped": 0})

@@ -6,10 +6,10 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-from jrt_lmeval import scoring
+from jrt_lmeval.answers import readable, replaced, stands
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts
@@ -62,12 +62,10 @@ class Rewriter:
         accepted. None if no answer stands in the document or there is none to put there.
         """
         reader = self._reader
-        true = [label for label in (*reader.labels(row), *_alternatives(row)) if label.strip()]
+        true = readable((*reader.labels(row), *_alternatives(row)))
         document = reader.document(row)
-        if not scoring.contains(document, true):
+        if not stands(true, document):
             return None
-        # The longest first: "Maarten" would leave "Ilse " of "Ilse Maarten".
-        pattern = re.compile("|".join(map(re.escape, sorted(true, key=len, reverse=True))), re.IGNORECASE)
         rng = random.Random(f"{row.get('doc_id')}|{reader.question(row)}|{true}")
         for pool in (("asking", _question(reader, row)), ("formed", form(reader.labels(row)[0]))):
             answers = self._sorted.get(pool, [])
@@ -75,9 +73,8 @@ class Rewriter:
             for answer in (*answers[first:], *answers[:first]):
                 if _related(answer, true) or answer.lower() in document.lower():
                     continue
-                copy = reader.rewritten(row, partial(pattern.sub, answer.replace("\\", r"\\")), answer)
-                left = scoring.contains(reader.document(copy), true)
-                if not left and not reader.dropped(copy, self._window):
+                copy = reader.rewritten(row, lambda text, new=answer: replaced(true, text, new), answer)
+                if not stands(true, reader.document(copy)) and not reader.dropped(copy, self._window):
                     # The document's name must not follow its text, or its rows could not be told to belong together.
                     return {"doc_id": document_id(row, document), **copy, TRUE_ANSWERS: reader.labels(row)}
         return None
@@ -105,10 +102,9 @@ def other_document(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec
     Raises:
         JRTError: there is no such row.
     """
-    labels = [label for label in reader.labels(rows[at]) if label.strip()]
     for other in (*rows[at + 1 :], *rows[:at]):
         parts, _ = reader.read(other, spec, window)
-        if not scoring.contains(parts.document + (parts.first_document or ""), labels):
+        if not stands(reader.labels(rows[at]), parts.document + (parts.first_document or "")):
             return parts
     raise JRTError("control 'wrong_context' needs a row whose document holds none of this row's answers.")
 
@@ -121,7 +117,7 @@ def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spe
     Raises:
         JRTError: there are no such sentences.
     """
-    row, labels = rows[at], [label for label in reader.labels(rows[at]) if label.strip()]
+    row, labels = rows[at], reader.labels(rows[at])
     own = reader.document(row)
     rng = random.Random(document_id(row, own))
     first = rng.randrange(len(rows))
@@ -132,7 +128,7 @@ def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spe
         if document_id(other, reader.document(other)) == document_id(row, own):
             continue
         for sentence in segments(reader.read(other, spec, window)[0].document, "sentence"):
-            if sentence.text not in own and not scoring.contains(sentence.text, labels):
+            if sentence.text not in own and not stands(labels, sentence.text):
                 found[sentence.text] = sentence.tokens
         if sum(found.values()) > wanted:
             break

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jrt_lmeval.answers import spans
 from jrt_lmeval.prompts.layouts import Prompt
 from jrt_lmeval.prompts.tokens import token_span
 
@@ -57,12 +57,7 @@ def answer_places(prompt: Prompt, labels: Iterable[str]) -> dict[str, int | floa
         tokens. All None if no answer stands there.
     """
     body = prompt[prompt.document_start : prompt.document_end]
-    starts = [
-        match.start() + prompt.document_start
-        for label in labels
-        if label.strip()
-        for match in re.finditer(re.escape(label), body, re.IGNORECASE)
-    ]
+    starts = [start + prompt.document_start for start, _ in spans(labels, body)]
     places: dict[str, int | float | None] = {}
     for name, start in (("first", min(starts, default=None)), ("last", max(starts, default=None))):
         token = None if start is None else token_span(str(prompt), start, start + 1)[0]

@@ -1,4 +1,4 @@
-"""The published recipes: how a row of each benchmark becomes the parts of a prompt, to the byte.
+"""The benchmarks: what each one's rows hold, and how a row becomes the parts of a prompt, as published to the byte.
 
 The order in which dots, newlines and spaces are stripped differs between tasks, and between the document read once and
 read twice; it is kept because the prompts are to be the published ones. All other layouts take the form of `flat`.
@@ -16,26 +16,58 @@ from jrt_lmeval.prompts.layouts import LAYOUTS, Parts
 from jrt_lmeval.prompts.window import Window
 
 Row = Mapping[str, Any]
+Text = Callable[[Row, str, Window], str]
+Form = Callable[[Row, str, str, Window], Parts]
 
 SWDE_MARKER = "Summary of information above..."
+ALTERNATIVES = "alt_answers"
+"""Field of some published rows: other names of the answer, which place the window where the answer stands nowhere."""
 _TRIVIAQA_MARKS = re.compile(r"\[(?:PAR|DOC|TLE)\]")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a task does with a row.
+    """What is known of a benchmark: its rows, and what a task does with one.
 
     Attributes:
-        labels: field that holds the accepted answers, a string or a list of them.
+        dataset: name of the data set, on the hub or among what ships with the package.
+        document: field that is read.
+        question: field that says what is asked for; rows that ask for the same have the same.
+        answers: field that holds the accepted answers, a string or a list of them.
         sought: fields that place the answer-centred window; of a list the first entry.
         text: the text that the window cuts, for a row, a layout and a window.
         parts: the parts, for a row, its cut text, a layout and a window.
+        sample: file of the sample rows that ship with the package, if any do.
+        again: further fields that hold the document or a part of it.
     """
 
-    labels: str
+    dataset: str
+    document: str
+    question: str
+    answers: str
     sought: tuple[str, ...]
-    text: Callable[[Row, str, Window], str]
-    parts: Callable[[Row, str, str, Window], Parts]
+    text: Text
+    parts: Form
+    sample: str | None = None
+    again: tuple[str, ...] = ()
+
+    def labels(self, row: Row) -> list[str]:
+        """The accepted answers, at least one."""
+        return labels_of(row, self.answers)
+
+    def seeks(self, row: Row) -> list[str]:
+        """The strings that place the answer-centred window."""
+        return [self.labels(row)[0] if field == self.answers else filled(row, field) for field in self.sought]
+
+    def rewritten(self, row: Row, rewrite: Callable[[str], str], answer: str) -> dict[str, Any]:
+        """A copy of a row with its document rewritten and one accepted answer."""
+        texts = {field: row[field] for field in (self.document, *self.again) if isinstance(row.get(field), str)}
+        for field, text in texts.items():
+            before, mark, after = text.partition(SWDE_MARKER)
+            texts[field] = rewrite(before) + mark + after
+        copy = {**row, **texts, self.answers: answer if isinstance(row[self.answers], str) else [answer]}
+        copy.pop(ALTERNATIVES, None)
+        return copy
 
 
 def text_of(row: Row, field: str) -> str:
@@ -52,6 +84,11 @@ def filled(row: Row, field: str) -> str:
     if not value.strip():
         raise JRTError(f"{_name(row)}: field {field!r} is empty; it has to hold what the prompt asks for.")
     return value
+
+
+def alternatives_of(row: Row) -> list[str]:
+    """Other names of the answer; none for most rows."""
+    return labels_of(row, ALTERNATIVES) if row.get(ALTERNATIVES) else []
 
 
 def labels_of(row: Row, field: str) -> list[str]:
@@ -193,28 +230,50 @@ def _is_published(window: Window) -> bool:
     return window.policy in ("answer_centered", "none") or not window.cuts
 
 
-_FDA = Recipe("value", ("key", "value"), _field("text"), _fda)
-_NQ = Recipe("answers", ("answers",), _field("context"), _nq)
+def _key_value(dataset: str, sample: str | None, text: Text, parts: Form) -> Recipe:
+    return Recipe(dataset, "text", "key", "value", ("key", "value"), text, parts, sample)
+
+
+def _cloze(dataset: str, sample: str, parts: Form, sought: tuple[str, ...] = ()) -> Recipe:
+    return Recipe(dataset, "context", "question", "answers", sought, _field("context"), parts, sample)
+
+
 RECIPES: dict[str, Recipe] = {
-    "swde": Recipe("value", ("key", "value"), _swde_text, _swde),
-    "fda": _FDA,
-    "factbook": _FDA,
-    "squadv2": Recipe("value", ("value",), _squad_text, _squad),
-    "nq_512": _NQ,
-    "nq_1024": _NQ,
-    "nq_2048": _NQ,
-    "triviaqa": Recipe("answers", (), _field("context"), _triviaqa),
-    "drop": Recipe("answers", (), _field("context"), _drop),
+    "swde": _key_value("hazyresearch/based-swde-v2", "swde.jsonl", _swde_text, _swde),
+    "fda": _key_value("hazyresearch/based-fda", "fda.jsonl.gz", _field("text"), _fda),
+    "factbook": _key_value("factbook", None, _field("text"), _fda),
+    "squadv2": Recipe(
+        dataset="hazyresearch/based-squad",
+        document="text",
+        question="question",
+        answers="value",
+        sought=("value",),
+        text=_squad_text,
+        parts=_squad,
+        sample="squadv2.jsonl.gz",
+        again=("context",),
+    ),
+    "nq_512": _cloze("hazyresearch/based_nq_512", "nq_512.jsonl.gz", _nq, ("answers",)),
+    "nq_1024": _cloze("hazyresearch/based_nq_1024", "nq_1024.jsonl.gz", _nq, ("answers",)),
+    "nq_2048": _cloze("hazyresearch/based_nq_2048", "nq_2048.jsonl.gz", _nq, ("answers",)),
+    "triviaqa": _cloze("hazyresearch/based_triviaqa", "triviaqa.jsonl.gz", _triviaqa),
+    "drop": _cloze("hazyresearch/based_drop", "drop.jsonl.gz", _drop),
 }
-"""Tasks with a published recipe; `factbook`, which is ours, is asked the way FDA is."""
+"""Every benchmark; all but `factbook`, which is ours and asked the way FDA is, are the published ones."""
 
 
-def recipe_of(task: str) -> Recipe:
-    """The recipe of a task.
+def recipe_of(name: str) -> Recipe:
+    """The recipe of a benchmark.
 
     Raises:
         JRTError: there is none; the nearest name is given.
     """
-    if task not in RECIPES:
-        raise unknown("task", task, RECIPES)
-    return RECIPES[task]
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+def sample_of(dataset: str) -> str | None:
+    """The file of the sample rows of a data set, whoever its owner on the hub; None if there are none."""
+    names = {recipe.dataset.rpartition("/")[2]: recipe.sample for recipe in RECIPES.values()}
+    return names.get(dataset.rpartition("/")[2])

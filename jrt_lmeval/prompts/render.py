@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jrt_lmeval.errors import unknown
-from jrt_lmeval.prompts.benchmarks import Row, filled, labels_of, recipe_of
+from jrt_lmeval.prompts.benchmarks import Row, alternatives_of, recipe_of
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, Prompt, build
 from jrt_lmeval.prompts.spec import LAYOUTS
 from jrt_lmeval.prompts.window import Cut, Window, cut
@@ -53,13 +53,12 @@ def read_row(task: str, layout: str, row: Row, window: Window) -> tuple[Parts | 
     recipe = recipe_of(task)
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
-    labels = labels_of(row, recipe.labels)
     read = cut(
         recipe.text(row, layout, window),
         window,
-        labels,
-        sought=[labels[0] if field == recipe.labels else filled(row, field) for field in recipe.sought],
-        alternatives=labels_of(row, "alt_answers") if row.get("alt_answers") else (),
+        recipe.labels(row),
+        recipe.seeks(row),
+        alternatives_of(row),
         token_position=row.get("tok_pos"),
     )
     return (None if read.text is None else recipe.parts(row, read.text, layout, window)), read

@@ -39,7 +39,7 @@ def spans(answers: Iterable[str], text: str) -> list[Span]:
     )
 
 
-def replaced(answers: Iterable[str], text: str, new: str) -> str:
+def replaced(answers: Iterable[str], text: str, *, new: str) -> str:
     """The text with another string wherever any of the answers stood, also inside longer words."""
     # The longest first: "Maarten" would leave "Ilse " of "Ilse Maarten".
     longest_first = sorted(readable(answers), key=len, reverse=True)

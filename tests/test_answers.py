@@ -18,8 +18,8 @@ def test_places_are_found_in_order_and_blank_answers_nowhere() -> None:
 
 
 def test_the_longest_answer_is_replaced_and_nothing_is_a_pattern() -> None:
-    assert answers.replaced(["Moe", "Ilse Moe", ""], "ilse MOE, Moe.", r"\1(x)") == r"\1(x), \1(x)."
-    assert answers.replaced(["", " "], "a b", "x") == "a b"
+    assert answers.replaced(["Moe", "Ilse Moe", ""], "ilse MOE, Moe.", new=r"\1(x)") == r"\1(x), \1(x)."
+    assert answers.replaced(["", " "], "a b", new="x") == "a b"
 
 
 def test_words_are_whole() -> None:

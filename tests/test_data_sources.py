@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +31,12 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *rows: di
     folder.mkdir()
     (folder / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
+
+
+def test_shipped_rows_are_read_without_what_makes_them() -> None:
+    code = "import sys, jrt_lmeval.data.sources; print([name for name in sys.modules if '.making' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_local_mirror_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

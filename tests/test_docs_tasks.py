@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from jrt_lmeval.data.making.make_samples import SAMPLES
+from jrt_lmeval.data.making.make_samples import MAKERS
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.prompts import LAYOUTS, render
+from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.report.published import published
 
 FOLDER = Path(__file__).parent.parent / "docs" / "tasks"
@@ -55,11 +56,11 @@ def test_data_window_and_tasks_are_those_of_the_yaml_files(page: str) -> None:
         config = settings_of(recipe)
         window = config["jrt_common"]["window"]
         assert re.search(rf"`(?:context_length: )?{window['context_length']}`", text)
-        assert config["dataset_path"].rpartition("/")[2] in text
+        assert recipe_of(recipe).dataset.rpartition("/")[2] in text
         for layout in LAYOUTS.values():
             assert not layout.ending or f"`{recipe}{layout.ending}`" in text
-        if recipe in SAMPLES:
-            assert str(len(SAMPLES[recipe][1]())) in re.search("without a network.*", text)[0]  # type: ignore[index]
+        if recipe in MAKERS:
+            assert str(len(MAKERS[recipe]())) in re.search("without a network.*", text)[0]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("page", RECIPES)

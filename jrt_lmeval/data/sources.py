@@ -9,36 +9,23 @@ import logging
 import os
 import threading
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.data.making.factbook import test_rows
-from jrt_lmeval.data.making.prose import prose_rows
 from jrt_lmeval.data.rowfiles import numbered_rows
+from jrt_lmeval.data.shipped import PACKAGED
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import samples_dir
+from jrt_lmeval.prompts.benchmarks import RECIPES, sample_of
 
 log = logging.getLogger("lm_eval.jrt")
 
 SOURCES = ("auto", "local", "hub", "sample")
 FOLDER_VARIABLE = "JRT_LMEVAL_DATA"
 PROBE_SECONDS = 3.0
-
-_SAMPLES = {
-    "based-swde-v2": "swde.jsonl",
-    "based-fda": "fda.jsonl.gz",
-    "based-squad": "squadv2.jsonl.gz",
-    "based_nq_512": "nq_512.jsonl.gz",
-    "based_nq_1024": "nq_1024.jsonl.gz",
-    "based_nq_2048": "nq_2048.jsonl.gz",
-    "based_triviaqa": "triviaqa.jsonl.gz",
-    "based_drop": "drop.jsonl.gz",
-}
-# Real rows that ship with the package: no sample, and not on the hub.
-_PACKAGED: dict[str, Callable[[], list[dict[str, str]]]] = {"factbook": test_rows, "factbook_backgrounds": prose_rows}
 
 
 @dataclass(frozen=True)
@@ -87,18 +74,18 @@ def load_rows(dataset: str, split: str, source: str = "auto", config: str | None
     if source == "hub":
         return _from_hub(dataset, split, config)
     if source == "sample":
-        if name not in _PACKAGED:
+        if name not in PACKAGED:
             _say_sample(dataset, "The task asks for it (source: sample).")
         return _shipped(name, dataset)
     file = _local_file(name, split) if os.environ.get(FOLDER_VARIABLE) else None
     if file is not None and file.is_file():
         return _from_file(file, "local")
-    if name in _PACKAGED:
+    if name in PACKAGED:
         return _shipped(name, dataset)
     try:
         return _from_hub(dataset, split, config)
     except JRTError as error:
-        if name not in _SAMPLES:
+        if sample_of(name) is None:
             raise
         _say_sample(dataset, str(error))
         return _shipped(name, dataset)
@@ -159,12 +146,14 @@ def _from_file(file: Path, source: str) -> Loaded:
 
 
 def _shipped(name: str, dataset: str) -> Loaded:
-    if name in _PACKAGED:
-        return Loaded(tuple(_PACKAGED[name]()), "packaged", name)
-    if name not in _SAMPLES:
-        shipped = ", ".join(sorted((*_SAMPLES, *_PACKAGED)))
+    if name in PACKAGED:
+        return Loaded(tuple(PACKAGED[name]()), "packaged", name)
+    file = sample_of(name)
+    if file is None:
+        sampled = [recipe.dataset.rpartition("/")[2] for recipe in RECIPES.values() if recipe.sample]
+        shipped = ", ".join(sorted((*sampled, *PACKAGED)))
         raise JRTError(f"no sample of {dataset!r} ships with the package, only of: {shipped}.")
-    return _from_file(samples_dir() / _SAMPLES[name], "sample")
+    return _from_file(samples_dir() / file, "sample")
 
 
 def _offline() -> bool:

@@ -74,6 +74,10 @@ class Window:
         """Whether documents are tokenised and cut at all."""
         return self.policy != "none" and self.context_length is not None
 
+    def drops(self, sought: Sequence[str]) -> bool:
+        """Whether a row is left out, as the published code does where a string that places the window is too short."""
+        return self.cuts and self.policy == "answer_centered" and any(len(string) <= 1 for string in sought)
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -131,7 +135,7 @@ def cut(
     if not window.cuts:
         return _counted(text, False, labels)
     assert window.context_length is not None
-    if window.policy == "answer_centered" and any(len(string) <= 1 for string in sought):
+    if window.drops(sought):
         return Cut(None, {"document_cut": 0, "answer_outside": 0, "dropped": 1})
     size = window.context_length - window.answer_length
     text = text.strip()

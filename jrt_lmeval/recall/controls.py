@@ -6,7 +6,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from jrt_lmeval.answers import readable, replaced, stands
@@ -62,7 +62,7 @@ class Rewriter:
         accepted. None if no answer stands in the document or there is none to put there.
         """
         reader = self._reader
-        true = readable((*reader.labels(row), *_alternatives(row)))
+        true = readable(reader.names(row))
         document = reader.document(row)
         if not stands(true, document):
             return None
@@ -73,7 +73,7 @@ class Rewriter:
             for answer in (*answers[first:], *answers[:first]):
                 if _related(answer, true) or answer.lower() in document.lower():
                     continue
-                copy = reader.rewritten(row, lambda text, new=answer: replaced(true, text, new), answer)
+                copy = reader.rewritten(row, partial(replaced, true, new=answer), answer)
                 if not stands(true, reader.document(copy)) and not reader.dropped(copy, self._window):
                     # The document's name must not follow its text, or its rows could not be told to belong together.
                     return {"doc_id": document_id(row, document), **copy, TRUE_ANSWERS: reader.labels(row)}
@@ -141,11 +141,6 @@ def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spe
 
 def _question(reader: Reader, row: dict[str, Any]) -> str:
     return " ".join(reader.question(row).lower().split())
-
-
-def _alternatives(row: dict[str, Any]) -> list[str]:
-    names = row.get("alt_answers") or []
-    return [name for name in ([names] if isinstance(names, str) else names) if isinstance(name, str)]
 
 
 def _related(answer: str, true: Sequence[str]) -> bool:

@@ -17,27 +17,6 @@ COUNTED = (
 """Counters of a prompt; rows asked that have any are counted, but for the first two only where there are such rows."""
 
 
-class Rows(list):
-    """Rows of a split; lm_eval asks for their fields."""
-
-    @property
-    def features(self) -> dict[str, None]:
-        return dict.fromkeys(self[0])
-
-
-class Sample(dict):
-    """A row as the samples log shows it: with the field `jrt`, which the row itself does not have."""
-
-    def __init__(self, row: dict[str, Any]) -> None:
-        super().__init__(row, jrt={})
-        self.row = row
-
-
-def source_row(doc: dict[str, Any]) -> dict[str, Any]:
-    """The row that a sample shows, or the row itself."""
-    return doc.row if isinstance(doc, Sample) else doc
-
-
 def document_id(row: Mapping[str, Any], document: str) -> str:
     """What tells one document from another: the row's `doc_id`, or 16 hexadecimal digits of the text's SHA-256."""
     given = row.get("doc_id")

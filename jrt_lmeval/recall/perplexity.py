@@ -12,7 +12,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from jrt_lmeval.data.sources import SOURCES, load_rows
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.recall.task import Rows
+from jrt_lmeval.recall.rows import Rows
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -53,7 +53,7 @@ class PerplexityTask(ConfigurableTask):
         config, label, field = self.config, self.config.task, self.config.doc_to_target
         try:
             loaded = load_rows(self.DATASET_PATH, config.test_split, self._source, self.DATASET_NAME)
-            texts = Rows()
+            texts = []
             for index, row in enumerate(loaded.rows):
                 if not isinstance(row.get(field), str):
                     raise JRTError(
@@ -66,7 +66,7 @@ class PerplexityTask(ConfigurableTask):
                 raise JRTError(f"{loaded.origin}: field {field!r} is empty in every row.")
         except JRTError as error:
             raise JRTError(f"task {label}: {error}") from None
-        self.dataset = {config.test_split: texts}
+        self.dataset = {config.test_split: Rows(texts, config.test_split)}
         empty = len(loaded.rows) - len(texts)
         config.metadata["ppl"] = {
             "dataset_path": self.DATASET_PATH,

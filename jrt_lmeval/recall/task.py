@@ -19,12 +19,15 @@ from lm_eval.config.task import TaskConfig
 from jrt_lmeval import __version__, scoring
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.prompts.layouts import LAYOUTS, Prompt, build
 from jrt_lmeval.prompts.spans import placed, position, without_document
 from jrt_lmeval.recall.block import merged, settings
 from jrt_lmeval.recall.controls import Rewriter, other_document, other_sentences
-from jrt_lmeval.recall.log import Rows, Sample, answer_places, document_id, sentence, source_row, summed
-from jrt_lmeval.recall.readers import TEMPLATE_KEYS, reader_of
+from jrt_lmeval.recall.log import answer_places, document_id, sentence, summed
+from jrt_lmeval.recall.readers import reader_of
+from jrt_lmeval.recall.rows import Rows, Sample, SplitRow, source_row
+from jrt_lmeval.recall.templates import TEMPLATE_KEYS
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -80,9 +83,11 @@ class RecallTask(ConfigurableTask):
         except JRTError as error:
             raise JRTError(f"task {self._label}: {error}") from None
         self._folder = Path(metadata.get("config_source", "inline")).parent
-        self._prompts: dict[int, Prompt] = {}
+        self._prompts: dict[tuple[str, int], Prompt] = {}
         self._counted: dict[str, int] = {}
         self._source = ""
+        if self.jrt.recipe is not None:
+            given.setdefault("dataset_path", recipe_of(self.jrt.recipe).dataset)
         super().__init__(config=self._completed(given) | {"metadata": metadata})
         self._describe()
 
@@ -124,14 +129,14 @@ class RecallTask(ConfigurableTask):
         for split in sorted(splits - {None}):
             try:
                 loaded = self._load(split, dict(dataset_kwargs or {}))
-                dataset[split], counted = self._kept(loaded)
+                kept, counted = self._kept(loaded)
             except JRTError as error:
                 raise JRTError(f"task {self._label}: {error}") from None
+            dataset[split] = Rows(kept, split)
             if split == evaluated:
                 self._source, self._counted = loaded.source, counted
         self.dataset = dataset
-        self._places = {id(row): (split, at) for split, rows in dataset.items() for at, row in enumerate(rows)}
-        # Prompts are kept by row, so the rows must stay the same objects.
+        # It was applied to all splits; lm_eval would apply it again, to rows that bear their numbers.
         config.process_docs = None
 
     def _load(self, split: str, dataset_kwargs: dict[str, Any]) -> Loaded:
@@ -156,8 +161,9 @@ class RecallTask(ConfigurableTask):
         processed = self.config.process_docs(datasets.Dataset.from_list(list(loaded.rows)))
         return Loaded(tuple(map(dict, processed)), loaded.source, f"{loaded.origin} after process_docs")
 
-    def _kept(self, loaded: Loaded) -> tuple[Rows, dict[str, int]]:
-        kept, blank = Rows(), 0
+    def _kept(self, loaded: Loaded) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        kept: list[dict[str, Any]] = []
+        blank = 0
         for index, row in enumerate(loaded.rows):
             try:
                 self._reader.check(row)
@@ -173,7 +179,7 @@ class RecallTask(ConfigurableTask):
             counted["blank_answer"] = blank
         if self.jrt.control == "counterfactual":
             rewriter = Rewriter(kept, self._reader, self.jrt.window)
-            made = Rows(row for row in map(rewriter.counterfactual, kept) if row is not None)
+            made = [row for row in map(rewriter.counterfactual, kept) if row is not None]
             if not made:
                 raise JRTError(
                     f"{loaded.origin}: control 'counterfactual' drops every row: it needs rows whose document holds "
@@ -188,27 +194,30 @@ class RecallTask(ConfigurableTask):
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> Prompt:
         """The prompt of a row; made once."""
         row = source_row(doc)
-        if id(row) not in self._prompts:
+        if not isinstance(row, SplitRow):
+            raise JRTError(
+                f"task {self._label}: prompts are made of this task's own rows, and not of {str(row)[:60]}..."
+            )
+        if (row.split, row.number) not in self._prompts:
             try:
-                self._prompts[id(row)] = self._prompt(row)
+                self._prompts[row.split, row.number] = self._prompt(row)
             except JRTError as error:
                 name = f" (doc_id {row['doc_id']!r})" if "doc_id" in row else ""
                 raise JRTError(f"task {self._label}{name}: {error}") from None
-        return self._prompts[id(row)]
+        return self._prompts[row.split, row.number]
 
-    def _prompt(self, row: dict[str, Any]) -> Prompt:
+    def _prompt(self, row: SplitRow) -> Prompt:
         spec, window, control = self.jrt.layout, self.jrt.window, self.jrt.control
         parts, counters = self._reader.read(row, spec, window)
         if control == "no_context":
             return without_document(parts, spec)
         if control == "wrong_context":
-            split, at = self._places[id(row)]
-            other = other_document(self.dataset[split], at, self._reader, spec, window)
+            other = other_document(self.dataset[row.split], row.number, self._reader, spec, window)
             parts = replace(parts, document=other.document, first_document=other.first_document)
             counters = {"answer_outside": 1}
         if LAYOUTS[spec.layout].needs_filler:
-            split, at = self._places[id(row)]
-            parts = replace(parts, filler=other_sentences(self.dataset[split], at, self._reader, spec, window))
+            filler = other_sentences(self.dataset[row.split], row.number, self._reader, spec, window)
+            parts = replace(parts, filler=filler)
         prompt = build(parts, spec)
         prompt.counters.update(counters)
         return prompt

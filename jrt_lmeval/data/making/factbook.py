@@ -24,10 +24,9 @@ from typing import Any
 from jrt_lmeval.data.making.pages import Page
 from jrt_lmeval.data.making.vocab import SPLITS, Split
 from jrt_lmeval.data.rowfiles import read_rows, write_rows
+from jrt_lmeval.data.shipped import factbook_file, factbook_rows
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.paths import samples_dir
 
-ROW_FIELDS = ("doc_id", "file_name", "key", "value", "text")
 _BRACKET = re.compile(r"\s*\([^()]*\)$")
 
 
@@ -39,20 +38,6 @@ class Sheet:
     file_name: str
     name: str
     sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-
-
-def packed_file() -> Path:
-    return samples_dir() / "factbook.jsonl.gz"
-
-
-def test_rows() -> list[dict[str, str]]:
-    """The test rows in their published order; fields `doc_id, file_name, key, value, text`."""
-    sheets = read_rows(packed_file())
-    return [
-        dict(zip(ROW_FIELDS, (sheet["doc_id"], sheet["file_name"], key, value, sheet["text"]), strict=True))
-        for sheet in sheets
-        for key, value in sheet["questions"]
-    ]
 
 
 def pack(rows: list[dict[str, str]], target: Path) -> None:
@@ -118,7 +103,7 @@ def read_country(file: Path) -> Sheet:
 
 
 def _shipped_sheets() -> list[Sheet]:
-    texts = {row["file_name"]: row for row in test_rows()}
+    texts = {row["file_name"]: row for row in factbook_rows()}
     sheets = []
     for file_name, row in texts.items():
         name, *blocks = row["text"].rstrip("\n").split("\n\n")
@@ -145,7 +130,7 @@ def countries(split: Split) -> tuple[Sheet, ...]:
         raise unknown("split", split, SPLITS)
     if split == "test":
         return tuple(_shipped_sheets())
-    taken = {row["doc_id"] for row in test_rows()}
+    taken = {row["doc_id"] for row in factbook_rows()}
     return tuple(sheet for sheet in packaged_countries() if sheet.doc_id not in taken and sheet.sections)
 
 
@@ -215,4 +200,4 @@ def _train_sheets(sheets: tuple[Sheet, ...], rng: random.Random, words: tuple[in
 
 
 if __name__ == "__main__":
-    pack(read_rows(Path(sys.argv[1])), packed_file())
+    pack(read_rows(Path(sys.argv[1])), factbook_file())

@@ -23,6 +23,7 @@ from jrt_lmeval.data.making.passages import Question, article, clear, generate_p
 from jrt_lmeval.data.rowfiles import write_rows
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paths import samples_dir
+from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.prompts.gpt2 import count_tokens
 
 Row = dict[str, Any]
@@ -146,17 +147,17 @@ def drop_rows() -> list[Row]:
     return rows
 
 
-SAMPLES: dict[str, tuple[str, Callable[[], list[Row]]]] = {
-    "swde": ("swde.jsonl", swde_rows),
-    "fda": ("fda.jsonl.gz", fda_rows),
-    "squadv2": ("squadv2.jsonl.gz", squad_rows),
-    "nq_512": ("nq_512.jsonl.gz", partial(nq_rows, 512)),
-    "nq_1024": ("nq_1024.jsonl.gz", partial(nq_rows, 1024)),
-    "nq_2048": ("nq_2048.jsonl.gz", partial(nq_rows, 2048)),
-    "triviaqa": ("triviaqa.jsonl.gz", triviaqa_rows),
-    "drop": ("drop.jsonl.gz", drop_rows),
+MAKERS: dict[str, Callable[[], list[Row]]] = {
+    "swde": swde_rows,
+    "fda": fda_rows,
+    "squadv2": squad_rows,
+    "nq_512": partial(nq_rows, 512),
+    "nq_1024": partial(nq_rows, 1024),
+    "nq_2048": partial(nq_rows, 2048),
+    "triviaqa": triviaqa_rows,
+    "drop": drop_rows,
 }
-"""Name of a task -> the sample's file and what makes its rows."""
+"""Name of a recipe -> what makes the rows of its sample."""
 
 
 def write_sample(name: str, folder: Path) -> Path:
@@ -165,13 +166,13 @@ def write_sample(name: str, folder: Path) -> Path:
     Raises:
         JRTError: there is no sample of that name.
     """
-    if name not in SAMPLES:
-        raise unknown("sample", name, SAMPLES)
-    file, make = SAMPLES[name]
-    write_rows(folder / file, make())
-    return folder / file
+    if name not in MAKERS:
+        raise unknown("sample", name, MAKERS)
+    file = folder / str(recipe_of(name).sample)
+    write_rows(file, MAKERS[name]())
+    return file
 
 
 if __name__ == "__main__":
-    for wanted in SAMPLES if sys.argv[1:] in ([], ["all"]) else sys.argv[1:]:
+    for wanted in MAKERS if sys.argv[1:] in ([], ["all"]) else sys.argv[1:]:
         print(write_sample(wanted, samples_dir()))

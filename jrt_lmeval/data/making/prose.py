@@ -10,22 +10,12 @@ country are left out.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-from jrt_lmeval.data.making.factbook import Sheet, countries, packaged_countries, test_rows
-from jrt_lmeval.data.rowfiles import read_rows, write_rows
-from jrt_lmeval.paths import samples_dir
+from jrt_lmeval.data.making.factbook import Sheet, countries, packaged_countries
+from jrt_lmeval.data.rowfiles import write_rows
+from jrt_lmeval.data.shipped import factbook_rows, prose_file
 
 SHARED = 13
-
-
-def prose_file() -> Path:
-    return samples_dir() / "backgrounds.jsonl.gz"
-
-
-def prose_rows() -> list[dict[str, str]]:
-    """The shipped texts; fields `doc_id, title, text`."""
-    return read_rows(prose_file())
 
 
 def runs(text: str, words: int = SHARED) -> set[str]:
@@ -45,7 +35,7 @@ def make_rows() -> list[dict[str, str]]:
         JRTError: the package is not installed.
     """
     trained: set[str] = set().union(*(runs(value) for sheet in countries("train") for _, value in _values(sheet)))
-    tested = {row["doc_id"] for row in test_rows()}
+    tested = {row["doc_id"] for row in factbook_rows()}
     rows = [
         {"doc_id": sheet.doc_id, "title": sheet.name, "text": text}
         for sheet in packaged_countries()

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from recalling import ROWS, Echo, evaluate, make
 
+from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.recall.controls import form
+from jrt_lmeval.prompts.layouts import LayoutSpec
+from jrt_lmeval.prompts.window import Window
+from jrt_lmeval.recall.controls import form, other_document
+from jrt_lmeval.recall.readers import reader_of
 
 
 @pytest.mark.parametrize("recipe", ["fda", None])
@@ -98,3 +102,25 @@ def test_a_level_is_repeated_on_request(tmp_path: Path) -> None:
     assert [level["repeats"] for level in levels] == [1, 2, 1]
     with pytest.raises(JRTError, match=r"unknown level to repeat \(repeat_level\) 'sentense'. Did you mean 'sentence'"):
         make(tmp_path, PAGES, jrt={**jrt, "repeat_level": "sentense"})
+
+
+@pytest.mark.parametrize("recipe", ["fda", None])
+def test_the_wrong_document_is_not_another_window_of_the_same(tmp_path: Path, recipe: str | None) -> None:
+    long = f"Captain: Ilse Moe. {'The wind blew from the north all day. ' * 9}Home port: Bergen harbour."
+    rows = [
+        {"doc_id": "Heron", "text": long, "key": "captain", "value": "Ilse Moe"},
+        {"doc_id": "Heron", "text": long, "key": "home port", "value": "Bergen harbour"},
+        {"doc_id": "Tern", "text": "The Tern lay in the port of Riga.", "key": "home port", "value": "Riga"},
+    ]
+    jrt = {"control": "wrong_context", "window": {"context_length": 70}, **({"recipe": recipe} if recipe else {})}
+    task = make(tmp_path, rows, jrt=jrt)
+    prompts = [task.doc_to_text(doc) for doc in task.eval_docs]
+    assert all("The Tern lay" in prompt for prompt in prompts[:2]) and "The Tern" not in prompts[2]
+
+
+def test_no_wrong_document_of_the_factbook_is_the_right_one() -> None:
+    rows = factbook_rows()[:120]
+    reader, window = reader_of("factbook", {}, {}), Window(context_length=600)
+    for at in range(0, 120, 7):
+        parts = other_document(rows, at, reader, LayoutSpec(), window)
+        assert parts.document.strip(".")[:80] not in rows[at]["text"]

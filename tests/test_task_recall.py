@@ -107,7 +107,7 @@ def test_a_control_reads_nothing_or_something_else(tmp_path: Path) -> None:
     assert prompts[0].counters["answer_outside"] == 1
     assert wrong.config.task_alias == "mine [wrong_context]"
     assert closed.config.metadata["jrt"]["control"] == "no_context"
-    with pytest.raises(JRTError, match="needs a row whose document holds none"):
+    with pytest.raises(JRTError, match="needs a row on another document that holds none"):
         make(tmp_path, ROWS[:2], jrt={"control": "wrong_context"})
 
 

@@ -14,7 +14,9 @@ from recalling import ROWS, Echo, evaluate, make
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Prompt
 from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.recall.log import answer_places, document_id
+from jrt_lmeval.recall.fields import document_id
+from jrt_lmeval.recall.log import answer_places
+from jrt_lmeval.recall.readers import reader_of
 
 HEAD = {"policy": "head", "context_length": 60}
 
@@ -53,8 +55,12 @@ def test_the_answer_is_looked_for_in_the_document_alone() -> None:
 
 
 def test_documents_without_an_id_are_told_apart_by_their_text() -> None:
-    assert document_id({"doc_id": 7}, "text") == "7"
-    assert document_id({}, "text") == hashlib.sha256(b"text").hexdigest()[:16]
+    text = hashlib.sha256(b"text").hexdigest()[:16]
+    assert document_id({"doc_id": 7}, "doc_id", "text") == "7"
+    assert document_id({}, "doc_id", "text") == text
+    # TriviaQA's doc_id names the question as well.
+    row = {"doc_id": "tc_1--Oslo.txt", "context": "text", "question": "q", "answers": ["a"]}
+    assert reader_of("triviaqa", {}, {}).document_id(row) == text
 
 
 def test_what_was_cut_is_in_the_results_and_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,6 +39,8 @@ class Recipe:
         parts: the parts, for a row, its cut text, a layout and a window.
         sample: file of the sample rows that ship with the package, if any do.
         again: further fields that hold the document or a part of it.
+        named_by: field that tells documents apart; None where only their text does, because rows have no such field or
+            (TriviaQA) one that names the question too.
     """
 
     dataset: str
@@ -50,6 +52,7 @@ class Recipe:
     parts: Form
     sample: str | None = None
     again: tuple[str, ...] = ()
+    named_by: str | None = "doc_id"
 
     def labels(self, row: Row) -> list[str]:
         """The accepted answers, at least one."""
@@ -235,7 +238,7 @@ def _key_value(dataset: str, sample: str | None, text: Text, parts: Form) -> Rec
 
 
 def _cloze(dataset: str, sample: str, parts: Form, sought: tuple[str, ...] = ()) -> Recipe:
-    return Recipe(dataset, "context", "question", "answers", sought, _field("context"), parts, sample)
+    return Recipe(dataset, "context", "question", "answers", sought, _field("context"), parts, sample, named_by=None)
 
 
 RECIPES: dict[str, Recipe] = {

@@ -15,7 +15,7 @@ from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts
 from jrt_lmeval.prompts.segments import segments
 from jrt_lmeval.prompts.window import Window
-from jrt_lmeval.recall.log import document_id
+from jrt_lmeval.recall.fields import DOCUMENT_ID
 from jrt_lmeval.recall.readers import Reader
 
 CONTROLS = ("none", "no_context", "wrong_context", "counterfactual")
@@ -75,8 +75,7 @@ class Rewriter:
                     continue
                 copy = reader.rewritten(row, partial(replaced, true, new=answer), answer)
                 if not stands(true, reader.document(copy)) and not reader.dropped(copy, self._window):
-                    # The document's name must not follow its text, or its rows could not be told to belong together.
-                    return {"doc_id": document_id(row, document), **copy, TRUE_ANSWERS: reader.labels(row)}
+                    return {**copy, DOCUMENT_ID: reader.document_id(row), TRUE_ANSWERS: reader.labels(row)}
         return None
 
 
@@ -97,16 +96,22 @@ def form(answer: str) -> str:
 
 
 def other_document(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec: LayoutSpec, window: Window) -> Parts:
-    """The parts of the first row after `rows[at]`, and then from the start, whose document holds none of its answers.
+    """The parts of a row on another document, of which what is read holds none of the answers of `rows[at]`.
+
+    It is the first such row after `rows[at]`, and then from the start. Another window of the same document would be no
+    wrong document: a model could answer from what it says elsewhere.
 
     Raises:
         JRTError: there is no such row.
     """
+    own = reader.document_id(rows[at])
     for other in (*rows[at + 1 :], *rows[:at]):
+        if reader.document_id(other) == own:
+            continue
         parts, _ = reader.read(other, spec, window)
         if not stands(reader.labels(rows[at]), parts.document + (parts.first_document or "")):
             return parts
-    raise JRTError("control 'wrong_context' needs a row whose document holds none of this row's answers.")
+    raise JRTError("control 'wrong_context' needs a row on another document that holds none of this row's answers.")
 
 
 def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spec: LayoutSpec, window: Window) -> str:
@@ -118,14 +123,14 @@ def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spe
         JRTError: there are no such sentences.
     """
     row, labels = rows[at], reader.labels(rows[at])
-    own = reader.document(row)
-    rng = random.Random(document_id(row, own))
+    own, name = reader.document(row), reader.document_id(row)
+    rng = random.Random(name)
     first = rng.randrange(len(rows))
     assert spec.budget is not None
     wanted = max(spec.repeats, spec.budget) * count_tokens(reader.read(row, spec, window)[0].document)
     found: dict[str, int] = {}
     for other in (*rows[first:], *rows[:first]):
-        if document_id(other, reader.document(other)) == document_id(row, own):
+        if reader.document_id(other) == name:
             continue
         for sentence in segments(reader.read(other, spec, window)[0].document, "sentence"):
             if sentence.text not in own and not stands(labels, sentence.text):

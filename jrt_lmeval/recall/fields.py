@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from jrt_lmeval.errors import JRTError
+
+DOCUMENT_ID = "jrt_doc_id"
+"""Field of a row whose document was rewritten: what told it from others, so that its rows belong together."""
+
+
+def document_id(row: Mapping[str, Any], named_by: str | None, document: str) -> str:
+    """What tells one document from another: the field that names it, or 16 hexadecimal digits of the text's SHA-256."""
+    given = row.get(DOCUMENT_ID, row.get(named_by) if named_by else None)
+    return str(given) if given is not None else hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
 def filled(value: Any, what: str, role: str) -> None:

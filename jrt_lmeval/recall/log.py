@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from jrt_lmeval.answers import spans
 from jrt_lmeval.prompts.layouts import Prompt
@@ -15,12 +13,6 @@ COUNTED = (
     "no_question_match",
 )  # fmt: skip
 """Counters of a prompt; rows asked that have any are counted, but for the first two only where there are such rows."""
-
-
-def document_id(row: Mapping[str, Any], document: str) -> str:
-    """What tells one document from another: the row's `doc_id`, or 16 hexadecimal digits of the text's SHA-256."""
-    given = row.get("doc_id")
-    return str(given) if given is not None else hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
 def answer_places(prompt: Prompt, labels: Iterable[str]) -> dict[str, int | float | None]:

@@ -49,6 +49,9 @@ class Reader(Protocol):
     def document(self, row: Row) -> str:
         """The whole document, as the row has it."""
 
+    def document_id(self, row: Row) -> str:
+        """What tells its document from others: a name that the row gives, or 16 hexadecimal digits of the text."""
+
     def question(self, row: Row) -> str:
         """What is asked for; rows that ask for the same have the same."""
 
@@ -90,6 +93,9 @@ class RecipeReader:
 
     def document(self, row: Row) -> str:
         return str(row[self._recipe.document])
+
+    def document_id(self, row: Row) -> str:
+        return fields.document_id(row, self._recipe.named_by, self.document(row))
 
     def question(self, row: Row) -> str:
         return str(row[self._recipe.question])

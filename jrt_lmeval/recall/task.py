@@ -24,7 +24,7 @@ from jrt_lmeval.prompts.layouts import LAYOUTS, Prompt, build
 from jrt_lmeval.prompts.spans import placed, position, without_document
 from jrt_lmeval.recall.block import merged, settings
 from jrt_lmeval.recall.controls import Rewriter, other_document, other_sentences
-from jrt_lmeval.recall.log import answer_places, document_id, sentence, summed
+from jrt_lmeval.recall.log import answer_places, sentence, summed
 from jrt_lmeval.recall.readers import reader_of
 from jrt_lmeval.recall.rows import Rows, Sample, SplitRow, source_row
 from jrt_lmeval.recall.templates import TEMPLATE_KEYS
@@ -280,7 +280,7 @@ class RecallTask(ConfigurableTask):
     def _facts(self, row: dict[str, Any], prompt: Prompt, labels: list[str]) -> dict[str, Any]:
         window = self.jrt.window
         return {
-            "doc_id": document_id(row, self._reader.document(row)),
+            "doc_id": self._reader.document_id(row),
             "window": window.policy if window.cuts else "none",
             **{name: count for name, count in prompt.counters.items() if name != "dropped"},
             **answer_places(prompt, labels),

@@ -68,6 +68,9 @@ class TemplateReader:
     def document(self, row: Row) -> str:
         return str(row[_DOCUMENT] if _DOCUMENT in row else self._document(row))
 
+    def document_id(self, row: Row) -> str:
+        return fields.document_id(row, "doc_id", self.document(row))
+
     def question(self, row: Row) -> str:
         return str(self._question(row))
 

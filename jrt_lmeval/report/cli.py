@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.plots import plot_layouts
 from jrt_lmeval.report.tables import NOTES, full_table, layout_table
@@ -29,9 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("paths", nargs="+", type=Path, help="results_*.json files, or folders to search")
     parser.add_argument("--out", type=Path, help="write the tables to this Markdown file as well")
-    parser.add_argument("--plot", type=Path, help="draw a picture (.png, .svg or .pdf; extra: report)")
+    parser.add_argument("--plot", type=Path, help="draw a picture (.png, .svg or .pdf)")
     arguments = parser.parse_args(argv)
-    results = collect(arguments.paths)
+    collection = collect(arguments.paths)
+    results = [cell for cell in collection.cells if cell.mean("contains") is not None]
+    if not results:
+        raise JRTError("none of the runs has the metric contains.")
+    for broken in collection.broken:
+        print(f"skipped: {broken.why}", file=sys.stderr)
     text = f"## Recall by layout\n\n{layout_table(results)}\n## Every run\n\n{full_table(results)}\n{NOTES}"
     print(text)
     if arguments.out:

@@ -1,156 +1,186 @@
-"""Results from the files that lm_eval writes: what is in them counts, never what they are called."""
+"""All results in files and folders: what is in them counts, never what they are called or where they lie."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from hashlib import sha256
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.stats import clustered_stderr
+from jrt_lmeval.report.fields import MEASURED
+from jrt_lmeval.report.labels import Labels
+from jrt_lmeval.report.records import Broken, Cell, Collection, Result
+from jrt_lmeval.report.resultfiles import looks_like_results, read_file
 
-FILTER = "none"
-
-
-@dataclass(frozen=True)
-class Result:
-    """One model on one task.
-
-    Attributes:
-        model: name for people: kind, weights, feature map, prefix policy.
-        task: name of the task, such as `swde_jrt_hier`.
-        layout: `once`, `flat` or `hier`.
-        source: where the rows come from; `sample` marks rows that are not the benchmark's.
-        control: `none`, or what was done to the document.
-        rows: questions answered.
-        limited: run with `--limit`, so not on all rows.
-        contains, f1: means over the questions.
-        stderr: of `contains`; by document where the samples were logged, else lm_eval's, which takes questions as
-            independent.
-        clustered: whether `stderr` is by document.
-        prompt_tokens, seconds, state_bytes: means per question; NaN for models that do not report them.
-        file: what it was read from.
-    """
-
-    model: str
-    task: str
-    layout: str
-    source: str
-    control: str
-    rows: int
-    limited: bool
-    contains: float
-    f1: float
-    stderr: float
-    clustered: bool
-    prompt_tokens: float
-    seconds: float
-    state_bytes: float
-    file: str
-
-    @property
-    def benchmark(self) -> str:
-        """The task without its layout, with `[sample]` where it is one."""
-        name = self.task
-        for ending in ("_once", "_jrt_hier", "_jrt"):
-            name = name.removesuffix(ending)
-        return f"{name} [sample]" if self.source == "sample" else name
+_SAME = 1e-6
 
 
-def model_label(config: dict[str, Any]) -> str:
-    """A short name for a run's model, from the `config` of its results."""
-    facts, arguments = config.get("jrt", {}), config.get("model_args") or {}
-    arguments = arguments if isinstance(arguments, dict) else {}
-    source = facts.get("pretrained") or arguments.get("pretrained") or arguments.get("path") or ""
-    parts = [str(config.get("model", "?"))]
-    if source:
-        parts.append(Path(str(source)).name)
-    if facts.get("init") == "random":
-        parts.append("untrained")
-    if facts.get("prefix", "none") != "none":
-        parts.append(f"prefix={facts['prefix']}")
-    return " ".join(parts)
+def collect(paths: Iterable[Path | str]) -> Collection:
+    """All results in files and folders (searched through).
 
-
-def collect(paths: Iterable[Path]) -> list[Result]:
-    """All results in files and folders (searched through), in the order of their names.
+    Files that cannot be read are skipped and named in `Collection.broken`. The same result found twice is counted once.
+    Runs that differ by seed alone become one cell.
 
     Raises:
-        JRTError: a path that is not there, a file that is no results file of lm_eval, or nothing found.
+        JRTError: a path that is not there; nothing found; two runs that nothing tells apart but that scored
+            differently; two runs of one task with the same settings that were asked different questions.
     """
-    paths = list(paths)
-    results = [result for path in paths for file in _files(path) for result in read_results(file)]
-    if not results:
-        raise JRTError(
-            f"no results of recall tasks in {', '.join(map(str, paths))}: run lm_eval with --output_path there."
-        )
-    return results
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(path.rglob("results_*.json"))
-    if not path.is_file():
-        raise JRTError(f"{path}: no such file or folder.")
-    return [path]
-
-
-def read_results(file: Path) -> Iterator[Result]:
-    """The recall tasks in one results file."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        config, tasks = content["config"], content["configs"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise JRTError(f"{file}: not a results file of lm_eval ({type(error).__name__}: {error}).") from error
-    for task, figures in sorted(content["results"].items()):
-        block = tasks.get(task, {}).get("metadata", {}).get("jrt")
-        if block is None or f"contains,{FILTER}" not in figures:
+    given = [Path(path) for path in paths]
+    broken: list[Broken] = []
+    results: list[Result] = []
+    files = _files(given)
+    for file in files:
+        try:
+            _, found = read_file(file)
+        except JRTError as error:
+            broken.append(Broken(file, str(error)))
             continue
-        samples = _samples(file, task)
-        stderr = figures.get(f"contains_stderr,{FILTER}")
-        stderr = math.nan if not isinstance(stderr, (int, float)) else float(stderr)
-        if samples:
-            stderr = clustered_stderr([float(s["contains"]) for s in samples], [cluster(s["doc"]) for s in samples])
-        yield Result(
-            model=model_label(config),
-            task=task,
-            layout=block.get("layout", "once"),
-            source=block.get("source", "unknown"),
-            control=block.get("control", "none"),
-            rows=content["n-samples"][task]["effective"],
-            limited=config.get("limit") is not None,
-            contains=figures[f"contains,{FILTER}"],
-            f1=figures.get(f"f1,{FILTER}", math.nan),
-            stderr=stderr,
-            clustered=bool(samples),
-            prompt_tokens=_mean(figures, "prompt_tokens"),
-            seconds=_mean(figures, "jrt_seconds"),
-            state_bytes=_mean(figures, "jrt_state_bytes"),
-            file=str(file),
-        )
+        results += (_checked(result, broken) for result in found)
+    if not results:
+        more = f" ({len(broken)} broken: {broken[0].why})" if broken else ""
+        where = ", ".join(map(str, given))
+        raise JRTError(f"no results of lm_eval in {where}{more}: run lm_eval with --output_path there.")
+    _same_questions(results)
+    labels = Labels(results)
+    groups: dict[Any, list[Result]] = defaultdict(list)
+    copies = 0
+    for result in results:
+        group = groups[result.key]
+        if any(_copy(result, other) for other in group):
+            copies += 1
+            continue
+        group.append(result)
+    cells = tuple(
+        Cell(tuple(_seeds(group)), labels.model(group[0]), labels.setting(group[0])) for group in groups.values()
+    )
+    return Collection(cells, tuple(broken), copies, labels.common, len(files))
 
 
-def cluster(row: dict[str, Any]) -> str:
-    """What the questions on one document share: its id, as the task logged it or as the row has it, or its text."""
-    known = row.get("jrt", {}).get("doc_id", row.get("doc_id"))
-    if known is not None:
-        return str(known)
-    return sha256(str(row.get("context", row.get("text", ""))).encode()).hexdigest()
+def _files(paths: Sequence[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if path.is_dir():
+            candidates = [file for file in sorted(path.rglob("*.json")) if looks_like_results(file)]
+        elif path.is_file():
+            candidates = [path]
+        else:
+            raise JRTError(f"{path}: no such file or folder.")
+        for file in candidates:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
 
 
-def _mean(figures: dict[str, Any], name: str) -> float:
-    value = figures.get(f"{name},{FILTER}")
-    return float(value) if isinstance(value, (int, float)) else math.nan
+def _checked(result: Result, broken: list[Broken]) -> Result:
+    """The result with its log of answers read, or without it where the log is broken or not of this result."""
+    try:
+        columns = result.columns
+        if columns is None:
+            return result
+        _agree(result)
+        return result
+    except JRTError as error:
+        assert result.samples_file is not None
+        broken.append(Broken(result.samples_file, str(error)))
+        return replace(result, samples_file=None)
 
 
-def _samples(results: Path, task: str) -> list[dict[str, Any]]:
-    """The logged samples of a task that belong to a results file: same folder, same time stamp."""
-    stamp = results.stem.removeprefix("results_")
-    file = results.with_name(f"samples_{task}_{stamp}.jsonl")
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _agree(result: Result) -> None:
+    columns, file = result.columns, result.samples_file
+    assert columns is not None
+    count = len(columns) + columns.skipped
+    if result.asked and count != result.asked:
+        raise JRTError(f"{file}: holds {count} answers, {result.run.file.name} counts {result.asked}.")
+    if columns.skipped:  # older means held skipped rows as zeros: the log is what counts
+        return
+    for name, values in columns.scores.items():
+        mean = result.means.get(name)
+        if mean is None or len(values) == 0 or name.endswith("perplexity") or name == "bits_per_byte":
+            continue
+        if not math.isclose(float(np.mean(values)), mean, rel_tol=_SAME, abs_tol=_SAME) and _is_mean(name):
+            raise JRTError(
+                f"{file}: its mean of {name} is {float(np.mean(values)):.6g}, {result.run.file.name} says {mean:.6g}."
+            )
+
+
+def _is_mean(metric: str) -> bool:
+    """Metrics of recall tasks are means; those of others may be anything (a corpus score, a median)."""
+    return metric.partition(",")[0] in ("contains", "contains_word", "exact", "f1", "acc", "exact_match")
+
+
+def _copy(one: Result, other: Result) -> bool:
+    """Whether two results with one key are the same answers, logged or found twice."""
+    same = one.run.seeds == other.run.seeds and one.asked == other.asked
+    names = [name for name in one.means if _is_mean(name)]
+    same = same and all(one.means[name] == other.means.get(name) for name in names)
+    first, second = one.columns, other.columns
+    if not same or first is None or second is None:
+        return same
+    return len(first) == len(second) and all(
+        np.array_equal(_by_row(first.rows, first.scores[name]), _by_row(second.rows, second.scores[name]))
+        for name in names
+        if name in first.scores and name in second.scores
+    )
+
+
+def _by_row(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return values[np.argsort(rows)]
+
+
+def _seeds(group: Sequence[Result]) -> Sequence[Result]:
+    """The results of one key, if they differ by seed.
+
+    Raises:
+        JRTError: two have the same seeds and other answers.
+    """
+    seen: dict[str, Result] = {}
+    for result in group:
+        seed = str(sorted(result.run.seeds.items()))
+        if seed in seen:
+            other = seen[seed]
+            raise JRTError(
+                f"{other.run.file} and {result.run.file}: both are {result.run.kind} {result.run.weights} on "
+                f"{result.task} with the same settings and seeds, but they scored differently ({_told(other)} and "
+                f"{_told(result)}){_difference(other.run.facts, result.run.facts)}: give only one of them."
+            )
+        seen[seed] = result
+    return group
+
+
+def _told(result: Result) -> str:
+    name = next((name for name in result.means if _is_mean(name)), next(iter(result.means)))
+    return f"{name} {result.means[name]:.4f}"
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    names = [n for n in one.keys() | other.keys() if n not in MEASURED and one.get(n) != other.get(n)]
+    return f"; they also differ in {', '.join(sorted(names))}" if names else ""
+
+
+def _same_questions(results: Sequence[Result]) -> None:
+    """Refuse runs of one task with the same settings that were asked different things."""
+    asked: dict[Any, Result] = {}
+    for result in results:
+        columns = result.columns
+        if columns is None or not columns.by_content or not columns.prompts.any():
+            continue
+        chat = tuple(str(result.run.settings.get(name)) for name in ("chat_template_sha", "system_instruction_sha"))
+        first = asked.setdefault((*result.task_key, chat), result)
+        if first is result:
+            continue
+        other = first.columns
+        assert other is not None
+        common, here, there = np.intersect1d(columns.rows, other.rows, return_indices=True)
+        differ = int(np.sum(columns.prompts[here] != other.prompts[there]))
+        if differ or (len(common) < len(columns) and not result.partly):
+            what = (
+                f"{differ} of {len(common)} prompts differ" if differ else f"only {len(common)} questions are the same"
+            )
+            raise JRTError(
+                f"{first.run.file} and {result.run.file}: {result.task} with the same settings, but {what}: other "
+                "data or another version of the prompts. Give them to two reports."
+            )

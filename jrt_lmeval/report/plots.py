@@ -6,24 +6,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.collect import Result
+from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.tables import LAYOUTS
 
 NAMES = {"once": "read once", "flat": "read twice (JRT)", "hier": "hierarchical JRT"}
 COLOURS = {"once": "#9aa5b1", "flat": "#4c78a8", "hier": "#e4572e"}
 
 
-def plot_layouts(results: Sequence[Result], file: Path) -> None:
-    """Bars of recall by layout, one panel a benchmark, one group a model; the control without a document as a line.
+def plot_layouts(results: Sequence[Cell], file: Path) -> None:
+    """Bars of recall by layout, one panel a benchmark, one group a model; the control without a document as a line."""
+    import matplotlib
 
-    Raises:
-        JRTError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise JRTError("pictures need matplotlib: pip install 'jrt-lmeval[report]'.") from error
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -39,15 +32,18 @@ def plot_layouts(results: Sequence[Result], file: Path) -> None:
                 result = found.get((model, benchmark, layout, "none"))
                 if result is None:
                     continue
-                spread = 0.0 if math.isnan(result.stderr) else 100 * result.stderr
+                stderr, mean = result.stderr("contains"), result.mean("contains") or 0.0
+                spread = 0.0 if math.isnan(stderr) else 100 * stderr
                 x = place + 0.27 * (offset - 1)
-                axis.bar(x, 100 * result.contains, 0.25, yerr=spread, capsize=3, color=COLOURS[layout])
-                height = 100 * result.contains
+                axis.bar(x, 100 * mean, 0.25, yerr=spread, capsize=3, color=COLOURS[layout])
+                height = 100 * mean
                 axis.text(x, height + spread + 1, f"{height:.0f}", ha="center", fontsize=9)
             control = next((r for k in LAYOUTS if (r := found.get((model, benchmark, k, "no_context")))), None)
             if control is not None:
                 ends = (place - 0.42, place + 0.42)
-                axis.plot(ends, (100 * control.contains,) * 2, color="black", linestyle=":", linewidth=1.5)
+                axis.plot(
+                    ends, (100 * (control.mean("contains") or 0.0),) * 2, color="black", linestyle=":", linewidth=1.5
+                )
         axis.set_title(benchmark, fontsize=11)
         axis.set_xticks(range(len(models)), [model.replace(" ", "\n") for model in models], fontsize=9)
         axis.set_ylim(0, 105)

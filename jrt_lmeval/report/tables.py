@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from jrt_lmeval.report.collect import Result
+from jrt_lmeval.report.records import Cell
 
 LAYOUTS = ("once", "flat", "hier")
 
@@ -16,10 +16,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def percent(result: Result) -> str:
+def percent(cell: Cell) -> str:
     """`43.2 ± 1.5`, in per cent; a star where only the first rows were run."""
-    error = "" if math.isnan(result.stderr) else f" ± {100 * result.stderr:.1f}"
-    return f"{100 * result.contains:.1f}{error}{'*' if result.limited else ''}"
+    mean, stderr = cell.mean("contains"), cell.stderr("contains")
+    error = "" if math.isnan(stderr) else f" ± {100 * stderr:.1f}"
+    return "-" if mean is None else f"{100 * mean:.1f}{error}{'*' if cell.first.partly else ''}"
 
 
 def number(value: float, digits: int = 0) -> str:
@@ -27,27 +28,27 @@ def number(value: float, digits: int = 0) -> str:
     return "-" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
-def full_table(results: Sequence[Result]) -> str:
+def full_table(results: Sequence[Cell]) -> str:
     """One line per model and task: accuracy, rows, and what an answer cost."""
     header = ["model", "task", "control", "contains, %", "f1, %", "rows", "prompt tokens", "state, KB", "s / answer"]
     rows = [
         [
             r.model,
-            f"{r.task} [sample]" if r.source == "sample" else r.task,
+            " ".join(part for part in (r.task, r.setting, "[sample]" if r.first.source == "sample" else "") if part),
             r.control,
             percent(r),
-            f"{100 * r.f1:.1f}",
-            f"{r.rows:,}",
-            number(r.prompt_tokens),
-            number(r.state_bytes / 1000),
-            number(r.seconds, 3),
+            number(100 * (math.nan if (f1 := r.mean("f1")) is None else f1), 1),
+            f"{r.first.asked:,}",
+            number(r.figure("prompt_tokens")),
+            number(r.figure("state_bytes") / 1000),
+            number(r.figure("seconds"), 3),
         ]
         for r in results
     ]
     return markdown_table(header, rows)
 
 
-def layout_table(results: Sequence[Result]) -> str:
+def layout_table(results: Sequence[Cell]) -> str:
     """One line per model and benchmark, a column per layout, and the control that shows no document."""
     keys = dict.fromkeys((r.model, r.benchmark) for r in results)
     found = {(r.model, r.benchmark, r.layout, r.control): r for r in results}
@@ -56,7 +57,7 @@ def layout_table(results: Sequence[Result]) -> str:
         cells = [found.get((model, benchmark, layout, "none")) for layout in LAYOUTS]
         control = next((r for layout in LAYOUTS if (r := found.get((model, benchmark, layout, "no_context")))), None)
         shown = [cell for cell in (*cells, control) if cell]
-        count = max(r.rows for r in shown)
+        count = max(r.first.asked for r in shown)
         rows.append([model, benchmark, f"{count:,}", *(percent(cell) if cell else "-" for cell in (*cells, control))])
     return markdown_table(["model", "task", "rows", "once", "flat (JRT)", "hier", "no document"], rows)
 

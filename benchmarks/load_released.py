@@ -88,8 +88,8 @@ def ours(folder: Path) -> Any:
 def plain(folder: Path) -> Any:
     import torch
 
+    from jrt_lmeval.checkpoints.found import read_config
     from jrt_lmeval.checkpoints.released import gpt
-    from jrt_lmeval.checkpoints.released.files import read_config
     from jrt_lmeval.modeling.model import JRTForCausalLM
 
     held = torch.load(folder / "pytorch_model.bin", weights_only=True)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from jrt_lmeval.checkpoints.found import Checkpoint
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prefix import PrefixPolicy
-from model_adapters.engines.jrt import JRTEngine
-from model_adapters.jrt_rnn import has_prefix, jrt_description, jrt_folder, jrt_model, jrt_tokenizer
-from model_adapters.lm import RecallLM
-from model_adapters.loading import one_source
-from model_adapters.options import RunOptions
+from model_adapters.jrt_rnn import OurLM
+from model_adapters.options import RunOptions, one_source
 
 
-class Based(RecallLM):
+class Based(OurLM):
     """A Based model (or another of ours without prefix layers) for lm_eval.
 
     Args:
-        pretrained: name of a shipped model, a folder, or a hub id.
+        pretrained: name of a shipped model, a folder, or a hub id; by default the shipped Based.
         path: the same as `pretrained`.
         feature_map: must be the map of that model; there is no need to give it.
         init: `random` for untrained weights of the same shape.
@@ -28,6 +27,9 @@ class Based(RecallLM):
     Raises:
         JRTError: for anything unknown, missing or contradictory.
     """
+
+    family = "based"
+    default_map = None
 
     def __init__(
         self,
@@ -40,20 +42,13 @@ class Based(RecallLM):
         **options: Any,
     ):
         run = RunOptions.read(type(self).__init__, options)
-        source = one_source(pretrained, path)
-        folder = jrt_folder(source, feature_map, init, "based", revision)
-        if has_prefix(folder):
+        modes = {"decode": decode}
+        super().__init__(one_source(pretrained, path), feature_map, init, revision, PrefixPolicy("none"), modes, run)
+
+    def check_family(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
+        """A JRT-RNN is refused: it runs without a prefix as `jrt_rnn`."""
+        if model.has_prefix:
             raise JRTError(
-                f"{folder.name} is a JRT-RNN: it has prefix linear attention. Use --model jrt_rnn, "
+                f"{checkpoint.name} is a JRT-RNN: it has prefix linear attention. Use --model jrt_rnn, "
                 "with prefix=none to run it without a prefix."
             )
-        place = run.place()
-        model = jrt_model(folder, feature_map, init, place, {"decode": decode})
-        tokenizer = jrt_tokenizer(folder, run.tokenizer, model)
-        super().__init__(
-            JRTEngine(model),
-            tokenizer,
-            policy=PrefixPolicy("none"),
-            description=jrt_description(folder, model, init, source, revision),
-            **run.run_arguments(place),
-        )

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-
-from jrt_lmeval.checkpoints.released.load import released_kind
+from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, shipped_for
+from jrt_lmeval.checkpoints.load import load_model
+from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import HFEngine
 from model_adapters.lm import RecallLM
-from model_adapters.loading import load_model, load_tokenizer, model_type, one_source, require_source
-from model_adapters.options import RunOptions
-
-JRT_TYPE = "jrt"
+from model_adapters.options import RunOptions, one_source
 
 
 class HFRecall(RecallLM):
     """A Llama-like (or any other) baseline for lm_eval.
 
     Args:
-        pretrained: a folder or a hub id.
+        pretrained: a folder, a hub id or the name of a shipped model; by default the shipped Llama.
         path: the same as `pretrained`.
         revision: branch, tag or commit on the hub.
         gguf_file: name of a GGUF file in `pretrained`.
@@ -32,6 +28,8 @@ class HFRecall(RecallLM):
     Raises:
         JRTError: for anything unknown or missing, and for a checkpoint that does not fill the model.
     """
+
+    family: ClassVar[str] = "hf_recall"
 
     def __init__(
         self,
@@ -44,35 +42,26 @@ class HFRecall(RecallLM):
         **options: Any,
     ):
         run = RunOptions.read(type(self).__init__, options)
-        source = require_source(one_source(pretrained, path), "hf_recall", "FOLDER (or a hub id)")
-        if Path(source, "config.json").is_file() and released_kind(Path(source)) == "jrt":
-            raise JRTError(f"pretrained={source!r} is a released JRT, Based or attn checkpoint; use --model jrt_rnn.")
-        if model_type(source) == JRT_TYPE:
-            raise JRTError(f"pretrained={source!r} is a model of this package; use --model jrt_rnn or --model based.")
+        source = one_source(pretrained, path)
+        extra = [*([gguf_file] if gguf_file else []), *(["*.py"] if trust_remote_code else [])]
+        checkpoint = shipped_for(self.family) if source is None else find(source, revision, extra)
+        self.check_family(checkpoint)
         place = run.place()
-        hub: dict[str, Any] = {"revision": revision, "gguf_file": gguf_file}
-        hub = {name: value for name, value in hub.items() if value is not None}
-        model = self.load_weights(
-            source,
-            dtype=place.dtype,
-            device=place.device,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-            **hub,
+        loading: dict[str, Any] = {"gguf_file": gguf_file, "trust_remote_code": trust_remote_code or None}
+        model = load_model(checkpoint, place.dtype, place.device, device_map=device_map, **loading)
+        tokenizer = find_tokenizer(
+            checkpoint, run.tokenizer, **({} if run.tokenizer else {**loading, "add_bos_token": run.add_bos_token})
         )
-        if run.add_bos_token is not None:
-            hub["add_bos_token"] = run.add_bos_token
-        if run.tokenizer:
-            tokenizer = load_tokenizer(run.tokenizer, trust_remote_code=trust_remote_code)
-        else:
-            tokenizer = self.own_tokenizer(source, trust_remote_code=trust_remote_code, **hub)
-        description = {"pretrained": source, "revision": revision, "gguf_file": gguf_file, "init": "trained"}
+        description = {"pretrained": checkpoint.name, "revision": revision, "gguf_file": gguf_file, "init": "trained"}
         super().__init__(HFEngine(model), tokenizer, description=description, **run.run_arguments(place))
 
-    def load_weights(self, source: str, **options: Any) -> torch.nn.Module:
-        """The model; arguments of `model_adapters.loading.load_model`."""
-        return load_model(source, **options)
-
-    def own_tokenizer(self, source: str, **options: Any) -> Any:
-        """The tokenizer that comes with the model."""
-        return load_tokenizer(source, **options)
+    def check_family(self, checkpoint: Checkpoint) -> None:
+        """Raise JRTError where another adapter runs the checkpoint, and name it."""
+        if checkpoint.kind == HAZY:
+            raise JRTError(
+                f"pretrained={checkpoint.name!r} is a released JRT, Based or attn checkpoint; use --model jrt_rnn."
+            )
+        if checkpoint.kind == OURS:
+            raise JRTError(
+                f"pretrained={checkpoint.name!r} is a model of this package; use --model {checkpoint.family}."
+            )

@@ -3,31 +3,94 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from transformers import PreTrainedTokenizerBase
-
-from jrt_lmeval.checkpoints.load import load_config, load_model, load_tokenizer, random_model
-from jrt_lmeval.checkpoints.released.load import describe, released_kind
-from jrt_lmeval.checkpoints.resolve import resolve_model
-from jrt_lmeval.checkpoints.shipped import shipped_models
+from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, shipped_for
+from jrt_lmeval.checkpoints.load import load_config, load_model, random_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling.config import MODES
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.prefix import prefix_policy
+from jrt_lmeval.prefix import PrefixPolicy, prefix_policy
 from model_adapters.engines.jrt import JRTEngine
 from model_adapters.lm import RecallLM
-from model_adapters.loading import one_source
-from model_adapters.options import Place, RunOptions
+from model_adapters.options import Place, RunOptions, one_source
 
 log = logging.getLogger("lm_eval.jrt")
 
-DEFAULT_MAP = "mlp"
+
+class OurLM(RecallLM):
+    """What `jrt_rnn` and `based` share: one of our models, found, loaded and described.
+
+    Args:
+        source: name of a shipped model, a folder, or a hub id; None for the shipped model.
+        feature_map: which shipped model; with `source` it must be the map of that model.
+        init: `random` for untrained weights of the same shape: a chance-level control, never a default.
+        revision: branch, tag or commit of a hub id.
+        policy: how prefix lengths are chosen.
+        modes: the published ways, see `jrt_lmeval.modeling.config.JRTConfig`.
+        run: what all models take.
+
+    Raises:
+        JRTError: for anything unknown, missing or contradictory.
+    """
+
+    family: ClassVar[str]
+    default_map: ClassVar[str | None]
+
+    def __init__(
+        self,
+        source: str | None,
+        feature_map: str | None,
+        init: str | None,
+        revision: str | None,
+        policy: PrefixPolicy,
+        modes: Mapping[str, Any],
+        run: RunOptions,
+    ):
+        if init not in (None, "random"):
+            raise unknown("init", init, ["random"])
+        if feature_map is not None and feature_map not in FEATURE_MAPS:
+            raise unknown("feature map", feature_map, FEATURE_MAPS)
+        checkpoint = self._checkpoint(source, feature_map, init, revision)
+        if checkpoint.kind not in (OURS, HAZY):
+            load_config(checkpoint)  # says which model it is and what runs it
+        place = run.place()
+        model = _model(checkpoint, feature_map, init, place, modes)
+        own = model.config.feature_map
+        if feature_map not in (None, own):
+            raise JRTError(
+                f"feature_map={feature_map}, but {checkpoint.name} was trained with {own!r}; weights mean nothing "
+                f"under another map. Leave feature_map out, or train one: jrt-eval train --feature-map {feature_map} "
+                "--out DIR"
+            )
+        self.check_family(checkpoint, model, policy)
+        tokenizer = find_tokenizer(checkpoint, run.tokenizer)
+        limit_to(model, tokenizer)
+        super().__init__(
+            JRTEngine(model),
+            tokenizer,
+            policy=policy,
+            description=_described(checkpoint, model, init, revision),
+            **run.run_arguments(place),
+        )
+
+    def _checkpoint(
+        self, source: str | None, feature_map: str | None, init: str | None, revision: str | None
+    ) -> Checkpoint:
+        if source is not None:
+            return find(source, revision)
+        # an untrained model needs a shape and a tokenizer, not the weights of its map
+        return shipped_for(self.family, None if init == "random" else feature_map or self.default_map)
+
+    def check_family(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
+        """Raise JRTError where the model is none of this adapter's family."""
+        raise NotImplementedError
 
 
-class JRTRNN(RecallLM):
+class JRTRNN(OurLM):
     """A JRT-RNN for lm_eval.
 
     Args:
@@ -45,6 +108,9 @@ class JRTRNN(RecallLM):
     Raises:
         JRTError: for anything unknown, missing or contradictory.
     """
+
+    family = "jrt_rnn"
+    default_map = "mlp"
 
     def __init__(
         self,
@@ -72,101 +138,37 @@ class JRTRNN(RecallLM):
             entropy_high=entropy_high,
             entropy_low=entropy_low,
         )
-        source = one_source(pretrained, path)
-        folder = jrt_folder(source, feature_map, init, revision=revision)
-        # a released baseline may be named here too; an explicit prefix would be a misunderstanding
-        if not has_prefix(folder) and (released_kind(folder) is None or prefix not in ("full", "none", None)):
-            raise JRTError(
-                f"{folder.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
-            )
-        place = run.place()
         modes = {"padding": padding, "decode": decode, "filling": filling, "enc_length": enc_length}
-        model = jrt_model(folder, feature_map, init, place, modes)
-        tokenizer = jrt_tokenizer(folder, run.tokenizer, model)
-        super().__init__(
-            JRTEngine(model),
-            tokenizer,
-            policy=policy,
-            description=jrt_description(folder, model, init, source, revision),
-            **run.run_arguments(place),
-        )
+        super().__init__(one_source(pretrained, path), feature_map, init, revision, policy, modes, run)
 
-
-def jrt_folder(
-    source: str | None,
-    feature_map: str | None,
-    init: str | None,
-    family: str = "jrt_rnn",
-    revision: str | None = None,
-) -> Path:
-    """The folder of the model that the arguments mean.
-
-    Raises:
-        JRTError: unknown names, no such model, or a feature map that is not the checkpoint's.
-    """
-    if init not in (None, "random"):
-        raise unknown("init", init, ["random"])
-    if feature_map is not None and feature_map not in FEATURE_MAPS:
-        raise unknown("feature map", feature_map, FEATURE_MAPS)
-    if source is not None:
-        folder = resolve_model(source, family=family, revision=revision)
-        own = load_config(folder).feature_map
-        if feature_map not in (None, own) and init is None:
+    def check_family(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
+        """A model without a prefix is refused; a released baseline may run here, but not under another prefix."""
+        if not model.has_prefix and (checkpoint.kind == OURS or policy.policy not in ("full", "none")):
             raise JRTError(
-                f"feature_map={feature_map}, but {source} was trained with {own!r}; weights mean nothing under another "
-                f"map. Leave feature_map out, or train one: jrt-eval train --feature-map {feature_map} --out DIR"
+                f"{checkpoint.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
             )
-        return folder
-    if init == "random" and family == "jrt_rnn":
-        shipped = [folder for folder in shipped_models().values() if has_prefix(folder)]
-        if shipped:  # an untrained model needs a shape and a tokenizer, not the weights of its map
-            return shipped[0]
-    return resolve_model(None, feature_map or DEFAULT_MAP, family)
 
 
-def has_prefix(folder: Path) -> bool:
-    """Whether the model in a folder has a layer that gives the prefix a head start."""
-    return "prefix_linear" in load_config(folder).mixers
-
-
-def jrt_model(
-    folder: Path,
-    feature_map: str | None,
-    init: str | None,
-    place: Place,
-    modes: dict[str, Any],
+def _model(
+    checkpoint: Checkpoint, feature_map: str | None, init: str | None, place: Place, modes: Mapping[str, Any]
 ) -> JRTForCausalLM:
-    """The trained model in a folder, or an untrained one of its shape if that was asked for by name."""
-    modes = {name: value for name, value in modes.items() if value is not None}
+    """The trained model, or an untrained one of its shape if that was asked for by name."""
     if init is None:
-        return load_model(folder, dtype=place.dtype, device=place.device, **modes)
+        return load_model(checkpoint, place.dtype, place.device, modes)
     log.warning("init=random: the weights of this run are untrained; expect scores at chance level.")
-    model = random_model(folder, feature_map, dtype=place.dtype, device=place.device)
-    model.config.set_modes(**modes)
+    model = random_model(checkpoint, feature_map, dtype=place.dtype, device=place.device)
+    model.config.set_modes(**{name: value for name, value in modes.items() if value is not None})
     return model
 
 
-def jrt_tokenizer(folder: Path, given: str | None, model: JRTForCausalLM) -> PreTrainedTokenizerBase:
-    """The tokenizer that was given, the folder's own, or the one a released model was trained with."""
-    if released_kind(folder) is None and (given is None or Path(given).is_dir()):
-        return load_tokenizer(Path(given or folder), model.config.vocab_size)
-    tokenizer = find_tokenizer(folder, given)
-    limit_to(model, tokenizer)
-    return tokenizer
-
-
-def jrt_description(
-    folder: Path, model: JRTForCausalLM, init: str | None, source: str | None, revision: str | None
-) -> dict[str, Any]:
+def _described(checkpoint: Checkpoint, model: JRTForCausalLM, init: str | None, revision: str | None) -> dict[str, Any]:
     """Facts about one of our models for the results file."""
     config = model.config
-    name = folder.name if folder in shipped_models().values() else source or str(folder)
-    modes = {mode: getattr(config, mode) for mode in ("padding", "decode", "filling", "enc_length")}
     facts = {
-        "pretrained": name,
+        "pretrained": checkpoint.name,
         "revision": revision,
         "feature_map": config.feature_map,
         "init": init or "trained",
-        "modes": modes,
+        "modes": {mode: getattr(config, mode) for mode in (*MODES, "enc_length")},
     }
-    return {**facts, "released": describe(config)} if released_kind(folder) else facts
+    return {**facts, "released": config.describe()} if checkpoint.kind == HAZY else facts

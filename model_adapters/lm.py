@@ -12,6 +12,7 @@ from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from jrt_lmeval import __version__
+from jrt_lmeval.checkpoints.tokenizers import require_fitting
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.arguments import OVERFLOW, one_of
@@ -71,7 +72,8 @@ class RecallLM(TemplateLM):
         self.policy = policy if policy and engine.has_prefix else PrefixPolicy("none")
         self.description = dict(description or {})
         self.encoder = Encoder(tokenizer, add_bos_token)
-        self._vocabulary = _checked_vocabulary(tokenizer, engine.model)
+        model: Any = engine.model
+        self._vocabulary = require_fitting(tokenizer, model.get_input_embeddings().weight.shape[0])
         self._max_length = _context(max_length, engine.max_length)
         # a recurrent model has no limit of its own, but a fixed prefix beyond any row it was trained on is a mistake
         self.policy.check_context(self._max_length or engine.trained_length)
@@ -276,14 +278,3 @@ def _context(asked: int | None, limit: int | None) -> int | None:
     if limit is not None and asked > limit:
         raise JRTError(f"max_length={asked} is more than the model can read; its context holds {limit} tokens.")
     return asked
-
-
-def _checked_vocabulary(tokenizer: Any, model: Any) -> int:
-    highest = max(tokenizer.get_vocab().values())
-    rows = model.get_input_embeddings().weight.shape[0]
-    if highest >= rows:
-        raise JRTError(
-            f"wrong tokenizer: {tokenizer.name_or_path!r} has token ids up to {highest}, but the model's embedding has "
-            f"{rows} rows. Use the tokenizer the model was trained with (tokenizer= in the model arguments)."
-        )
-    return highest + 1

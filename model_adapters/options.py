@@ -8,9 +8,21 @@ from typing import Any
 
 import torch
 
-from jrt_lmeval.errors import unknown
+from jrt_lmeval.errors import JRTError, unknown
 from model_adapters.arguments import parameter_names, pick_budget, pick_device, pick_dtype
 from model_adapters.processes import World, connect, launched_world
+
+
+def one_source(pretrained: str | None, path: str | None) -> str | None:
+    """`pretrained` and its alias `path` as one; None if neither is given.
+
+    Raises:
+        JRTError: the two differ.
+    """
+    if pretrained is not None and path is not None and str(pretrained) != str(path):
+        raise JRTError(f"pretrained={pretrained!r} and path={path!r} name the same thing; give one of them.")
+    source = path if pretrained is None else pretrained
+    return None if source is None else str(source)
 
 
 @dataclass(frozen=True)

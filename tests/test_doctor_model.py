@@ -14,8 +14,8 @@ import torch
 from released import FOLDERS, HERE
 
 from jrt_lmeval.checkpoints import load_pretrained
+from jrt_lmeval.checkpoints.found import shipped_models
 from jrt_lmeval.checkpoints.load import load_model
-from jrt_lmeval.checkpoints.shipped import shipped_models
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.checkup import CHECKS, checkup

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from jrt_lmeval.checkpoints.resolve import FEATURE_MAP_NAMES
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, build_feature_map, sum_normalised_heads
 
@@ -89,10 +88,6 @@ def test_hybrid_deals_heads_to_maps() -> None:
     torch.testing.assert_close(features[:, :2], q[:, :2].relu())
     torch.testing.assert_close(features[:, 2:], q[:, 2:])
     assert sum_normalised_heads(feature_map) == (True, True, False)
-
-
-def test_registry_names_are_the_ones_resolved_without_torch() -> None:
-    assert tuple(FEATURE_MAPS) == FEATURE_MAP_NAMES
 
 
 @pytest.mark.parametrize(

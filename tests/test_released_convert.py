@@ -12,6 +12,7 @@ from released import FOLDERS, HERE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jrt_lmeval.checkpoints import load_pretrained, tokenizers
+from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, gpt2, limit_to
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
@@ -54,7 +55,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys) -> None:
 
 def test_hazy_models_get_gpt2_whatever_their_kind() -> None:
     for name in ("jrt_tiny", "based_tiny", "attn_tiny", "mamba_tiny"):
-        tokenizer = find_tokenizer(HERE / name)
+        tokenizer = find_tokenizer(find(HERE / name))
         assert (len(tokenizer), tokenizer.encode("Hello world")) == (50257, [15496, 995])
         assert tokenizer.decode(tokenizer.encode("a , b .")) == "a , b ."
 
@@ -80,18 +81,18 @@ def test_state_spaces_models_get_neox_or_a_fix(tmp_path: Path, monkeypatch) -> N
 
     monkeypatch.setattr(tokenizers.AutoTokenizer, "from_pretrained", nothing)
     with pytest.raises(JRTError, match=r"GPT-NeoX-20B.*hf download EleutherAI/gpt-neox-20b.*tokenizer=DIR"):
-        find_tokenizer(tmp_path)
+        find_tokenizer(find(tmp_path))
     assert asked == ["EleutherAI/gpt-neox-20b"]
 
 
 def test_a_folders_own_tokenizer_comes_first(tmp_path: Path) -> None:
     shutil.copy(HERE / "jrt_tiny" / "config.json", tmp_path)
     train_tokenizer(["of the of the"], 300).save_pretrained(tmp_path)
-    assert len(find_tokenizer(tmp_path)) < 400
+    assert len(find_tokenizer(find(tmp_path))) < 400
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(JRTError, match=r"holds no tokenizer.json"):
-        find_tokenizer(tmp_path / "other")
+        find_tokenizer(find(tmp_path / "other"))
 
 
 def test_a_tokenizer_that_is_too_large_is_refused() -> None:

@@ -16,7 +16,7 @@ import torch
 from released import HERE
 
 from jrt_lmeval.checkpoints import load_pretrained
-from jrt_lmeval.checkpoints.released.load import released_kind
+from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.errors import JRTError
 
 
@@ -170,7 +170,7 @@ def test_missing_and_broken_files_are_named(folder: Path) -> None:
     with pytest.raises(JRTError, match=r"pytorch_model.bin: .*damaged or incomplete"):
         load_pretrained(folder)
     (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(JRTError, match=r"neither pytorch_model.bin nor model.safetensors"):
+    with pytest.raises(JRTError, match=r"neither model.safetensors nor pytorch_model.bin"):
         load_pretrained(folder)
     (folder / "config.json").write_text("[1]")
     with pytest.raises(JRTError, match="holds a JSON list"):
@@ -190,7 +190,7 @@ def test_options_are_checked(folder: Path) -> None:
 
 def test_openai_gpt2_is_not_taken_for_a_released_transformer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}))
-    assert released_kind(tmp_path) is None
+    assert find(tmp_path).kind == "transformers"
     with pytest.raises(JRTError, match=r"model_type is 'gpt2'.*hf_recall"):
         load_pretrained(tmp_path)
 

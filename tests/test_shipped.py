@@ -9,8 +9,9 @@ import torch
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from jrt_lmeval.checkpoints.load import load_model, load_tokenizer
-from jrt_lmeval.checkpoints.shipped import shipped_models
+from jrt_lmeval.checkpoints.found import shipped_models
+from jrt_lmeval.checkpoints.load import load_model
+from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tasks_dir
 from model_adapters.jrt_rnn import JRTRNN
@@ -59,8 +60,7 @@ def test_ten_times_the_training_length_stays_finite(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_its_tokenizer_loses_nothing(name: str) -> None:
-    folder = shipped_models()[name]
-    tokenizer = load_tokenizer(folder, load_model(folder).config.vocab_size)
+    tokenizer = find_tokenizer(shipped_models()[name])
     text = "Käse: 1,234.50 (2023 est.)\n\tFounded - 1887 «naïve» 東京 😀  end"
     assert tokenizer.decode(tokenizer.encode(text)) == text
 

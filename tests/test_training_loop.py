@@ -15,7 +15,9 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from jrt_lmeval.checkpoints.load import load_model, load_tokenizer
+from jrt_lmeval.checkpoints.found import find
+from jrt_lmeval.checkpoints.load import load_model
+from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import card, cli, loop
 from jrt_lmeval.training.card import SOURCES_IN_WORDS, write_card
@@ -75,8 +77,8 @@ def test_a_run_leaves_a_whole_model(trained) -> None:
 
 def test_the_model_loads_as_ours_and_as_hugging_faces(trained) -> None:
     folder, _ = trained
-    model = load_model(folder)
-    tokenizer = load_tokenizer(folder, model.config.vocab_size)
+    model = load_model(find(folder))
+    tokenizer = read_own(folder)
     ids = torch.tensor([tokenizer.encode("Opened: 1931.\nOpened:")])
     other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -106,7 +108,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch) -> N
     assert 0 < after[3]["tokens"] - before[-1]["tokens"] <= RECIPE.batch_tokens
     assert figures["tokens"] == after[-1]["tokens"] >= RECIPE.tokens
     assert figures["seconds"] > before[-1]["seconds"]
-    assert not (tmp_path / "training.pt").exists() and load_model(tmp_path)
+    assert not (tmp_path / "training.pt").exists() and load_model(find(tmp_path))
 
 
 def test_checkpoints_are_written_on_the_way(tmp_path, monkeypatch) -> None:
@@ -222,7 +224,7 @@ def test_the_card_says_what_the_run_was(trained) -> None:
     text = (folder / "README.md").read_text()
     head = front_matter(text)
     assert head["license"] == "apache-2.0" and head["library_name"] == "transformers" and "jrt-rnn" in head["tags"]
-    parameters = sum(parameter.numel() for parameter in load_model(folder).parameters())
+    parameters = sum(parameter.numel() for parameter in load_model(find(folder)).parameters())
     for part in (
         f"of {parameters:,} parameters",
         "# small\n",

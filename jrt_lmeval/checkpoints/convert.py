@@ -56,26 +56,34 @@ def convert(
     Returns:
         What there is to say about it, a line each.
     """
-    from jrt_lmeval.checkpoints.pretrained import load_pretrained
-    from jrt_lmeval.checkpoints.resolve import resolve_model
+    from jrt_lmeval.checkpoints.found import find
+    from jrt_lmeval.checkpoints.load import load_model
+    from jrt_lmeval.checkpoints.pretrained import as_dtype
     from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 
     if (target / "config.json").exists():
         raise JRTError(f"{target}: holds a model already; give another folder.")
-    folder = resolve_model(source, revision=revision)
-    model = load_pretrained(folder, dtype=dtype)
+    checkpoint = find(source, revision)
+    if checkpoint.family == "hf_recall":
+        raise JRTError(f"{checkpoint.name}: is an ordinary Hugging Face model already; there is nothing to convert.")
+    model = load_model(checkpoint, as_dtype(dtype))
     lines = [f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters -> {target}"]
     found = None
     try:
-        found = find_tokenizer(folder, tokenizer)
+        found = find_tokenizer(checkpoint, tokenizer)
         limit_to(model, found)
     except JRTError as error:
         if tokenizer is not None:
             raise
         found = None
         lines.append(f"without a tokenizer: {error}")
-    model.save_pretrained(target)
-    if found is not None:
-        found.save_pretrained(target)
+    try:
+        model.save_pretrained(target)
+        if found is not None:
+            found.save_pretrained(target)
+    except OSError as error:
+        raise JRTError(
+            f"{target}: cannot be written ({error}). What was written there is not a whole model."
+        ) from error
     name = "jrt_rnn" if getattr(model, "has_prefix", False) else "based"
     return [*lines, f"to load it: {HOW[model.config.model_type].format(name=name)}, pretrained={target}"]

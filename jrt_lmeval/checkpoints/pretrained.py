@@ -6,17 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from jrt_lmeval.checkpoints.load import load_model, refuse_partial
-from jrt_lmeval.checkpoints.released.files import read_config
-from jrt_lmeval.checkpoints.released.load import load_mamba, released_kind
-from jrt_lmeval.checkpoints.resolve import resolve_model
+from jrt_lmeval.checkpoints.found import HAZY, MAMBAS, OURS, find
+from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import MODES, JRTConfig
 
 OPTIONS = ("revision", "dtype", "device", "enc_length", *MODES)
-MAMBAS = ("mamba", "mamba2", "falcon_mamba")
 
 
 def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
@@ -46,26 +43,16 @@ def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
             raise unknown("option of load_pretrained", name, OPTIONS)
     device, dtype = options.get("device") or "cpu", as_dtype(options.get("dtype"))
     modes = {name: options[name] for name in (*MODES, "enc_length") if options.get(name) is not None}
-    folder = resolve_model(str(path_or_id), revision=options.get("revision"))
-    kind, model_type = released_kind(folder), read_config(folder).get("model_type")
-    if kind == "jrt" or model_type == JRTConfig.model_type:
-        return load_model(folder, dtype=dtype, device=device, **modes)
-    for name, value in modes.items():
-        if name not in MODES or value != MODES[name][0]:
-            raise JRTError(f"{name}={value}: {folder.name} has no linear attention; the option means nothing here.")
-    if kind == "mamba":
-        return load_mamba(folder, dtype, device)
-    if model_type not in MAMBAS:
+    checkpoint = find(path_or_id, options.get("revision"))
+    if checkpoint.kind not in (OURS, HAZY):  # naming the default asks for nothing
+        modes = {name: value for name, value in modes.items() if name not in MODES or value != MODES[name][0]}
+    if checkpoint.family == "hf_recall":
         raise JRTError(
-            f"{folder}: model_type is {model_type!r}, which is neither ours ({JRTConfig.model_type}), nor a Mamba "
-            f"({', '.join(MAMBAS)}), nor a released JRT, Based or attn checkpoint. "
-            "Other Hugging Face models run with --model hf_recall."
+            f"{checkpoint.folder}: model_type is {checkpoint.model_type!r}, which is neither ours "
+            f"({JRTConfig.model_type}), nor a Mamba ({', '.join(MAMBAS)}), nor a released JRT, Based or attn "
+            "checkpoint. Other Hugging Face models run with --model hf_recall."
         )
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype or "auto", output_loading_info=True, ignore_mismatched_sizes=True
-    )
-    refuse_partial(folder, info)
-    return model.to(device).eval()
+    return load_model(checkpoint, dtype, device, modes)
 
 
 def as_dtype(value: torch.dtype | str | None) -> torch.dtype | None:

@@ -2,44 +2,74 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from jrt_lmeval.checkpoints.released import gpt, mamba
-from jrt_lmeval.checkpoints.released.files import read_config
+from jrt_lmeval.checkpoints.found import HAZY, MAMBA_SSM, OURS, Checkpoint
 from jrt_lmeval.errors import JRTError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+log = logging.getLogger("lm_eval.jrt")
+
 NEOX = "EleutherAI/gpt-neox-20b"
 OWN_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token", "sep_token", "cls_token")
+PADDING = 512
+"""Rows by which makers pad an embedding at most, for the speed of matrix products."""
 
 
-def find_tokenizer(folder: Path, given: str | Path | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of the model in a folder.
+def find_tokenizer(checkpoint: Checkpoint, given: str | Path | None = None, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint.
 
     Args:
-        folder: the model's.
+        checkpoint: the model's.
         given: a folder or a hub id that is to be used instead.
+        **options: of transformers' `from_pretrained`, such as `gguf_file` or `trust_remote_code`.
 
     Raises:
-        JRTError: there is none; the message says how to get it.
+        JRTError: there is none, or it cannot be read; the message says how to get it.
     """
+    options = {name: value for name, value in options.items() if value is not None}
+    folder = checkpoint.folder
     if given is not None:
-        return _read(str(given), f"tokenizer={given}")
-    if any((folder / name).is_file() for name in OWN_FILES):
-        return _read(str(folder), str(folder))
-    fields = read_config(folder)
-    if gpt.is_gpt(fields):
+        return _read(str(given), f"tokenizer={given}", **options)
+    if checkpoint.kind == OURS:
+        return read_own(folder)
+    if checkpoint.model_type in CONFIG_MAPPING and "gguf_file" not in options:
+        options["config"] = CONFIG_MAPPING[checkpoint.model_type].from_dict(dict(checkpoint.fields))
+    if "gguf_file" in options or any((folder / name).is_file() for name in OWN_FILES):
+        return _read(str(folder), str(folder), **options)
+    if checkpoint.kind == HAZY:
         return gpt2()
-    if mamba.is_mamba(fields):  # Hazy Research trained its Mamba on GPT-2 tokens, and GPT-2's fields show in its file
-        return gpt2() if "n_embd" in fields else neox()
-    raise JRTError(
-        f"{folder}: holds no tokenizer.json. Copy the tokenizer that the model was trained with there, or give "
-        "tokenizer= a folder that has it."
+    if checkpoint.kind == MAMBA_SSM:  # Hazy Research trained its Mamba on GPT-2 tokens, and GPT-2's fields show
+        return gpt2() if "n_embd" in checkpoint.fields else neox()
+    raise JRTError(_none_in(folder))
+
+
+def read_own(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that `jrt-eval train` wrote into a folder, each of its files opened once.
+
+    Raises:
+        JRTError: there is none, or it is damaged.
+    """
+    file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not file.is_file():
+        raise JRTError(_none_in(folder))
+    try:
+        core = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        fields = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise JRTError(f"{file}: not readable as a tokenizer ({error}).") from error
+    named = {name: fields[name] for name in (*SPECIAL, "model_max_length", "chat_template") if fields.get(name)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, name_or_path=str(folder), clean_up_tokenization_spaces=False, **named
     )
 
 
@@ -74,10 +104,10 @@ def neox() -> PreTrainedTokenizerBase:
     return _read(NEOX, "state-spaces' Mamba models were trained with the tokenizer of GPT-NeoX-20B")
 
 
-def _read(source: str, why: str) -> PreTrainedTokenizerBase:
+def _read(source: str, why: str, **options: Any) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except Exception as error:  # the tokenizers library raises bare exceptions, transformers many kinds
         raise JRTError(
             f"{why}: no tokenizer could be read from {source} ({' '.join(str(error).split())[:200]}). "
             f"Where there is a network, 'hf download {source} --include \"tokenizer*\" --local-dir DIR' fetches it; "
@@ -85,15 +115,50 @@ def _read(source: str, why: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def limit_to(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let the model choose no id that its tokenizer cannot read back.
+def _none_in(folder: Path) -> str:
+    return (
+        f"{folder}: holds no tokenizer.json. Copy the tokenizer that the model was trained with there, or give "
+        "tokenizer= a folder that has it."
+    )
+
+
+def require_fitting(tokenizer: PreTrainedTokenizerBase, rows: int, source: object = "the model") -> int:
+    """How many ids the tokenizer has (its highest id + 1), if the model can embed them all.
+
+    Far fewer than the embedding's rows is said in a warning: some models pad by more than others, but a tokenizer of
+    another model looks the same.
+
+    Args:
+        tokenizer: that is to be used.
+        rows: of the model's embedding.
+        source: what the model is called, for messages.
 
     Raises:
-        JRTError: the tokenizer has more tokens than the model has embeddings.
+        JRTError: the tokenizer has ids that the model does not embed.
     """
-    rows, tokens = model.config.vocab_size, len(tokenizer)
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    name = tokenizer.name_or_path or "the tokenizer"
     if tokens > rows:
-        raise JRTError(f"the tokenizer has {tokens} tokens, the model embeds {rows}: it was not trained with this one.")
+        raise JRTError(
+            f"wrong tokenizer: {name!r} has {tokens} tokens, {source} embeds {rows}: it was not trained with this one. "
+            "Use the tokenizer it was trained with (tokenizer= in the model arguments)."
+        )
+    if rows - tokens > PADDING:
+        log.warning(
+            "%r has %d tokens, %s embeds %d: more than padding explains. The answers mean nothing unless the model was "
+            "trained with this tokenizer.",
+            name,
+            tokens,
+            source,
+            rows,
+        )
+    return tokens
+
+
+def limit_to(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the model choose no id that its tokenizer cannot read back; errors as `require_fitting`'s."""
+    rows = model.config.vocab_size
+    tokens = require_fitting(tokenizer, rows)
     model.config.token_count = min(getattr(model.config, "token_count", None) or rows, tokens)
     if model.config.token_count < rows:
         model.generation_config.suppress_tokens = list(range(model.config.token_count, rows))

@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-
-from jrt_lmeval.checkpoints import load_pretrained
-from jrt_lmeval.checkpoints.pretrained import MAMBAS
-from jrt_lmeval.checkpoints.released.files import read_config
-from jrt_lmeval.checkpoints.released.load import released_kind
-from jrt_lmeval.checkpoints.resolve import resolve_model
+from jrt_lmeval.checkpoints.found import find
+from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from model_adapters.arguments import pick_device, pick_dtype
 from model_adapters.engines.checkup import Check, checkup
-from model_adapters.engines.engine import Engine
 from model_adapters.engines.hf import HFEngine
 from model_adapters.engines.jrt import JRTEngine
-from model_adapters.loading import load_model
 
 NO_TOKENIZER = "none"
 
@@ -46,27 +38,18 @@ def examine(
     Raises:
         JRTError: no such model or task. A model that is there and does not load is a finding instead.
     """
-    folder = resolve_model(source)
+    checkpoint = find(source)
     where = pick_device(device, 0, 1)
     kind = pick_dtype(dtype or "auto", where)
-    found = None if tokenizer == NO_TOKENIZER else find_tokenizer(folder, tokenizer)
+    found = None if tokenizer == NO_TOKENIZER else find_tokenizer(checkpoint, tokenizer)
     lengths = prompt_lengths(tasks, found) if tasks and found is not None else ()
     try:
-        engine = load_engine(str(folder), kind, where, modes)
+        model = load_model(checkpoint, kind, where, modes)
     except JRTError as error:
         yield Check("all weights loaded", False, str(error))
         return
+    engine = JRTEngine(model) if isinstance(model, JRTForCausalLM) else HFEngine(model)
     yield from checkup(engine, found, lengths)
-
-
-def load_engine(folder: str, dtype: torch.dtype, device: torch.device, modes: dict[str, str]) -> Engine:
-    """The model in a folder, of ours or of transformers, ready to read."""
-    fields = read_config(resolve_model(folder))
-    ours = released_kind(resolve_model(folder)) or fields.get("model_type") in (JRTConfig.model_type, *MAMBAS)
-    if not ours:
-        return HFEngine(load_model(folder, dtype=dtype, device=device))
-    model = load_pretrained(folder, dtype=dtype, device=device, **modes)
-    return JRTEngine(model) if isinstance(model, JRTForCausalLM) else HFEngine(model)
 
 
 def prompt_lengths(tasks: Sequence[str], tokenizer: Any) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -144,6 +145,16 @@ class JRTConfig(PretrainedConfig):
                 f"padding={self.padding}, filling={self.filling}: prompts are filled up to enc_length, which this "
                 "model does not have. Give enc_length= in tokens (1024 for the released JRT models)."
             )
+
+    def describe(self) -> str:
+        """What the model is made of, in a line."""
+        counts = Counter(self.mixers)
+        name = "JRT-RNN" if counts["prefix_linear"] else "Based" if counts["linear"] else "Transformer"
+        layers = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        linear = f"; {self.feature_map} of {self.feature_dim}" if counts["prefix_linear"] or counts["linear"] else ""
+        prefix = f"; prefixes of up to {self.enc_length} tokens" if self.enc_length else ""
+        modes = ", ".join(f"{mode}={getattr(self, mode)}" for mode in MODES)
+        return f"{name}, width {self.hidden_size}, {len(self.mixers)} layers ({layers}){linear}{prefix}; {modes}"
 
 
 def rotated(head_dim: int, fraction: float) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.checkpoints.shipped import CONFIG, WEIGHTS
+from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError
 
 CARD, LOG, RECIPE = "README.md", "log.jsonl", "recipe.json"

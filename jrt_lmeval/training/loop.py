@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from jrt_lmeval.checkpoints.load import load_tokenizer
-from jrt_lmeval.checkpoints.shipped import CONFIG, WEIGHTS
+from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
+from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
@@ -198,7 +198,7 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
         tokenizer = train_tokenizer(training_texts(recipe), recipe.vocab_size)
         tokenizer.save_pretrained(out)
     else:
-        tokenizer = load_tokenizer(out, recipe.vocab_size)
+        tokenizer = read_own(out)
     run = Run.start(recipe, device, tokenizer, saved)
     _cut_log(out / LOG, run.done)
     try:

@@ -45,11 +45,6 @@ SUPPORTED = {
 }
 
 
-def is_gpt(fields: Fields) -> bool:
-    """Whether a configuration is one of these (and not, say, OpenAI's GPT-2, whose `model_type` they carry)."""
-    return "n_embd" in fields and ("mixer" in fields or "alt_mixer" in fields or fields.get("rms_norm") is True)
-
-
 def layer_mixers(fields: Fields) -> list[tuple[ReleasedMixer, Fields]]:
     """The mixer of each layer and its fields, by the precedence of the published code.
 

@@ -48,12 +48,6 @@ SSM_FIELDS = {
 ONLY_FOR_TRAINING = ("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "use_fast_path", "layer")
 
 
-def is_mamba(fields: Fields) -> bool:
-    """Whether a configuration is of mamba-ssm's layout and not of transformers', which keeps some of its fields."""
-    ours = fields.get("model_type") in (None, "gpt2")  # Hazy Research derived all its configurations from GPT-2's
-    return ours and "n_layer" in fields and ("d_model" in fields or "ssm_cfg" in fields)
-
-
 def mamba_config(fields: Fields) -> MambaConfig:
     """transformers' configuration of a released model.
 

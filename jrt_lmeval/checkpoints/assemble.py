@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,49 @@ from jrt_lmeval.errors import JRTError
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 HEAD = "lm_head.weight"
+LISTED = 20
+
+
+def require_whole(
+    source: object, not_filled: Iterable[str] = (), not_used: Iterable[str] = (), misshapen: Iterable[str] = ()
+) -> None:
+    """Refuse a checkpoint that does not fit its configuration: a model that is partly random would still answer.
+
+    Raises:
+        JRTError: any of the three lists names something; all of it is named.
+    """
+    faults = {"not filled": not_filled, "not used": not_used, "of another shape": misshapen}
+    found = {what: sorted(names) for what, names in faults.items()}
+    if any(found.values()):
+        listed = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
+        raise JRTError(
+            f"{source}: the weights do not fit config.json ({listed}). A half-filled model is never evaluated: check "
+            "that the checkpoint is complete and that its model_type is right."
+        )
+
+
+def require_report(source: object, report: Mapping[str, Iterable[Any]]) -> None:
+    """The same check of transformers' report on loading."""
+
+    def names(key: str) -> list[str]:
+        return [str(name[0] if isinstance(name, (tuple, list)) else name) for name in report.get(key) or ()]
+
+    require_whole(source, names("missing_keys"), names("unexpected_keys"), names("mismatched_keys"))
+
+
+def require_finite(source: object, model: torch.nn.Module) -> None:
+    """Refuse weights that hold NaN or infinity: every answer would be nonsense and score 0 without a word.
+
+    Raises:
+        JRTError: names the parameters.
+    """
+    floats = ((name, weight) for name, weight in model.named_parameters() if weight.is_floating_point())
+    bad = [name for name, weight in floats if not bool(weight.isfinite().all())]
+    if bad:
+        raise JRTError(
+            f"{source}: {len(bad)} parameters hold NaN or infinity ({_some(bad)}): the weights are damaged or their "
+            "training diverged."
+        )
 
 
 def assemble(
@@ -59,18 +102,16 @@ def assemble(
         given.pop(HEAD, None)
         wanted.pop(HEAD, None)
     fitting = {new: tensor.reshape(wanted[new].shape) for new, tensor in given.items() if _same(tensor, wanted, new)}
-    faults = {
-        "not filled": sorted(wanted.keys() - given.keys()),
-        "not used": sorted((tensors.keys() - names.keys()) | (given.keys() - wanted.keys())),
-        "of another shape": [
+    require_whole(
+        source,
+        not_filled=wanted.keys() - given.keys(),
+        not_used=(tensors.keys() - names.keys()) | (given.keys() - wanted.keys()),
+        misshapen=[
             f"{new} ({list(tensor.shape)}, wanted {list(wanted[new].shape)})"
-            for new, tensor in sorted(given.items())
+            for new, tensor in given.items()
             if new in wanted and new not in fitting
         ],
-    }
-    if any(faults.values()):
-        listed = "; ".join(f"{kind}: {_some(found)}" for kind, found in faults.items() if found)
-        raise JRTError(f"{source}: the weights do not fit config.json ({listed}). A half-filled model is never used.")
+    )
     given.clear()
     tensors.clear()
     for new in list(fitting):
@@ -79,8 +120,7 @@ def assemble(
     model.load_state_dict(fitting, strict=False, assign=True)
     model.tie_weights()
     left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
-    if left:
-        raise JRTError(f"{source}: nothing in the file fills {_some(left)}.")
+    require_whole(source, not_filled=left)
     return model.eval()
 
 
@@ -90,5 +130,5 @@ def _same(tensor: Tensor, wanted: dict[str, Tensor], name: str) -> bool:
     return name in wanted and sizes == [size for size in wanted[name].shape if size != 1]
 
 
-def _some(names: list[str], most: int = 20) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

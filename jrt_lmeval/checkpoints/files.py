@@ -1,37 +1,16 @@
-"""Reading a released folder: JSON and tensors, nothing else."""
+"""Reading weights: tensors under names, nothing else."""
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from jrt_lmeval.checkpoints.shipped import CONFIG
 from jrt_lmeval.errors import JRTError
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a folder's config.json.
-
-    Raises:
-        JRTError: there is none, or it is not a JSON object.
-    """
-    path = folder / CONFIG
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise JRTError(f"{folder}: holds no {CONFIG}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise JRTError(f"{path}: not readable as JSON ({error}).") from error
-    if not isinstance(fields, dict):
-        raise JRTError(f"{path}: holds a {type(fields).__name__}, not an object with fields.")
-    return fields
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -44,7 +23,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
-        raise JRTError(f"{folder}: holds neither pytorch_model.bin nor model.safetensors.")
+        raise JRTError(
+            f"{folder}: holds neither model.safetensors nor pytorch_model.bin: the checkpoint is only half there."
+        )
     tensors: dict[str, Tensor] = {}
     for file in files:
         held = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)

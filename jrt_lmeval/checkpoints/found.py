@@ -1,0 +1,214 @@
+"""From what a user wrote behind `pretrained=` to a checkpoint: where it lies, its kind, what it says of itself.
+
+Everything that loads, checks or describes a model takes the `Checkpoint` that is found here, so that a folder is looked
+at once. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paths import weights_dir
+
+CONFIG, WEIGHTS, RECIPE = "config.json", "model.safetensors", "recipe.json"
+
+OURS, HAZY, MAMBA_SSM, TRANSFORMERS = "ours", "hazy", "mamba_ssm", "transformers"
+MAMBAS = ("mamba", "mamba2", "falcon_mamba")
+
+PLAIN = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+PICKLED = ("pytorch_model*.bin",)
+"""Files of a hub model that are fetched."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on disk.
+
+    Attributes:
+        name: what it is called in results: the name of a shipped model, or what the user wrote.
+        folder: that holds it.
+        kind: `ours` (what `jrt-eval train` writes), `hazy` (JRT, Based and the Transformer as Hazy Research released
+            them), `mamba_ssm` (Mamba in mamba-ssm's layout) or `transformers`.
+        fields: of its config.json; empty for a folder of GGUF files.
+    """
+
+    name: str
+    folder: Path
+    kind: str
+    fields: Mapping[str, Any]
+
+    @property
+    def model_type(self) -> str | None:
+        """transformers' name of the architecture."""
+        return self.fields.get("model_type")
+
+    @property
+    def family(self) -> str | None:
+        """The `--model` that runs it: `jrt_rnn`, `based`, `mamba` or `hf_recall`; None where the weights must tell."""
+        if self.kind == OURS:
+            return "jrt_rnn" if "prefix_linear" in self.fields.get("mixers", ()) else "based"
+        if self.kind == HAZY:
+            return None
+        return "mamba" if self.kind == MAMBA_SSM or self.model_type in MAMBAS else "hf_recall"
+
+
+def kind_of(fields: Mapping[str, Any]) -> str:
+    """The kind of a model from the fields of its config.json."""
+    if fields.get("model_type") == "jrt":
+        return OURS
+    # Hazy Research derived all its configurations from GPT-2's, mamba-ssm's name no model type at all
+    nameless = fields.get("model_type") in (None, "gpt2")
+    if nameless and "n_layer" in fields and ("d_model" in fields or "ssm_cfg" in fields):
+        return MAMBA_SSM
+    if "n_embd" in fields and ("mixer" in fields or "alt_mixer" in fields or fields.get("rms_norm") is True):
+        return HAZY
+    return TRANSFORMERS
+
+
+def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[str] = ()) -> Checkpoint:
+    """The checkpoint that a name stands for.
+
+    Args:
+        pretrained: name of a shipped model, a folder, or a hub id.
+        revision: branch, tag or commit of a hub id.
+        extra: further files to fetch from the hub; with a GGUF file among them no config.json is needed.
+
+    Raises:
+        JRTError: no such folder or hub id, or a folder that holds no readable config.json.
+    """
+    name = str(pretrained)
+    if name in shipped_names():
+        return opened(weights_dir() / name, name)
+    folder = Path(name).expanduser()
+    needs_config = not any(file.endswith(".gguf") for file in extra)
+    if folder.is_dir():
+        return opened(folder, name, needs_config)
+    if folder.is_file():
+        raise JRTError(f"pretrained={name} is a file; give the folder it lies in (and gguf_file= for a GGUF file).")
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        shipped = ", ".join(shipped_names()) or "none"
+        raise JRTError(
+            f"pretrained={name}: no such folder.{_near(folder)} Give a folder that 'jrt-eval train' wrote or that "
+            f"holds a Hugging Face model, a hub id (owner/name), or the name of a shipped model ({shipped})."
+        )
+    return opened(_from_hub(name, revision, extra), name, needs_config)
+
+
+def opened(folder: Path, name: str | None = None, needs_config: bool = True) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises:
+        JRTError: no config.json where one is needed, or one that is no JSON object; names the file.
+    """
+    fields = read_config(folder) if needs_config or (folder / CONFIG).is_file() else {}
+    return Checkpoint(name or str(folder), folder, kind_of(fields), fields)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The fields of a folder's config.json.
+
+    Raises:
+        JRTError: there is none, it is not a JSON object, it names a field twice, or it is nested too deeply.
+    """
+    path = folder / CONFIG
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _once(pairs, path))
+    except FileNotFoundError:
+        raise JRTError(
+            f"{folder}: holds no {CONFIG}; a model folder has {CONFIG}, {WEIGHTS} and tokenizer.json."
+        ) from None
+    except RecursionError:
+        raise JRTError(f"{path}: not readable as JSON (nested too deeply).") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise JRTError(f"{path}: not readable as JSON ({error}).") from error
+    if not isinstance(fields, dict):
+        raise JRTError(
+            f"{path}: holds a JSON {type(fields).__name__}; a configuration is an object of names and values."
+        )
+    return fields
+
+
+def _once(pairs: Sequence[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise JRTError(f"{path}: field {name!r} stands there twice; only one of them can hold.")
+        fields[name] = value
+    return fields
+
+
+def _near(folder: Path) -> str:
+    siblings = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+    near = get_close_matches(folder.name, siblings, n=1)
+    return f" Did you mean {str(folder.parent / near[0])!r}?" if near else ""
+
+
+def _from_hub(name: str, revision: str | None, extra: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = [*PLAIN, *extra]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        # pickles only where there is nothing better
+        if not any(folder.glob("model*.safetensors")) and not any((folder / file).is_file() for file in extra):
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, *PICKLED]))
+    except Exception as error:  # no network, no such repository, no rights: to the user they are the same
+        raise JRTError(
+            f"pretrained={name}: neither a folder here nor to be had from the hub ({type(error).__name__}: {error}). "
+            "Check the spelling, download the model beforehand and give its folder, or unset HF_HUB_OFFLINE."
+        ) from error
+    return folder
+
+
+# ---------------------------------------------------------------- the models that come with the package
+
+
+def shipped_names() -> list[str]:
+    """Names of the shipped models."""
+    folders = sorted(weights_dir().glob("*")) if weights_dir().is_dir() else []
+    return [folder.name for folder in folders if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()]
+
+
+def shipped_models() -> dict[str, Checkpoint]:
+    """Every shipped model by name."""
+    return {name: opened(weights_dir() / name, name) for name in shipped_names()}
+
+
+def shipped_for(family: str, feature_map: str | None = None) -> Checkpoint:
+    """The shipped model of a family and, for `jrt_rnn`, of a feature map.
+
+    Where several fit, the one is meant whose recipe.json names no other role (`"role": "control"`, `"teacher"`).
+
+    Raises:
+        JRTError: none fits; says how to train one.
+    """
+    shipped = shipped_models()
+    fitting = [model for model in shipped.values() if _fits(model, family, feature_map)]
+    chosen = next((model for model in fitting if _is_default(model)), None)
+    if chosen is not None:
+        return chosen
+    wanted = f"feature_map={feature_map}" if family == "jrt_rnn" else family
+    train = f"--feature-map {feature_map}" if family == "jrt_rnn" else f"--model {family.replace('hf_recall', 'llama')}"
+    untrained = (
+        ", or ask for untrained weights by name with init=random (chance level, for tests of the machinery only)"
+    )
+    raise JRTError(
+        f"no trained weights for {wanted} come with the package (shipped: {', '.join(shipped) or 'none'}). Train them "
+        f"with 'jrt-eval train {train} --out DIR' and give pretrained=DIR"
+        f"{untrained if family in ('jrt_rnn', 'based') else ' (a folder or a hub id)'}."
+    )
+
+
+def _fits(model: Checkpoint, family: str, feature_map: str | None) -> bool:
+    return model.family == family and (feature_map is None or model.fields.get("feature_map") == feature_map)
+
+
+def _is_default(model: Checkpoint) -> bool:
+    file = model.folder / RECIPE
+    return not file.is_file() or json.loads(file.read_text(encoding="utf-8")).get("role", "default") == "default"

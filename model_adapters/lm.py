@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from model_adapters.engines.engine import Engine
 from model_adapters.processes import World
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import LogLikelihood, Totals
+from model_adapters.running.figures import LogLikelihood, Totals, machine
 from model_adapters.running.generation import Generator
 from model_adapters.running.loglikelihood import Scored, require_tokens, rolling_windows, score
 from model_adapters.running.rows import Encoder, Row
@@ -95,6 +95,9 @@ class RecallLM(TemplateLM):
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> RecallLM:
         """How lm_eval builds a model: what stands in `--model_args` wins over `--batch_size` and `--device`."""
         common = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        # 1 is what lm_eval passes where nobody asked; no answer depends on the batch, but the time does
+        if common.get("batch_size") in (1, "1"):
+            common["batch_size"] = "auto"
         return cls(**{**common, **arg_dict})
 
     @classmethod
@@ -147,9 +150,11 @@ class RecallLM(TemplateLM):
         totals = Totals()
         for part in (self.runtime.totals, *self._other_totals):
             totals.add(part)
-        facts = {**self._configuration(), "device": str(self.device), "world_size": self.world_size}
+        facts = {**self._configuration(), "device": str(self.device), "world_size": self.world_size, **machine()}
+        weights = list(self.engine.model.parameters())
+        facts["model_bytes"] = sum(weight.numel() * weight.element_size() for weight in weights)
         return {
-            "model_num_parameters": sum(weight.numel() for weight in self.engine.model.parameters()),
+            "model_num_parameters": sum(weight.numel() for weight in weights),
             "model_dtype": facts["dtype"],
             "jrt": {**facts, **totals.summary(), **({"doctor": as_records(self._checks)} if self._checks else {})},
         }
@@ -202,19 +207,22 @@ class RecallLM(TemplateLM):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations as `Answer` objects, in the order of the requests."""
-        goals = [generation(request.args[1]) for request in requests]
+        # with several processes lm_eval hands the last request out again until all have as many: it is run once
+        distinct = {id(request): request for request in requests}
+        asked = list(distinct.values())
+        goals = [generation(request.args[1]) for request in asked]
         rows = [
             self.encoder.row(index, request.args[0], goal=goal)
-            for index, (request, goal) in enumerate(zip(requests, goals, strict=True))
+            for index, (request, goal) in enumerate(zip(asked, goals, strict=True))
         ]
         rows = self.runtime.prepared(rows, [goal.max_gen_toks for goal in goals])
         answers: list[str] = [""] * len(rows)
         with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache:
             for row, answer in self._generator.run(rows):
                 answers[row.index] = answer
-                self._cache.add("generate_until", requests[row.index].args, answer)
+                self._cache.add("generate_until", asked[row.index].args, answer)
                 bar.update()
-        return answers
+        return [answers[number] for number in _numbers(requests, distinct)]
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **_: Any
@@ -231,32 +239,40 @@ class RecallLM(TemplateLM):
                 bar.update()
         return results
 
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As lm_eval, with a request that was handed out several times run once."""
+        distinct = {id(request): request for request in requests}
+        results = super().loglikelihood(list(distinct.values()), disable_tqdm=disable_tqdm)
+        return [results[number] for number in _numbers(requests, distinct)]
+
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[LogLikelihood]:
         """Log-likelihood of whole texts, each token given as much context as fits.
 
         They are `LogLikelihood` objects, which know how many tokens they are about. The
         token that the text follows (BOS or end of text) is never scored itself.
         """
+        distinct = {id(request): request for request in requests}
+        asked = list(distinct.values())
         items: list[Scored] = []
         owners: list[int] = []
         lengths: list[int] = []
-        for owner, request in enumerate(requests):
+        for owner, request in enumerate(asked):
             ids = self.tok_encode(request.args[0], add_special_tokens=False)
             lengths.append(len(ids))
             for context, continuation in rolling_windows(ids, self.prefix_token_id, self.max_length):
                 items.append(Scored(Row(len(items), context, len(context), context), continuation))
                 owners.append(owner)
         sums = [LogLikelihood(0.0, {"jrt_scored_tokens": length}) for length in lengths]
-        missing = [owners.count(owner) for owner in range(len(requests))]
+        missing = [owners.count(owner) for owner in range(len(asked))]
         with self._progress(len(items), "Scoring windows", disable_tqdm) as bar, self._cache:
             for index, (logprob, _) in score(self.runtime, items):
                 owner = owners[index]
                 sums[owner] = LogLikelihood(sums[owner] + logprob, sums[owner].stats)
                 missing[owner] -= 1
                 if not missing[owner]:
-                    self._cache.add("loglikelihood_rolling", requests[owner].args, sums[owner])
+                    self._cache.add("loglikelihood_rolling", asked[owner].args, sums[owner])
                 bar.update()
-        return sums
+        return [sums[number] for number in _numbers(requests, distinct)]
 
     def _end_ids(self, goal: Generation) -> frozenset[int]:
         # A special token in `until`, such as <|im_end|>, never shows in decoded text; it has to be seen as a token.
@@ -278,3 +294,9 @@ def _context(asked: int | None, limit: int | None) -> int | None:
     if limit is not None and asked > limit:
         raise JRTError(f"max_length={asked} is more than the model can read; its context holds {limit} tokens.")
     return asked
+
+
+def _numbers(requests: Sequence[Any], distinct: Mapping[int, Any]) -> list[int]:
+    """For each request its place among the distinct ones."""
+    place = {key: number for number, key in enumerate(distinct)}
+    return [place[id(request)] for request in requests]

@@ -30,7 +30,8 @@ class RunOptions:
     """How to run, whatever the model.
 
     Attributes:
-        batch_size: rows of a batch, or `auto` for a budget of tokens.
+        batch_size: rows of a batch, or `auto` for a budget of tokens. lm_eval's own `--batch_size` is 1 where nobody
+            gives one, and stands for `auto`; one row at a time is `batch_size=1` among the model arguments.
         max_batch_size: most rows of an `auto` batch.
         max_batch_tokens: token budget of a batch.
         device: such as `cpu` or `cuda:1`; falls back to the CPU.
@@ -43,7 +44,7 @@ class RunOptions:
         doctor: check the model first (`jrt-eval doctor MODEL`) and put the table into the results.
     """
 
-    batch_size: int | str | None = 1
+    batch_size: int | str | None = "auto"
     max_batch_size: int | None = None
     max_batch_tokens: int | None = None
     device: str | None = None
@@ -66,6 +67,9 @@ class RunOptions:
         for name in given:
             if name not in common:
                 raise unknown("model argument", name, [*parameter_names(constructor), *common])
+        for name in ("reuse", "doctor", "add_bos_token"):
+            if not isinstance(given.get(name, False), (bool, type(None))):
+                raise JRTError(f"{name}={given[name]!r}: must be True or False.")
         return cls(**given)
 
     def place(self) -> Place:

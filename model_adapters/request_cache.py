@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import pickle
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 import torch
 
 from jrt_lmeval.errors import JRTError
+
+log = logging.getLogger("lm_eval.jrt")
 
 KEY = "jrt_lmeval:fingerprint"
 
@@ -57,8 +61,18 @@ class RequestCache:
         return str(getattr(self.store, "filename", "the request cache"))
 
     def _claim(self, ours: Mapping[str, Any]) -> None:
+        log.warning(
+            "%s: only the models of this package look at whose answers a cache holds. lm_eval's own (--model hf, vllm, "
+            "...) given this file would take these answers for theirs.",
+            self._name,
+        )
         try:
             theirs = self.store[KEY]
+        except (sqlite3.Error, OSError, pickle.UnpicklingError, EOFError) as error:
+            raise JRTError(
+                f"{self._name} cannot be read as a request cache ({error}): it is damaged or something else. Delete "
+                "it, or use another --use_cache path."
+            ) from error
         except KeyError:
             if len(self.store):
                 raise JRTError(

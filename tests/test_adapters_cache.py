@@ -122,3 +122,14 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path):
     answers = rest.generate_until(many)
     assert 0 < rest.get_model_info()["jrt"]["rows"] < len(many)
     assert answers == tiny.lm("jrt").generate_until(many, disable_tqdm=True)
+
+
+def test_a_damaged_cache_is_one_clear_error(tmp_path):
+    import sqlite3
+
+    cached(tiny.lm("jrt"), tmp_path / "c.db").dbdict.close()
+    with sqlite3.connect(tmp_path / "c.db") as store:
+        store.execute("UPDATE unnamed SET value = ?", (b"\x80\x05cut short",))
+    store.close()
+    with pytest.raises(JRTError, match=r"c\.db cannot be read as a request cache"):
+        cached(tiny.lm("jrt"), tmp_path / "c.db")

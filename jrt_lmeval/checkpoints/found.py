@@ -193,15 +193,18 @@ def shipped_for(family: str, feature_map: str | None = None) -> Checkpoint:
     chosen = next((model for model in fitting if _is_default(model)), None)
     if chosen is not None:
         return chosen
+    listed = ", ".join(shipped) or "none"
+    if family not in ("jrt_rnn", "based"):
+        raise JRTError(
+            f"--model {family} needs a checkpoint: --model_args pretrained=FOLDER (or a hub id); none of its kind "
+            f"comes with the package (shipped: {listed})."
+        )
     wanted = f"feature_map={feature_map}" if family == "jrt_rnn" else family
-    train = f"--feature-map {feature_map}" if family == "jrt_rnn" else f"--model {family.replace('hf_recall', 'llama')}"
-    untrained = (
-        ", or ask for untrained weights by name with init=random (chance level, for tests of the machinery only)"
-    )
+    train = f"--feature-map {feature_map}" if family == "jrt_rnn" else f"--model {family}"
     raise JRTError(
-        f"no trained weights for {wanted} come with the package (shipped: {', '.join(shipped) or 'none'}). Train them "
-        f"with 'jrt-eval train {train} --out DIR' and give pretrained=DIR"
-        f"{untrained if family in ('jrt_rnn', 'based') else ' (a folder or a hub id)'}."
+        f"no trained weights for {wanted} come with the package (shipped: {listed}). Train them with "
+        f"'jrt-eval train {train} --out DIR' and give pretrained=DIR, or ask for untrained weights by name with "
+        "init=random (chance level, for tests of the machinery only)."
     )
 
 

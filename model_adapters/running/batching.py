@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 # A very short row still costs its logits and a place in every step, so it counts as this many tokens.
@@ -39,24 +39,3 @@ def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
         batch.append(row)
     if batch:
         yield batch
-
-
-def shared_starts(starts: Sequence[Hashable | None]) -> tuple[list[list[int]], list[int]]:
-    """Group rows that begin alike.
-
-    Args:
-        starts: per row what it begins with, or None if nothing of it may be shared.
-
-    Returns:
-        Groups of at least two rows with the same start, in order of first appearance, and the other rows.
-    """
-    groups: dict[Hashable, list[int]] = {}
-    alone: list[int] = []
-    for row, start in enumerate(starts):
-        if start is None:
-            alone.append(row)
-        else:
-            groups.setdefault(start, []).append(row)
-    shared = [rows for rows in groups.values() if len(rows) > 1]
-    alone += [rows[0] for rows in groups.values() if len(rows) == 1]
-    return shared, sorted(alone)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -15,10 +17,11 @@ import torch
 class Answer(str):
     """A generated text with figures about its making.
 
-    `stats` holds `jrt_prefix_tokens` (M), `jrt_entropy` (H of the document), `jrt_prompt_tokens`,
-    `jrt_new_tokens`, `jrt_state_bytes` (of this row after its prompt, padding not counted) and `jrt_seconds`
-    (this row's share of the model's time; the shares of all rows add up to the whole). An answer taken from lm_eval's
-    request cache carries the figures of the run that made it.
+    `stats` holds, in tokens of the model, `jrt_prompt_tokens`, `jrt_prefix_tokens` (M) and `jrt_new_tokens`;
+    `jrt_prefix_share` (M / prompt), `jrt_entropy` (H of the document), `jrt_state_bytes` (of this row after its prompt,
+    padding not counted) and `jrt_seconds` (this row's share of the model's time; the shares of all rows add up to the
+    whole). A prompt that was cut on the left has `jrt_truncated_tokens`, one that was not run at all only
+    `jrt_skipped`. An answer taken from lm_eval's request cache carries the figures of the run that made it.
     """
 
     stats: dict[str, float]
@@ -54,7 +57,7 @@ class Totals:
     rows: int = 0
     batches: int = 0
     prompt_tokens: int = 0
-    prompt_tokens_reused: int = 0
+    prompt_tokens_computed: int = 0
     new_tokens: int = 0
     scored_tokens: int = 0
     prefix_tokens: int = 0
@@ -79,7 +82,10 @@ class Totals:
         rows = max(1, self.rows)
         out["prefix_tokens_mean"] = out.pop("prefix_tokens") / rows
         out["entropy_mean"] = out.pop("entropy") / rows
-        tokens = self.prompt_tokens + self.new_tokens + self.scored_tokens
+        out["prefix_share_mean"] = self.prefix_tokens / max(1, self.prompt_tokens)
+        out["prompt_tokens_reused"] = self.prompt_tokens - self.prompt_tokens_computed
+        # what was taken from a kept state was not read: a speed must not count it
+        tokens = self.prompt_tokens_computed + self.new_tokens + self.scored_tokens
         out["tokens_per_second"] = tokens / self.seconds if self.seconds else 0.0
         return out
 
@@ -117,6 +123,26 @@ class Clock:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def machine() -> dict[str, Any]:
+    """What a time was taken on: processor, threads torch uses, and how busy the machine is (1 minute, None if unknown).
+
+    A second on another machine, or on this one under load, is another second.
+    """
+    try:
+        load: float | None = os.getloadavg()[0]
+    except OSError:
+        load = None
+    return {"processor": _processor(), "threads": torch.get_num_threads(), "load_average": load}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def peak_memory(device: torch.device) -> int:

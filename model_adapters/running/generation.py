@@ -1,8 +1,4 @@
-"""Runs prompts to their answers: batches of rows, and documents that several prompts share read only once.
-
-Sharing is exact where a document's state does not depend on the question: without a prefix, and with a prefix that ends
-where the document ends. The state is then kept, forked for every question and continued with it.
-"""
+"""Runs prompts to their answers: batches of rows, and what several prompts begin with read only once."""
 
 from __future__ import annotations
 
@@ -12,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_adapters.running.batching import batches, shared_starts
+from jrt_lmeval.errors import JRTError
+from model_adapters.running.batching import batches
 from model_adapters.running.decoding import decode
 from model_adapters.running.figures import Answer
 from model_adapters.running.rows import Row
 from model_adapters.running.runtime import Runtime
+from model_adapters.running.sharing import Opening, Start, shared_starts
 from model_adapters.running.stopping import Generation
 
 
@@ -40,71 +38,110 @@ class Generator:
         reuse: bool = True,
     ):
         self.runtime, self.to_text, self.end_ids, self.vocabulary = runtime, to_text, end_ids, vocabulary
-        engine, policy = runtime.engine, runtime.policy.policy
-        self.shares = reuse and engine.can_continue and (policy in ("none", "document") or not engine.has_prefix)
+        self.shares = reuse and runtime.engine.can_continue
 
     def run(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Answer]]:
         """Answers as they are finished, in any order; rows marked as skipped get an empty one."""
         for row in rows:
             if row.skipped:
-                yield row, Answer("", _stats(row, 0, 0.0, 0))
+                yield row, Answer("", {"jrt_skipped": 1})
         rows = [row for row in rows if not row.skipped]
-        groups, alone = shared_starts([self._start(row) for row in rows])
-        yield from self._run_alone([rows[place] for place in alone])
-        yield from self._run_groups([[rows[place] for place in group] for group in groups])
+        starts, alone = shared_starts([self._opening(row) for row in rows])
+        yield from self._run_alone([rows[number] for number in alone])
+        yield from self._run_starts(starts, rows, {})
 
-    def _start(self, row: Row) -> tuple[int, ...] | None:
-        end = row.document_end
-        if not self.shares or not 0 < end < len(row.ids) or row.choice.length not in (0, end):
+    def _opening(self, row: Row) -> Opening | None:
+        end, prefix = row.document_end, row.choice.length
+        if not self.shares or not 0 < end < len(row.ids) or prefix > end:
             return None
-        return tuple(row.ids[:end])
+        return Opening(tuple(row.ids[:end]), prefix)
 
     def _run_alone(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Answer]]:
         for batch in batches([_cost(row) for row in rows], self.runtime.budget):
-            chosen = [rows[place] for place in batch]
-            with self.runtime.running():
-                logits, state = self.runtime.engine.prefill(
-                    [row.ids for row in chosen], [row.choice.length for row in chosen]
-                )
-            read = shares(self.runtime.lap(), [len(row.ids) for row in chosen])
-            yield from self._decode(chosen, logits, state, read)
+            chosen = [rows[number] for number in batch]
+            ids = [row.ids for row in chosen]
+            logits, state, read = self._read(ids, [row.choice.length for row in chosen], None)
+            yield from self._decode(chosen, logits, state, read, sum(map(len, ids)))
 
-    def _run_groups(self, groups: Sequence[Sequence[Row]]) -> Iterator[tuple[Row, Answer]]:
-        engine = self.runtime.engine
-        for batch in batches([group[0].document_end for group in groups], self.runtime.budget):
-            documents = [groups[place] for place in batch]
-            heads = [group[0] for group in documents]
-            with self.runtime.running():
-                _, state = engine.prefill(
-                    [head.ids[: head.document_end] for head in heads], [head.choice.length for head in heads]
-                )
-            read = shares(self.runtime.lap(), [head.document_end for head in heads])
-            asked = [(row, number) for number, group in enumerate(documents) for row in group]
-            seconds = [read[number] / len(documents[number]) for _, number in asked]
-            reused = sum((len(group) - 1) * group[0].document_end for group in documents)
-            for part in batches([self._fork_cost(row) for row, _ in asked], self.runtime.budget):
-                chosen = [asked[place][0] for place in part]
-                with self.runtime.running():
-                    forked = state.select(torch.tensor([asked[place][1] for place in part]))
-                    logits, forked = engine.prefill(
-                        [row.ids[row.document_end :] for row in chosen], [0] * len(chosen), forked
-                    )
-                asking = shares(self.runtime.lap(), [len(row.ids) - row.document_end for row in chosen])
-                spent = [seconds[place] + more for place, more in zip(part, asking, strict=True)]
-                yield from self._decode(chosen, logits, forked, spent, reused)
-                reused = 0
+    def _run_starts(
+        self,
+        starts: Sequence[Start],
+        rows: Sequence[Row],
+        spent: dict[int, float],
+        above: Any = None,
+        place: Any = None,
+    ) -> Iterator[tuple[Row, Answer]]:
+        """Read starts, fork their states for the rows and for the longer starts that go on from them.
 
-    def _fork_cost(self, row: Row) -> int:
+        Args:
+            starts: siblings, or the roots.
+            rows: all rows.
+            spent: seconds already spent on the part that a row shares, by row number.
+            above: the parent's states, None at the roots.
+            place: row of `above` for each start.
+        """
+        for batch in batches([len(start.new_ids) for start in starts], self.runtime.budget):
+            chosen = [starts[number] for number in batch]
+            ids = [list(start.new_ids) for start in chosen]
+            forked = None if above is None else above.select(torch.tensor([place[number] for number in batch]))
+            prefixes = [start.prefix if forked is None else 0 for start in chosen]
+            _, state, read = self._read(ids, prefixes, forked)
+            computed = sum(map(len, ids))
+            for start, seconds in zip(chosen, read, strict=True):
+                for number in _rows_of(start):
+                    spent[number] = spent.get(number, 0.0) + seconds / start.rows_below
+            asked = [(number, index) for index, start in enumerate(chosen) for number in start.rows]
+            for part in batches([self._fork_cost(rows[number], chosen[i]) for number, i in asked], self.runtime.budget):
+                numbers, owners = zip(*(asked[index] for index in part), strict=True)
+                yield from self._ask(
+                    [rows[n] for n in numbers],
+                    [chosen[i] for i in owners],
+                    state,
+                    owners,
+                    [spent.pop(n) for n in numbers],
+                    computed,
+                )
+                computed = 0
+            if computed:
+                self.runtime.count_computed(computed)
+            children = [(child, index) for index, start in enumerate(chosen) for child in start.children]
+            if children:
+                nodes, owners = zip(*children, strict=True)
+                yield from self._run_starts(nodes, rows, spent, state, owners)
+
+    def _ask(
+        self, rows: list[Row], starts: list[Start], state: Any, owners: Sequence[int], spent: list[float], computed: int
+    ) -> Iterator[tuple[Row, Answer]]:
+        rest = [row.ids[len(start.ids) :] for row, start in zip(rows, starts, strict=True)]
+        logits, forked, read = self._read(rest, [0] * len(rows), state.select(torch.tensor(owners)))
+        seconds = [before + now for before, now in zip(spent, read, strict=True)]
+        yield from self._decode(rows, logits, forked, seconds, computed + sum(map(len, rest)))
+
+    def _read(
+        self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any
+    ) -> tuple[Tensor, Any, list[float]]:
+        """Prefill a batch: logits, state, and each row's share of the seconds."""
+        with self.runtime.running():
+            logits, state = self.runtime.engine.prefill(ids, prefixes, state)
+            finite = bool(logits[:, : self.vocabulary].isfinite().all())
+        if not finite:
+            raise JRTError(
+                "the model's logits are not finite (NaN or infinity): every answer would be nonsense. 'jrt-eval doctor "
+                "MODEL' says more; in half precision, try dtype=float32."
+            )
+        return logits, state, shares(self.runtime.lap(), [len(row) for row in ids])
+
+    def _fork_cost(self, row: Row, start: Start) -> int:
         # A recurrent state weighs the same however long the document was; keys and values are copied for every fork.
-        return _cost(row) - (row.document_end if self.runtime.engine.constant_state else 0)
+        return _cost(row) - (len(start.ids) if self.runtime.engine.constant_state else 0)
 
     def _decode(
-        self, rows: Sequence[Row], logits: Tensor, state: Any, seconds: Sequence[float], reused: int = 0
+        self, rows: Sequence[Row], logits: Tensor, state: Any, seconds: Sequence[float], computed: int
     ) -> Iterator[tuple[Row, Answer]]:
         runtime = self.runtime
         state_bytes = state.row_bytes()
         goals = [_goal(row) for row in rows]
-        runtime.count(rows, reused=reused, state_bytes=max(state_bytes))
+        runtime.count(rows, computed=computed, state_bytes=max(state_bytes))
         for done in decode(
             runtime.engine,
             logits,
@@ -119,6 +156,12 @@ class Generator:
             runtime.count_new(done.tokens)
             stats = _stats(row, done.tokens, seconds[done.row] + done.seconds, state_bytes[done.row])
             yield row, Answer(done.text, stats)
+
+
+def _rows_of(start: Start) -> Iterator[int]:
+    yield from start.rows
+    for child in start.children:
+        yield from _rows_of(child)
 
 
 def shares(seconds: float, weights: Sequence[int]) -> list[float]:
@@ -137,11 +180,14 @@ def _cost(row: Row) -> int:
 
 
 def _stats(row: Row, new_tokens: int, seconds: float, state_bytes: int) -> dict[str, float]:
+    cut = {"jrt_truncated_tokens": row.truncated} if row.truncated else {}
     return {
         "jrt_prefix_tokens": row.choice.length,
+        "jrt_prefix_share": row.choice.length / len(row.ids),
         "jrt_entropy": row.choice.entropy,
         "jrt_prompt_tokens": len(row.ids),
         "jrt_new_tokens": new_tokens,
         "jrt_seconds": seconds,
         "jrt_state_bytes": state_bytes,
+        **cut,
     }

@@ -49,9 +49,14 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
                 [len(item.row.ids) for item in chosen],
             )
         runtime.lap()
-        runtime.count([item.row for item in chosen], scored=sum(len(item.continuation) for item in chosen))
+        read, scored = (sum(len(ids) for ids in part) for part in _parts(chosen))
+        runtime.count([item.row for item in chosen], computed=read, scored=scored)
         for item, result in zip(chosen, scores, strict=True):
             yield item.row.index, (float(result.logprobs.double().sum()), bool(result.greedy.all()))
+
+
+def _parts(items: Sequence[Scored]) -> tuple[list[list[int]], list[list[int]]]:
+    return [item.row.ids for item in items], [item.continuation for item in items]
 
 
 def require_tokens(context: Sequence[int], continuation: Sequence[int], text: str) -> None:

@@ -70,8 +70,8 @@ class Runtime:
         self._totals.seconds += seconds
         return seconds
 
-    def count(self, rows: Sequence[Row], reused: int = 0, scored: int = 0, state_bytes: int = 0) -> None:
-        """Add a batch to the totals: rows, tokens not read again, tokens scored, bytes of the largest row's state."""
+    def count(self, rows: Sequence[Row], computed: int, scored: int = 0, state_bytes: int = 0) -> None:
+        """Add a batch to the totals: rows, tokens read for it, tokens scored, bytes of the largest row's state."""
         totals = self._totals
         totals.batches += 1
         totals.largest_batch = max(totals.largest_batch, len(rows))
@@ -79,9 +79,13 @@ class Runtime:
         totals.prompt_tokens += sum(len(row.ids) for row in rows)
         totals.prefix_tokens += sum(row.choice.length for row in rows)
         totals.entropy += sum(row.choice.entropy for row in rows)
-        totals.prompt_tokens_reused += reused
+        totals.prompt_tokens_computed += computed
         totals.scored_tokens += scored
         totals.state_bytes_per_row = max(totals.state_bytes_per_row, state_bytes)
+
+    def count_computed(self, tokens: int) -> None:
+        """Add tokens that were read for no batch of rows in particular: a start that only longer starts go on from."""
+        self._totals.prompt_tokens_computed += tokens
 
     def count_new(self, tokens: int) -> None:
         """Add generated tokens to the totals."""

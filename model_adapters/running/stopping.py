@@ -47,6 +47,8 @@ def generation(kwargs: Mapping[str, Any]) -> Generation:
                 "models offer; use do_sample=False without beams."
             )
     until = kwargs.get("until") or ()
+    if not isinstance(until, (str, list, tuple)):
+        raise JRTError(f"generation_kwargs: until={until!r} must be text or a list of texts, such as ['\\n'].")
     until = (until,) if isinstance(until, str) else tuple(until)
     for stop in until:
         if not isinstance(stop, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -11,28 +10,7 @@ from reportlogs import write_run
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.stats import clustered_stderr
 from jrt_lmeval.report.tables import percent
-
-
-def test_one_question_a_document_is_the_ordinary_standard_error() -> None:
-    values = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
-    mean = sum(values) / 7
-    ordinary = math.sqrt(sum((v - mean) ** 2 for v in values) / 6 / 7)
-    assert clustered_stderr(values, range(7)) == pytest.approx(ordinary)
-
-
-def test_questions_that_fall_together_count_once() -> None:
-    once = clustered_stderr([1.0, 0.0, 0.0, 1.0, 1.0, 0.0], range(6))
-    tripled = clustered_stderr(
-        [v for v in (1.0, 0.0, 0.0, 1.0, 1.0, 0.0) for _ in range(3)], [i // 3 for i in range(18)]
-    )
-    assert tripled == pytest.approx(once)
-
-
-def test_too_few_documents_have_no_error() -> None:
-    assert math.isnan(clustered_stderr([1.0, 0.0, 1.0, 0.0], [0, 0, 1, 1]))
-    assert math.isnan(clustered_stderr([], []))
 
 
 def test_the_command_writes_tables_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -225,6 +225,16 @@ def test_skipped_rows_are_in_no_mean(tmp_path: Path) -> None:
     assert columns.scores["contains"].tolist() == [1.0] * 3
 
 
+def test_figures_are_read_wherever_the_task_put_them(tmp_path: Path) -> None:
+    file = write_run(tmp_path, HALF, log=False)
+    content = json.loads(file.read_text())
+    content["configs"]["swde_jrt_hier"]["metadata"]["jrt_found"] = {"means": {"jrt_state_bytes": 5.0}}
+    content["results"]["swde_jrt_hier"]["jrt_seconds,none"] = 0.5
+    file.write_text(json.dumps(content))
+    (cell,) = collect([tmp_path]).cells
+    assert (cell.figure("state_bytes"), cell.figure("seconds")) == (5.0, 0.5) and np.isnan(cell.figure("entropy"))
+
+
 def test_the_report_reads_no_model() -> None:
     code = "import sys, jrt_lmeval.report.cli; sys.exit(bool({'torch', 'lm_eval', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

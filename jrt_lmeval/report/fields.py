@@ -35,8 +35,21 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "skipped": ("jrt_skipped", "skipped"),
     "truncated": ("jrt_truncated", "truncated"),
     "window_tokens": ("jrt_window_tokens",),
+    "majority": ("majority",),
+    "longest_match": ("longest_match",),
+    "blind_middle": ("blind_middle",),
 }
 """Our name of a figure of one answer -> its names in `doc.jrt` or in the sample itself, the present one first."""
+
+BASELINES = {
+    "majority": "majority value",
+    "longest_match": "longest key match",
+    "blind_middle": "blind middle",
+}
+"""Figures that are scores of rules which need no model -> what tables call them."""
+
+FOUND = "jrt_found"
+"""Where a task's metadata says what was found beside the scores: figures under `means`."""
 
 MEASURED = frozenset(
     "seconds rows batches prompt_tokens prompt_tokens_reused new_tokens scored_tokens rows_truncated rows_skipped "

@@ -11,6 +11,7 @@ from typing import Any
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.fields import (
     BLOCK_FACTS,
+    FOUND,
     MACHINE,
     MEASURED,
     NUMERIC_SETTINGS,
@@ -106,6 +107,8 @@ def _results(run: Run, content: Mapping[str, Any]) -> Iterator[Result]:
         means, errors = _numbers(figures)
         if not means:
             continue
+        found = ((config.get("metadata") or {}).get(FOUND) or {}).get("means") or {}
+        means = {name: float(value) for name, value in found.items() if isinstance(value, (int, float))} | means
         count = counts.get(task) or {}
         asked = int(count.get("effective") or figures.get("sample_len") or 0)
         yield Result(

@@ -1,12 +1,45 @@
-"""Uncertainty of a mean over questions that share documents."""
+"""Uncertainty of a mean over questions that share documents. Plain Python at import: numpy and scipy load when used."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 FEWEST = 5
+LEVEL = 0.95
+POWER = 0.8
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval.
+
+    Attributes:
+        mean: over all questions.
+        stderr: by document; NaN with fewer than `FEWEST` documents.
+        low, high: ends of the interval; NaN where there is none.
+        n: questions.
+        clusters: documents.
+        exact: the interval is a binomial one over an effective number of documents and not symmetric: the mean is at,
+            or its t interval would go beyond, 0 or 1.
+    """
+
+    mean: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+    exact: bool = False
+
+    @property
+    def half(self) -> float:
+        """Half the width of a symmetric interval; NaN of another."""
+        return math.nan if self.exact else (self.high - self.low) / 2
 
 
 def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
@@ -31,3 +64,205 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> f
     if groups < FEWEST:
         return math.nan
     return math.sqrt(groups / (groups - 1) * sum(r * r for r in residuals.values())) / count
+
+
+def t_quantile(level: float, degrees: float) -> float:
+    """How many standard errors a two-sided interval of this level reaches to either side.
+
+    Args:
+        level: such as 0.95.
+        degrees: degrees of freedom; documents less one.
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = LEVEL) -> Interval:
+    """Mean and confidence interval of scores from 0 to 1, by document.
+
+    Mean ± t standard errors with one degree of freedom fewer than documents (Miller, arXiv 2411.00640). Where that
+    would leave [0, 1], or all scores are the same, the binomial interval of Clopper and Pearson over the effective
+    number of questions instead (Korn and Graubard 1998): the number that would give this standard error, corrected for
+    the degrees of freedom, and the number of documents where the error is 0. So 0 of 12 documents is [0, 26] %.
+
+    Args:
+        values: one score per question, 0 to 1; others give the t interval always.
+        clusters: the document of each question.
+        level: share of such intervals that hold the true mean.
+    """
+    n, groups = len(values), len(set(clusters))
+    if not n:
+        return Interval(math.nan, math.nan, math.nan, math.nan, 0, 0)
+    mean, stderr = sum(values) / n, clustered_stderr(values, clusters)
+    share = all(0 <= value <= 1 for value in values)
+    if math.isnan(stderr):
+        if share and groups and (mean in (0.0, 1.0)):
+            return Interval(mean, stderr, *_binomial(mean, groups, level), n, groups, True)
+        return Interval(mean, stderr, math.nan, math.nan, n, groups)
+    reach = t_quantile(level, groups - 1) * stderr
+    if not share or (stderr > 1e-12 and mean - reach >= 0 and mean + reach <= 1):
+        return Interval(mean, stderr, mean - reach, mean + reach, n, groups)
+    if stderr <= 1e-12:
+        effective = float(groups)
+    else:
+        effective = mean * (1 - mean) / stderr**2
+        effective *= (t_quantile(level, n - 1) / t_quantile(level, groups - 1)) ** 2
+    return Interval(mean, stderr, *_binomial(mean, min(effective, n), level), n, groups, True)
+
+
+def _binomial(mean: float, n: float, level: float) -> tuple[float, float]:
+    """Ends of the interval of Clopper and Pearson for a share of n, which need not be whole."""
+    from scipy.special import betaincinv
+
+    tail, hits = (1 - level) / 2, mean * n
+    low = 0.0 if hits <= 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits >= n else float(betaincinv(hits + 1, n - hits, 1 - tail))
+    return low, high
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same questions, the second less the first.
+
+    Attributes:
+        difference: of the means.
+        low, high: bootstrap interval by document; NaN with fewer than `FEWEST` documents.
+        p: two-sided, of the same bootstrap: how far the interval must be widened to hold 0; NaN likewise.
+        stderr: of the difference, by document.
+        wins, losses, ties: questions on which the second scored more, less, the same.
+        mcnemar: exact two-sided p of McNemar's test, which takes questions as independent; None for scores that are not
+            0 or 1.
+        n, clusters: questions and documents.
+        detectable: the smallest difference that a test at 5 % finds with probability 0.8 at this n and this spread.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    stderr: float
+    wins: int
+    losses: int
+    ties: int
+    mcnemar: float | None
+    n: int
+    clusters: int
+    detectable: float
+
+
+def paired(
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[Hashable],
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Paired:
+    """Compare two models on the same questions.
+
+    Whole documents are drawn with replacement. The percentiles are those of the expanded percentile interval
+    (Hesterberg 2015, section 4.2), which reaches as far as a t interval: plain ones are too narrow with few documents.
+
+    Args:
+        first, second: scores of each question.
+        clusters: the document of each question.
+        level: of the interval.
+        draws, seed: of the bootstrap.
+    """
+    import numpy as np
+    from scipy.stats import binomtest
+
+    delta = np.asarray(second, float) - np.asarray(first, float)
+    n = len(delta)
+    wins, losses = int((delta > 0).sum()), int((delta < 0).sum())
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, counts = np.bincount(index, weights=delta), np.bincount(index).astype(float)
+    groups = len(sums)
+    stderr = clustered_stderr(delta.tolist(), index.tolist())
+    binary = all(set(np.unique(side)) <= {0.0, 1.0} for side in (np.asarray(first), np.asarray(second)))
+    mcnemar = None
+    if binary:
+        mcnemar = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    mean = float(delta.mean()) if n else math.nan
+    if math.isnan(stderr):
+        return Paired(
+            mean, math.nan, math.nan, math.nan, stderr, wins, losses, n - wins - losses, mcnemar, n, groups, math.nan
+        )
+    means = _resampled(sums, counts, draws, seed)
+    low, high = (float(end) for end in np.quantile(means, _expanded(level, groups)))
+    return Paired(
+        mean, low, high, _p_value(means, groups), stderr, wins, losses, n - wins - losses, mcnemar, n, groups,
+        detectable(stderr, groups),
+    )  # fmt: skip
+
+
+def _resampled(sums: Any, counts: Any, draws: int, seed: int) -> Any:
+    """Means over documents drawn with replacement, float64 [draws]; in parts, so that many documents fit in memory."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    groups, means = len(sums), []
+    part = max(1, 4_000_000 // groups)
+    for start in range(0, draws, part):
+        drawn = generator.integers(groups, size=(min(part, draws - start), groups))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    return np.concatenate(means)
+
+
+def _expanded(level: float, groups: int) -> tuple[float, float]:
+    """The percentiles, as shares, that reach as far as a t interval of this level."""
+    from scipy.special import ndtr
+
+    tail = float(ndtr(-math.sqrt(groups / (groups - 1)) * t_quantile(level, groups - 1)))
+    return tail, 1 - tail
+
+
+def _p_value(means: Any, groups: int) -> float:
+    """One less the level of the expanded interval that just reaches 0; at least what this many draws can show."""
+    from scipy.special import ndtri, stdtr
+
+    beyond = min((means <= 0).sum(), (means >= 0).sum())
+    tail = min(0.5, (beyond + 1) / (len(means) + 1))
+    return float(2 * stdtr(groups - 1, ndtri(tail) * math.sqrt((groups - 1) / groups)))
+
+
+def detectable(stderr: float, clusters: int, level: float = LEVEL, power: float = POWER) -> float:
+    """The smallest true difference that a two-sided test finds with this probability, given the difference's error."""
+    from scipy.special import stdtrit
+
+    return (t_quantile(level, clusters - 1) + float(stdtrit(clusters - 1, power))) * stderr
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number by Holm's method, in the order given; NaN stays and does not count."""
+    order = sorted((i for i, p in enumerate(values) if not math.isnan(p)), key=lambda i: values[i])
+    corrected, largest = [math.nan] * len(values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def tied_groups(names: Sequence[str], different: Mapping[frozenset[str], bool]) -> list[tuple[str, ...]]:
+    """The largest groups in which no two differ; a name can be in several, and each is in one at least.
+
+    Args:
+        names: best first; the groups keep this order.
+        different: pairs -> whether they differ; a pair that is missing does not.
+    """
+    groups: list[set[str]] = [set(names)]
+    for pair in (pair for pair, differ in different.items() if differ):
+        one, other = sorted(pair)
+        split: list[set[str]] = []
+        for group in groups:
+            split += [group - {one}, group - {other}] if {one, other} <= group else [group]
+        split = sorted((group for group in split if group), key=len, reverse=True)
+        groups = []
+        for group in split:
+            if not any(group <= kept for kept in groups):
+                groups.append(group)
+    place = {name: at for at, name in enumerate(names)}
+    return sorted(
+        (tuple(sorted(group, key=place.__getitem__)) for group in groups), key=lambda g: [place[n] for n in g]
+    )

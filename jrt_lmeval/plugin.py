@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tasks_dir
 
 log = logging.getLogger("lm_eval.jrt")
@@ -118,6 +119,7 @@ def tasks_ready(tasks: ModuleType) -> None:
 
     init._knows_jrt = True  # type: ignore[attr-defined]
     manager.__init__ = init
+    _remember_files()
     read = getattr(manager, "load", None)
     if read is None:
         return
@@ -130,6 +132,36 @@ def tasks_ready(tasks: ModuleType) -> None:
         return loaded
 
     manager.load = load
+
+
+def _remember_files() -> None:
+    """Let a task of ours know the YAML file it was read from, also where lm_eval's command line is given its path.
+
+    lm_eval 0.4.13 then hands on what stands in the file, and says that it came from nowhere.
+    """
+    for name in ("_yaml_loader", "_factory"):
+        module = sys.modules.get(f"lm_eval.tasks.{name}")
+        read = getattr(module, "load_yaml", None)
+        if read is not None:
+            module.load_yaml = _remembering(read)  # type: ignore[union-attr]
+
+
+def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(read)
+    def load_yaml(path: str | Path, **arguments: Any) -> Any:
+        config = read(path, **arguments)
+        if not isinstance(config, dict):
+            return config
+        if getattr(config.get("class"), "knows_its_file", False):
+            config["jrt_file"] = str(Path(path).expanduser().resolve())
+        elif arguments.get("_seen") is None and "task" in config:
+            from jrt_lmeval.recall.taskfiles import without_class
+
+            if fault := without_class(config):
+                raise JRTError(f"{path}: {fault}")
+        return config
+
+    return load_yaml
 
 
 def mark_group(group: Any) -> None:

@@ -99,16 +99,16 @@ def _say_sample(dataset: str, why: str) -> None:
     )
 
 
-def load_files(data_files: Any, split: str, folder: Path) -> Loaded:
+def load_files(data_files: Any, split: str, folder: Path | None) -> Loaded:
     """The rows of the JSON-lines files that a task names, relative to its YAML file's folder.
 
     Args:
         data_files: a path, a list of paths, or a mapping from splits to those.
         split: the split wanted of a mapping.
-        folder: what relative paths are relative to.
+        folder: what relative paths are relative to; None where that is not known.
 
     Raises:
-        JRTError: no such split, or a file that cannot be read.
+        JRTError: no such split, a relative path without a folder, or a file that cannot be read.
     """
     if isinstance(data_files, Mapping):
         if split not in data_files:
@@ -122,13 +122,22 @@ def load_files(data_files: Any, split: str, folder: Path) -> Loaded:
     return Loaded(rows, "files", ", ".join(part.origin for part in parts))
 
 
-def resolved(data_files: Any, folder: Path) -> Any:
-    """`data_files` in its own shape, with paths relative to `folder`."""
+def resolved(data_files: Any, folder: Path | None) -> Any:
+    """`data_files` in its own shape, with paths relative to `folder`.
+
+    Raises:
+        JRTError: a relative path, and no folder: a file of that name in the current directory may be another's.
+    """
     if isinstance(data_files, Mapping):
         return {split: resolved(files, folder) for split, files in data_files.items()}
     if isinstance(data_files, (list, tuple)):
         return [resolved(file, folder) for file in data_files]
-    return str(folder / data_files)
+    if folder is None and not Path(data_files).is_absolute():
+        raise JRTError(
+            f"data_files {str(data_files)!r} stands beside a YAML file, and this task was not read from one: give its "
+            "absolute path."
+        )
+    return str((folder or Path()) / data_files)
 
 
 def _local_file(name: str, split: str) -> Path:

@@ -27,6 +27,7 @@ from jrt_lmeval.recall.controls import Rewriter, other_document, other_sentences
 from jrt_lmeval.recall.log import answer_places, sentence, summed
 from jrt_lmeval.recall.readers import reader_of
 from jrt_lmeval.recall.rows import Rows, Sample, SplitRow, source_row
+from jrt_lmeval.recall.taskfiles import OUR_KEYS
 from jrt_lmeval.recall.templates import TEMPLATE_KEYS
 
 log = logging.getLogger("lm_eval.jrt")
@@ -49,7 +50,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 # Means that belong into a table; what else a model says of an answer is in the samples log.
 _COSTS = ("jrt_prefix_tokens", "jrt_entropy", "jrt_state_bytes", "jrt_seconds")
-_OWN_KEYS = ("class", "jrt", "jrt_common", *TEMPLATE_KEYS)
+_OWN_KEYS = ("class", "jrt_file", *OUR_KEYS, *TEMPLATE_KEYS)
 _LM_EVAL_KEYS = tuple(field.name for field in fields(TaskConfig))
 _LINE_FILES = ("json", "jsonl")
 
@@ -68,6 +69,9 @@ class RecallTask(ConfigurableTask):
     is to be known of a single prompt is in the samples log under `doc.jrt`.
     """
 
+    knows_its_file = True
+    """Whether `jrt_file`, the path of its YAML file, is put into the configuration."""
+
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         given = dict(config or {})
         self._label = str(given.get("task", "?"))
@@ -82,7 +86,9 @@ class RecallTask(ConfigurableTask):
             self._reader = reader_of(self.jrt.recipe, templates, given)
         except JRTError as error:
             raise JRTError(f"task {self._label}: {error}") from None
-        self._folder = Path(metadata.get("config_source", "inline")).parent
+        # lm_eval says "inline" of a file whose path it was given on the command line.
+        file = metadata.get("config_source") if metadata.get("config_source") != "inline" else own.get("jrt_file")
+        self._folder = Path(file).parent if file else None
         self._prompts: dict[tuple[str, int], Prompt] = {}
         self._counted: dict[str, int] = {}
         self._source = ""

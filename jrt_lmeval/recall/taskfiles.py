@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+OUR_KEYS = ("jrt", "jrt_common")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -27,6 +29,17 @@ def faults(folder: Path) -> Iterator[str]:
             yield f"{file}: not readable as YAML ({error})"
             continue
         yield from _missing_includes(file, root)
+
+
+def without_class(config: Mapping[str, Any]) -> str | None:
+    """What is wrong with a task that has a block of ours and does not say that it is ours; None if nothing is."""
+    key = next((key for key in OUR_KEYS if key in config), None)
+    if key is None or "class" in config:
+        return None
+    return (
+        f"task {config.get('task')!r} has a {key!r} block and no class, so that lm_eval would take it for a task of "
+        "its own. Add the line 'class: !function jrt_lmeval.task.RecallTask'."
+    )
 
 
 def _missing_includes(file: Path, root: yaml.Node | None) -> Iterator[str]:

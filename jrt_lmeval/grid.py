@@ -255,5 +255,7 @@ def _run(
 
 def _scores(results: Mapping[str, Any], task: str) -> dict[str, Any]:
     figures = results["results"][task]
-    names = {"contains": "contains,none", "stderr": "contains_stderr,none", "prompt_tokens": "prompt_tokens,none"}
-    return {"rows": figures["sample_len"], **{name: figures.get(key) for name, key in names.items()}}
+    names = {"contains": "contains,none", "stderr": "contains_stderr,none"}
+    means = results["configs"][task]["metadata"].get("jrt_found", {}).get("means", {})
+    scores = {name: figures.get(key) for name, key in names.items()}
+    return {"rows": figures["sample_len"], **scores, "prompt_tokens": means.get("prompt_tokens")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,22 @@ def test_a_place_is_counted_as_the_text_before_it_standing_alone(pieces: list[st
     text = "".join(pieces)
     end = data.draw(st.integers(0, len(text)))
     assert tokens_before(text, end) == len(gpt2_tokenizer().encode(text[:end], add_special_tokens=False))
+
+
+def test_a_random_depth_is_uniform_over_the_windows_that_hold_the_answer() -> None:
+    text = " ".join(["w"] * 60 + ["Oslo"] + ["w"] * 60)
+    window = {"answer_at": "random", "context_length": 60}
+    places = Counter(
+        cut(text, window_spec({**window, "seed": seed}), ["Oslo"]).text.split().index("Oslo") for seed in range(600)
+    )
+    assert set(places) == set(range(10)) and all(30 < count < 95 for count in places.values())
+    assert cut(text, window_spec(window), ["Oslo"]) == cut(text, window_spec(window), ["Oslo"])
+    near_the_start = cut("w Oslo " + text, window_spec(window), ["Oslo"])
+    assert "Oslo" in near_the_start.text and near_the_start.counters["answer_displaced"] == 0
+    assert cut(text, window_spec(window), ["Rome"]).counters["answer_displaced"] == 1
+    long = cut(text, window_spec({**window, "context_length": 52}), ["w w w w w Oslo w w w"])
+    assert long.text.strip() == "w w"
+    wrongs = (({"answer_at": "rnadom"}, "or random, not 'rnadom'"), ({**window, "seed": 1.5}, "seed must"))
+    for wrong, message in wrongs:
+        with pytest.raises(JRTError, match=message):
+            window_spec(wrong)

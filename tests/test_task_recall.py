@@ -33,12 +33,14 @@ def test_results_hold_scores_with_errors_figures_and_the_block(tmp_path: Path) -
     scores = results["results"]["mine"]
     # The echo ends with the document's last 40 characters, in which every answer of these rows stands.
     assert scores["contains,none"] == 1.0 and scores["exact,none"] == 0.0 and 0 < scores["f1,none"] < 1
-    assert scores["contains_stderr,none"] == 0.0
-    assert scores["jrt_prefix_tokens,none"] == 3.0 and scores["jrt_seconds,none"] == 0.5
+    # Two documents say too little of how documents differ.
+    assert scores["contains_stderr,none"] == "N/A"
     assert [name for name in scores if name.endswith(",none") and "stderr" not in name] == [
-        f"{name},none"
-        for name in ("contains", "contains_word", "exact", "f1", "prompt_tokens", "jrt_prefix_tokens", "jrt_seconds")
+        f"{name},none" for name in ("contains", "contains_word", "exact", "f1")
     ]
+    found = results["configs"]["mine"]["metadata"]["jrt_found"]
+    assert found["means"]["jrt_prefix_tokens"] == 3.0 and found["means"]["jrt_seconds"] == 0.5
+    assert found["documents"] == 2 and 10 < found["means"]["prompt_tokens"] < 40
     block = results["configs"]["mine"]["metadata"]["jrt"]
     assert block["layout"] == "once" and block["source"] == "files"
     assert block["rows"] == {"read": 4, "dropped": 0, "asked": 4, "document_cut": 0, "answer_outside": 0}
@@ -167,6 +169,7 @@ def test_rows_may_come_the_ways_of_lm_eval(tmp_path: Path) -> None:
         ({"question": "The {{key is"}, "'question' is 'The {{key is', which jinja2 cannot read"),
         ({"question": 3}, "'question' is 3: it must be the name of a field or a template"),
         ({"output_type": "loglikelihood"}, "output_type must be generate_until"),
+        ({"metric_list": [{"metric": "contians"}]}, "unknown metric in metric_list 'contians'. Did you mean"),
         ({"test_split": None}, "name the split to evaluate"),
         ({"test_split": "tset"}, "unknown split of data_files 'tset'"),
         ({"dataset_kwargs": None}, "'dataset_kwargs' is missing"),

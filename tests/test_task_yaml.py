@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 
 from jrt_lmeval import paths
 from jrt_lmeval.data import sources
-from jrt_lmeval.prompts import LAYOUTS, Prompt, render
+from jrt_lmeval.prompts import LAYOUTS, LayoutSpec, Prompt, prompt_for, render, window_spec
 from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.recall.task import RecallTask
 
@@ -54,6 +54,14 @@ def evaluate(tasks: list[str], *folders: Path, **arguments: Any) -> dict[str, An
     )
 
 
+def _rendered(recipe: str, layout: str, row: dict[str, Any], length: int) -> str | None:
+    """The published prompt; of our own benchmark the one whose window does not follow the answer."""
+    if recipe == "factbook":
+        window = window_spec({"answer_at": "random", "context_length": length})
+        return prompt_for(recipe, LayoutSpec(layout), row, window)
+    return render(recipe, layout, row, length)
+
+
 @pytest.mark.parametrize("name", ALWAYS_HERE)
 def test_every_task_makes_the_published_prompts(name: str) -> None:
     task = load(name)
@@ -62,7 +70,7 @@ def test_every_task_makes_the_published_prompts(name: str) -> None:
     length = WINDOWS[recipe]
     for doc in (task.eval_docs[0], task.eval_docs[-1]):
         prompt = task.doc_to_text(doc)
-        assert isinstance(prompt, Prompt) and prompt == render(recipe, layout, doc, length)
+        assert isinstance(prompt, Prompt) and prompt == _rendered(recipe, layout, doc, length)
         assert prompt.counters["answer_outside"] == 0
         assert not prompt.counters.get("levels_missing")
     source = "packaged" if recipe == "factbook" else "sample"

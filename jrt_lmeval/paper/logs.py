@@ -14,6 +14,7 @@ from typing import Any
 
 RESULTS = ("results", "versions", "n-samples", "higher_is_better", "task_hashes", "date", "lm_eval_version")
 CONFIG = ("model", "model_num_parameters", "model_dtype", "jrt", "limit", "batch_size", "random_seed")
+BLOCKS = ("jrt", "jrt_found", "ppl")
 PRIVATE = ("pretrained", "path", "tokenizer")
 SAMPLE = ("doc_id", "target", "doc_hash", "prompt_hash", "target_hash", "filter")
 
@@ -34,7 +35,7 @@ def keep(written: Path, target: Path) -> None:
 def kept_results(content: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a results file that says what was measured on what, without the machine."""
     blocks = {
-        name: {"metadata": {key: found for key in ("jrt", "ppl") if (found := config["metadata"].get(key))}}
+        name: {"metadata": {key: found for key in BLOCKS if (found := config["metadata"].get(key))}}
         for name, config in content["configs"].items()
     }
     config = {name: content["config"].get(name) for name in CONFIG}

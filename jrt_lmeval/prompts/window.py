@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.tokens import GPT2, encoded, token_span, tokenizer_named, tokens_before
 
 POLICIES = ("answer_centered", "head", "tail", "none", "answer_at")
-WINDOW_KEYS = ("policy", "context_length", "answer_length", "clean_up_spaces", "answer_at", "tokenizer")
+WINDOW_KEYS = ("policy", "context_length", "answer_length", "clean_up_spaces", "answer_at", "seed", "tokenizer")
+RANDOM = "random"
 
 _CLOSED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -31,6 +33,9 @@ class Window:
             stands, the labels tried in order. With w tokens in the window and n in the answer, round(depth * (w - n))
             tokens of the window lie before it: at 0 the window starts with the answer, at 1 it ends with it. The window
             keeps its size: where the document has too little text on one side, it is moved, and the row is counted.
+            `random`: each of the windows that hold the answer is as likely as the others; which one is drawn depends on
+            `seed`, the text and the answers alone, so that all layouts and models read the same.
+        seed: of `answer_at: random`.
         tokenizer: in whose tokens all this is counted: gpt2, or a folder or hub name of a model.
     """
 
@@ -38,7 +43,8 @@ class Window:
     context_length: int | None = None
     answer_length: int = 50
     clean_up_spaces: bool = False
-    answer_at: float | None = None
+    answer_at: float | str | None = None
+    seed: int = 0
     tokenizer: str = GPT2
 
     def __post_init__(self) -> None:
@@ -48,15 +54,19 @@ class Window:
             raise JRTError(f"window tokenizer must be {GPT2!r} or the name of a model, not {self.tokenizer!r}.")
         if (self.policy == "answer_at") != (self.answer_at is not None):
             raise JRTError(
-                "window policy 'answer_at' needs the depth of the answer, 0 to 1, such as {answer_at: 0.5}."
+                "window policy 'answer_at' needs the depth of the answer, 0 to 1, such as {answer_at: 0.5}, or random."
                 if self.answer_at is None
                 else f"window answer_at: {self.answer_at!r} needs policy 'answer_at', not {self.policy!r}."
             )
         depth = self.answer_at
-        if depth is not None and (
+        if depth not in (None, RANDOM) and (
             isinstance(depth, bool) or not isinstance(depth, (int, float)) or not 0 <= depth <= 1
         ):
-            raise JRTError(f"window answer_at must be a depth from 0 (start) to 1 (end of the window), not {depth!r}.")
+            raise JRTError(
+                f"window answer_at must be a depth from 0 (start) to 1 (end of the window), or random, not {depth!r}."
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise JRTError(f"window seed must be a whole number, not {self.seed!r}.")
         for name in ("context_length", "answer_length"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
@@ -187,7 +197,12 @@ def _start_at(
         return 0, {"answer_displaced": 1}
     first, last = token_span(text, *span, window.tokenizer)
     size = min(size, length)
-    assert window.answer_at is not None
+    if window.answer_at == RANDOM:
+        lowest, highest = max(0, last - size), min(first, length - size)
+        draw = random.Random(f"{window.seed}|{list(answers)}|{text}")
+        # An answer longer than the window is read from its start.
+        return (draw.randint(lowest, highest) if lowest <= highest else first), {"answer_displaced": 0}
+    assert isinstance(window.answer_at, (int, float))
     wanted = first - round(window.answer_at * max(0, size - (last - first)))
     start = min(max(0, wanted), length - size)
     return start, {"answer_displaced": int(start != wanted)}

@@ -15,6 +15,7 @@ from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts
 from jrt_lmeval.prompts.segments import segments
 from jrt_lmeval.prompts.window import Window
+from jrt_lmeval.recall.baselines import asked
 from jrt_lmeval.recall.fields import DOCUMENT_ID
 from jrt_lmeval.recall.readers import Reader
 
@@ -47,7 +48,7 @@ class Rewriter:
         for row in rows:
             answer = reader.labels(row)[0].strip()
             if answer:
-                self._asking[_question(reader, row)].add(answer)
+                self._asking[asked(reader, row)].add(answer)
                 self._formed[form(answer)].add(answer)
 
     @cached_property
@@ -67,7 +68,7 @@ class Rewriter:
         if not stands(true, document):
             return None
         rng = random.Random(f"{row.get('doc_id')}|{reader.question(row)}|{true}")
-        for pool in (("asking", _question(reader, row)), ("formed", form(reader.labels(row)[0]))):
+        for pool in (("asking", asked(reader, row)), ("formed", form(reader.labels(row)[0]))):
             answers = self._sorted.get(pool, [])
             first = rng.randrange(len(answers)) if answers else 0
             for answer in (*answers[first:], *answers[:first]):
@@ -142,10 +143,6 @@ def other_sentences(rows: Sequence[dict[str, Any]], at: int, reader: Reader, spe
     sentences = list(found)
     rng.shuffle(sentences)
     return " ".join(sentences)
-
-
-def _question(reader: Reader, row: dict[str, Any]) -> str:
-    return " ".join(reader.question(row).lower().split())
 
 
 def _related(answer: str, true: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,43 +16,38 @@ from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.config.task import TaskConfig
 
-from jrt_lmeval import __version__, scoring
+from jrt_lmeval import __version__
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.prompts.layouts import LAYOUTS, Prompt, build
 from jrt_lmeval.prompts.spans import placed, position, without_document
+from jrt_lmeval.recall.baselines import BASELINES, Baselines
 from jrt_lmeval.recall.block import merged, settings
-from jrt_lmeval.recall.controls import Rewriter, other_document, other_sentences
+from jrt_lmeval.recall.controls import other_document, other_sentences
+from jrt_lmeval.recall.keeping import keep
 from jrt_lmeval.recall.log import answer_places, sentence, summed
 from jrt_lmeval.recall.readers import reader_of
 from jrt_lmeval.recall.rows import Rows, Sample, SplitRow, source_row
+from jrt_lmeval.recall.scores import SCORES, Scored, aggregations, found, metric_list, name_of, named_scores, scored
 from jrt_lmeval.recall.taskfiles import OUR_KEYS
 from jrt_lmeval.recall.templates import TEMPLATE_KEYS
 
 log = logging.getLogger("lm_eval.jrt")
 
-SCORES: dict[str, Callable[[str, list[str]], float]] = {
-    "contains": scoring.contains,
-    "contains_word": scoring.contains_word,
-    "exact": scoring.exact,
-    "f1": scoring.f1,
-}
 # As published: greedy, to the end of the line.
 _DEFAULTS: dict[str, Any] = {
     "output_type": "generate_until",
     "generation_kwargs": {"until": ["\n"], "max_gen_toks": 48},
     "num_fewshot": 0,
-    # `mean` by name: only then lm_eval gives a standard error.
-    "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in SCORES],
     # Keeps lm_eval from looking for metrics of these names; `RecallTask.process_results` does the work.
     "process_results": "jrt_lmeval",
 }
-# Means that belong into a table; what else a model says of an answer is in the samples log.
-_COSTS = ("jrt_prefix_tokens", "jrt_entropy", "jrt_state_bytes", "jrt_seconds")
 _OWN_KEYS = ("class", "jrt_file", *OUR_KEYS, *TEMPLATE_KEYS)
 _LM_EVAL_KEYS = tuple(field.name for field in fields(TaskConfig))
 _LINE_FILES = ("json", "jsonl")
+# Controls in which the document of the prompt is the row's: only there a rule can guess from it.
+_READING = ("none", "counterfactual")
 
 
 class RecallTask(ConfigurableTask):
@@ -84,12 +79,14 @@ class RecallTask(ConfigurableTask):
             self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")), metadata)
             templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
             self._reader = reader_of(self.jrt.recipe, templates, given)
+            self._scores = named_scores(given.get("metric_list"), callable(given.get("process_results")))
         except JRTError as error:
             raise JRTError(f"task {self._label}: {error}") from None
         # lm_eval says "inline" of a file whose path it was given on the command line.
         file = metadata.get("config_source") if metadata.get("config_source") != "inline" else own.get("jrt_file")
         self._folder = Path(file).parent if file else None
         self._prompts: dict[tuple[str, int], Prompt] = {}
+        self._baselines: dict[str, Baselines] = {}
         self._counted: dict[str, int] = {}
         self._source = ""
         if self.jrt.recipe is not None:
@@ -103,6 +100,8 @@ class RecallTask(ConfigurableTask):
             raise JRTError(f"task {self._label}: output_type must be generate_until, not {given['output_type']!r}.")
         # A copy for each task: lm_eval's --gen_kwargs changes the one it is given.
         complete = deepcopy(_DEFAULTS) | given
+        theirs = [entry for entry in given.get("metric_list") or () if name_of(entry) not in SCORES]
+        complete["metric_list"] = [*metric_list(self._scores), *theirs]
         complete["generation_kwargs"] = {**_DEFAULTS["generation_kwargs"], **(given.get("generation_kwargs") or {})}
         return complete
 
@@ -135,7 +134,7 @@ class RecallTask(ConfigurableTask):
         for split in sorted(splits - {None}):
             try:
                 loaded = self._load(split, dict(dataset_kwargs or {}))
-                kept, counted = self._kept(loaded)
+                kept, counted = keep(loaded, self._reader, self.jrt)
             except JRTError as error:
                 raise JRTError(f"task {self._label}: {error}") from None
             dataset[split] = Rows(kept, split)
@@ -166,34 +165,6 @@ class RecallTask(ConfigurableTask):
 
         processed = self.config.process_docs(datasets.Dataset.from_list(list(loaded.rows)))
         return Loaded(tuple(map(dict, processed)), loaded.source, f"{loaded.origin} after process_docs")
-
-    def _kept(self, loaded: Loaded) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        kept: list[dict[str, Any]] = []
-        blank = 0
-        for index, row in enumerate(loaded.rows):
-            try:
-                self._reader.check(row)
-                if not self._reader.dropped(row, self.jrt.window):
-                    kept.append(row)
-                    blank += not all(label.strip() for label in self._reader.labels(row))
-            except JRTError as error:
-                raise JRTError(f"{loaded.place(index)}: {error}") from None
-        counted = {"read": len(loaded.rows), "dropped": len(loaded.rows) - len(kept)}
-        if not kept:
-            raise JRTError(f"{loaded.origin}: the window drops every row: each answer or key has a single character.")
-        if blank:
-            counted["blank_answer"] = blank
-        if self.jrt.control == "counterfactual":
-            rewriter = Rewriter(kept, self._reader, self.jrt.window)
-            made = [row for row in map(rewriter.counterfactual, kept) if row is not None]
-            if not made:
-                raise JRTError(
-                    f"{loaded.origin}: control 'counterfactual' drops every row: it needs rows whose document holds "
-                    "their answer, and other rows with an answer of the same kind."
-                )
-            counted["no_counterfactual"] = len(kept) - len(made)
-            kept = made
-        return kept, counted
 
     # ---------------------------------------------------------------- prompts
 
@@ -266,33 +237,54 @@ class RecallTask(ConfigurableTask):
     # ---------------------------------------------------------------- scores
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
-        """Scores of an answer, the tokens of its prompt, and what the model says it cost (`answer.stats`).
+        """Scores of an answer.
 
-        Everything else that is known of prompt and answer goes into the samples log, as `doc["jrt"]`.
+        Everything else that is known of prompt and answer, with what the model says it cost (`answer.stats`), goes into
+        the samples log, as `doc["jrt"]`.
         """
         answer = results[0][0] if isinstance(results[0], list) else results[0]
         labels, prompt, stats = self.doc_to_target(doc), self.doc_to_text(doc), getattr(answer, "stats", {})
+        row = source_row(doc)
+        facts = (self._facts(row, prompt, labels) if isinstance(row, SplitRow) else {}) | stats
         if isinstance(doc, Sample):
-            doc["jrt"] = self._facts(doc.row, prompt, labels) | stats
+            doc["jrt"] = facts
         if "bypass" in self._metric_fn_list:  # --predict_only
             return {"bypass": 0}
-        values: dict[str, Any] = {name: float(score(answer, labels)) for name, score in SCORES.items()}
+        values = scored(answer, labels, self._scores, facts)
         if callable(self.config.process_results):
             values.update(self.config.process_results(doc, results))
-        values["prompt_tokens"] = prompt.counters["prompt_tokens"]
-        values.update({name: stats[name] for name in _COSTS if name in stats})
         return values
 
-    def _facts(self, row: dict[str, Any], prompt: Prompt, labels: list[str]) -> dict[str, Any]:
+    def _facts(self, row: SplitRow, prompt: Prompt, labels: list[str]) -> dict[str, Any]:
         window = self.jrt.window
         return {
             "doc_id": self._reader.document_id(row),
+            "answers": labels,
             "window": window.policy if window.cuts else "none",
             **{name: count for name, count in prompt.counters.items() if name != "dropped"},
             **answer_places(prompt, labels),
             "answer_position": position(prompt.document, labels),
+            **self._guesses(row, prompt),
         }
 
+    def _guesses(self, row: SplitRow, prompt: Prompt) -> dict[str, int]:
+        if self.jrt.control not in _READING:
+            return {}
+        if row.split not in self._baselines:
+            self._baselines[row.split] = Baselines(self.dataset[row.split], self._reader)
+        return self._baselines[row.split].scores(row, prompt)
+
     def aggregation(self) -> dict[str, Any]:
-        """Means, but for what the YAML names otherwise."""
-        return defaultdict(lambda: mean, self._aggregation_list)
+        """Means with errors by document; of the first score's values, also what was found beside the scores."""
+        made = aggregations(self._scores)
+        first = next(iter(self._scores))
+        made[first] = self._described_mean
+        return defaultdict(lambda: mean, self._aggregation_list | made)
+
+    def _described_mean(self, scores: Sequence[Scored]) -> float:
+        # The only call in which lm_eval has the answers of all processes at hand.
+        self.config.metadata["jrt_found"] = what = found(scores, tuple(BASELINES))
+        if guessed := what["without_a_model"]:
+            shares = ", ".join(f"{name} {100 * value['contains']:.1f} %" for name, value in guessed.items())
+            log.info("%s: without a model %s (what is guessed: docs/add-a-task.md).", self._label, shares)
+        return sum(scores) / len(scores)

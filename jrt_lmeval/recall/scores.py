@@ -1,0 +1,124 @@
+"""What an answer scores, and what is made of all scores of a task: means, with errors by document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jrt_lmeval import scoring
+from jrt_lmeval.errors import unknown
+from jrt_lmeval.report.stats import clustered_stderr
+
+SCORES: dict[str, Callable[[str, list[str]], float]] = {
+    "contains": scoring.contains,
+    "contains_word": scoring.contains_word,
+    "exact": scoring.exact,
+    "f1": scoring.f1,
+}
+FIGURES = ("prompt_tokens", "document_tokens", "jrt_prefix_tokens", "jrt_entropy", "jrt_state_bytes", "jrt_seconds")
+"""What is known of an answer beside its scores and is worth a mean; lm_eval's table is spared it."""
+SKIPPED = "jrt_skipped"
+ERROR = "_stderr"
+
+
+class Scored(float):
+    """A score that knows of which document it is, and what else is known of the answer.
+
+    Attributes:
+        document: what tells the document from others.
+        facts: what the samples log says of prompt and answer.
+    """
+
+    document: str
+    facts: Mapping[str, Any]
+
+    def __new__(cls, value: float, document: str = "", facts: Mapping[str, Any] | None = None) -> Scored:
+        score = super().__new__(cls, value)
+        score.document, score.facts = document, facts or {}
+        return score
+
+
+def metric_list(names: Sequence[str]) -> list[dict[str, Any]]:
+    """lm_eval's key of this name for scores of ours; what lm_eval would ask a registry for is all said."""
+    return [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in names]
+
+
+def name_of(entry: Any) -> Any:
+    """The metric that an entry of `metric_list` is about."""
+    return entry.get("metric") if isinstance(entry, Mapping) else entry
+
+
+def named_scores(metric_list: Sequence[Any] | None, others: bool) -> list[str]:
+    """The scores that a YAML's `metric_list` names; all where it names none.
+
+    Args:
+        metric_list: as lm_eval has it, names or mappings with the key `metric`.
+        others: whether a function of the YAML's own computes further ones.
+
+    Raises:
+        JRTError: a metric that nothing computes; lm_eval would leave it out without a word.
+    """
+    names = [name_of(entry) for entry in metric_list or ()]
+    for name in names:
+        if name not in SCORES and not others:
+            raise unknown("metric in metric_list", name, SCORES)
+    return [name for name in SCORES if name in names] or list(SCORES)
+
+
+def scored(answer: str, labels: list[str], names: Sequence[str], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of an answer for lm_eval, each followed by what its standard error is made of.
+
+    lm_eval knows the standard errors of means of independent values only. Questions on one document are not
+    independent, so that the error is handed to it as a metric of its own, of the name that it would give to it.
+    """
+    document = str(facts["doc_id"])
+    values: dict[str, Any] = {}
+    for name in names:
+        score = Scored(SCORES[name](answer, labels), document, facts)
+        values |= {name: score, name + ERROR: (document, float(score))}
+    return values
+
+
+def aggregations(names: Sequence[str]) -> dict[str, Callable[[Sequence[Any]], Any]]:
+    """How the values of `scored` become a task's figures."""
+    return dict.fromkeys(names, mean) | dict.fromkeys([name + ERROR for name in names], error)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; NaN of none."""
+    return sum(values) / len(values) if values else math.nan
+
+
+def error(values: Sequence[tuple[str, float]]) -> float | str:
+    """The standard error by document of (document, score); `N/A`, as lm_eval says, for too few documents."""
+    found = clustered_stderr([score for _, score in values], [document for document, _ in values])
+    return "N/A" if math.isnan(found) else found
+
+
+def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
+    """What was found beside the scores, over all answers.
+
+    Returns:
+        `documents`: how many there are; `means`: figure -> mean over the answers that have it, rows that the model
+        skipped left out; `without_a_model`: rule -> share of questions that it answers, with its error by document.
+    """
+    read = [score for score in scores if not score.facts.get(SKIPPED)]
+    known = {name: [score.facts[name] for score in read if _is_number(score.facts.get(name))] for name in FIGURES}
+    guessed = {
+        name: [(score.document, float(score.facts[name])) for score in scores if name in score.facts]
+        for name in baselines
+    }
+    return {
+        "documents": len({score.document for score in scores}),
+        "means": {name: mean(values) for name, values in known.items() if values},
+        "without_a_model": {
+            name: {"contains": mean([value for _, value in values]), "stderr": error(values)}
+            for name, values in guessed.items()
+            if values
+        },
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -13,6 +13,7 @@ _WAITING = {
     "lm_eval.models": "models_ready",
     "lm_eval.tasks": "tasks_ready",
     "lm_eval.models.huggingface": "huggingface_ready",
+    "lm_eval.loggers.evaluation_tracker": "tracker_ready",
 }
 _finding = set()
 

@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; `None` takes those of the process.
 
     Returns:
-        An exit status: 0 on success, 2 on bad input.
+        An exit status: 0 on success, 1 on bad input or where something was found wanting, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -131,4 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(import_module(module), function)(rest) or 0)
     except JRTError as error:
         print(f"jrt-eval: {error}", file=sys.stderr)
-        return 2
+        return 1
+    except KeyboardInterrupt as error:
+        said = str(error) or "interrupted; with --use_cache FILE, or --grid, the same command goes on from there"
+        print(f"\njrt-eval: {said}", file=sys.stderr)
+        return 130

@@ -67,7 +67,9 @@ def evaluate(
     )
     if results is None:
         return None
-    results["config"]["model"] = tracker.general_config_tracker.model_source = name
+    facts = tracker.general_config_tracker
+    results["config"]["model"] = facts.model_source = name
+    facts.model_name = facts.model_name_sanitized = "lm_eval"  # `folder` says already what was run
     samples = results.pop("samples")
     tracker.save_results_aggregated(results=results, samples=samples)
     for task in results["configs"]:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,8 @@ def register() -> None:
 
     models_ready(lm_eval.models)
     tasks_ready(lm_eval.tasks)
+    if find_spec("lm_eval.loggers"):
+        tracker_ready(import_module("lm_eval.loggers.evaluation_tracker"))
     if find_spec("transformers"):  # no hook may be waiting for lm_eval's Hugging Face models
         huggingface_ready()
 
@@ -68,6 +71,9 @@ def models_ready(models: ModuleType) -> None:
     """
     from lm_eval.api.registry import model_registry
 
+    from jrt_lmeval import one_line
+
+    one_line.install()
     for name, target in MODELS.items():
         if name not in model_registry:
             model_registry.register(name, target=target)
@@ -162,6 +168,37 @@ def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
         return config
 
     return load_yaml
+
+
+def tracker_ready(tracking: ModuleType) -> None:
+    """Let the results of our models lie in folders that are named for them.
+
+    lm_eval names a folder for `pretrained=` and its like; without one, all runs land in a folder with one random name.
+
+    Args:
+        tracking: `lm_eval.loggers.evaluation_tracker`, fully imported.
+    """
+    kind = tracking.GeneralConfigTracker
+    plain = kind.log_experiment_args
+    if getattr(plain, "_knows_jrt", False):
+        return
+
+    @functools.wraps(plain)
+    def log_experiment_args(self: Any, model_source: Any, model_args: Any, *args: Any, **kwargs: Any) -> None:
+        plain(self, model_source, model_args, *args, **kwargs)
+        if model_source in MODELS and kind._get_model_name(model_args) is None:
+            self.model_name = run_name(model_source, model_args)
+            self.model_name_sanitized = tracking.sanitize_model_name(self.model_name)
+
+    log_experiment_args._knows_jrt = True  # type: ignore[attr-defined]
+    kind.log_experiment_args = log_experiment_args
+
+
+def run_name(model: str, arguments: Any) -> str:
+    """A model and its arguments as one word, such as `jrt_rnn,feature_map=mlp,prefix=dynamic`."""
+    given = arguments if isinstance(arguments, dict) else {}
+    words = [f"{name}={value}" for name, value in given.items()] or str(arguments or "").split(",")
+    return ",".join([model, *(word for word in words if word)])
 
 
 def mark_group(group: Any) -> None:

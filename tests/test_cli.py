@@ -35,7 +35,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_mistyped_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["docter"]) == 2
+    assert cli.main(["docter"]) == 1
     assert "unknown command 'docter'. Did you mean 'doctor'?" in capsys.readouterr().err
 
 

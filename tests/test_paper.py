@@ -129,5 +129,5 @@ def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert "prefix_step=0.2" in shown and "tokens left" in shown
     assert not (tmp_path / "out").exists()
-    assert cli.main(["paper", "--suite", "bundeld"]) == 2
+    assert cli.main(["paper", "--suite", "bundeld"]) == 1
     assert "Did you mean 'bundled'" in capsys.readouterr().err

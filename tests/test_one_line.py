@@ -1,0 +1,101 @@
+"""A user's mistake is one line and exit status 1, under the plain command as well."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from jrt_lmeval import cli, one_line
+from jrt_lmeval.errors import JRTError
+
+
+def plain_lm_eval(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    code = "from jrt_lmeval import register; register(); from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+    )
+
+
+def last_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "error" in line.lower() or "Traceback" in line]
+
+
+def test_a_mistake_is_one_line_and_status_1() -> None:
+    done = plain_lm_eval(
+        "--model", "jrt_rnn", "--model_args", "feature_map=mpl", "--tasks", "swde_once", "--limit", "1"
+    )
+    assert done.returncode == 1
+    assert last_lines(done.stderr) == [line for line in done.stderr.splitlines() if "Did you mean 'mlp'?" in line]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_traceback_is_there_for_the_asking() -> None:
+    arguments = ("--model", "jrt_rnn", "--model_args", "feature_map=mpl", "--tasks", "swde_once")
+    done = plain_lm_eval(*arguments, JRT_LMEVAL_TRACEBACK="1")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "Did you mean 'mlp'?" in done.stderr
+
+
+def test_of_several_processes_one_speaks() -> None:
+    done = plain_lm_eval("--model", "jrt_rnn", "--model_args", "feature_map=mpl", "--tasks", "swde_once", RANK="1")
+    assert done.returncode == 1 and "Did you mean" not in done.stderr
+
+
+def test_errors_of_others_are_printed_as_ever(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: seen.append(str(error)))
+    one_line.install()
+    one_line.install()
+    sys.excepthook(KeyError, KeyError("theirs"), None)
+    try:
+        try:
+            raise JRTError("ours")
+        except JRTError as inner:
+            raise RuntimeError("wrapped") from inner
+    except RuntimeError as error:
+        sys.excepthook(type(error), error, None)
+    assert seen == ["'theirs'"]
+    assert capsys.readouterr().err == "error: ours\n"
+
+
+def test_a_cache_that_is_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = sqlite3.DatabaseError("file is not a database")
+    assert one_line.line_for(damaged) is None
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "--use_cache", "c.db"])
+    assert "cannot be read as a request cache (file is not a database)" in str(one_line.line_for(damaged))
+
+
+def test_ctrl_c_is_one_line_and_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", interrupted)
+    assert cli.main(["run", "--tasks", "swde_once"]) == 130
+    assert capsys.readouterr().err.strip().startswith("jrt-eval: interrupted")
+
+
+def test_results_lie_in_a_folder_named_for_the_model() -> None:
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
+
+    from jrt_lmeval.plugin import register
+
+    register()
+
+    def folder(model: object, arguments: object) -> str:
+        tracker = GeneralConfigTracker()
+        tracker.log_experiment_args(model, arguments, None, None, False)
+        return tracker.model_name_sanitized
+
+    wanted = "jrt_rnn,feature_map=mlp,prefix=dynamic"
+    assert folder("jrt_rnn", {"feature_map": "mlp", "prefix": "dynamic"}) == wanted
+    assert folder("jrt_rnn", "feature_map=mlp,prefix=dynamic") == wanted
+    assert folder("jrt_rnn", None) == "jrt_rnn"
+    assert folder("hf", {"pretrained": "gpt2"}) == "gpt2"
+    assert folder("dummy", {}) not in ("dummy", "")  # lm_eval's own models keep lm_eval's way

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,9 @@ from jrt_lmeval import __version__
 from jrt_lmeval.checkpoints.tokenizers import require_fitting
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
-from model_adapters.arguments import OVERFLOW, one_of
 from model_adapters.engines.checkup import as_records, checkup, table
 from model_adapters.engines.engine import Engine
+from model_adapters.options import OVERFLOW, one_of
 from model_adapters.processes import World
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget
@@ -26,7 +26,7 @@ from model_adapters.running.generation import Generator
 from model_adapters.running.loglikelihood import Scored, require_tokens, rolling_windows, score
 from model_adapters.running.rows import Encoder, Row
 from model_adapters.running.runtime import Runtime
-from model_adapters.running.stopping import Generation, generation
+from model_adapters.running.stopping import Goal, read_goal
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -207,10 +207,8 @@ class RecallLM(TemplateLM):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations as `Answer` objects, in the order of the requests."""
-        # with several processes lm_eval hands the last request out again until all have as many: it is run once
-        distinct = {id(request): request for request in requests}
-        asked = list(distinct.values())
-        goals = [generation(request.args[1]) for request in asked]
+        asked, places = without_repeats(requests)
+        goals = [read_goal(request.args[1]) for request in asked]
         rows = [
             self.encoder.row(index, request.args[0], goal=goal)
             for index, (request, goal) in enumerate(zip(asked, goals, strict=True))
@@ -222,7 +220,7 @@ class RecallLM(TemplateLM):
                 answers[row.index] = answer
                 self._cache.add("generate_until", asked[row.index].args, answer)
                 bar.update()
-        return [answers[number] for number in _numbers(requests, distinct)]
+        return [answers[place] for place in places]
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **_: Any
@@ -241,9 +239,9 @@ class RecallLM(TemplateLM):
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As lm_eval, with a request that was handed out several times run once."""
-        distinct = {id(request): request for request in requests}
-        results = super().loglikelihood(list(distinct.values()), disable_tqdm=disable_tqdm)
-        return [results[number] for number in _numbers(requests, distinct)]
+        asked, places = without_repeats(requests)
+        results = super().loglikelihood(asked, disable_tqdm=disable_tqdm)
+        return [results[place] for place in places]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[LogLikelihood]:
         """Log-likelihood of whole texts, each token given as much context as fits.
@@ -251,8 +249,7 @@ class RecallLM(TemplateLM):
         They are `LogLikelihood` objects, which know how many tokens they are about. The
         token that the text follows (BOS or end of text) is never scored itself.
         """
-        distinct = {id(request): request for request in requests}
-        asked = list(distinct.values())
+        asked, places = without_repeats(requests)
         items: list[Scored] = []
         owners: list[int] = []
         lengths: list[int] = []
@@ -272,9 +269,9 @@ class RecallLM(TemplateLM):
                 if not missing[owner]:
                     self._cache.add("loglikelihood_rolling", asked[owner].args, sums[owner])
                 bar.update()
-        return [sums[number] for number in _numbers(requests, distinct)]
+        return [sums[place] for place in places]
 
-    def _end_ids(self, goal: Generation) -> frozenset[int]:
+    def _end_ids(self, goal: Goal) -> frozenset[int]:
         # A special token in `until`, such as <|im_end|>, never shows in decoded text; it has to be seen as a token.
         stops = [stop for stop in goal.until if stop in self.tokenizer.all_special_tokens]
         special = self.tokenizer.convert_tokens_to_ids(stops)
@@ -296,7 +293,16 @@ def _context(asked: int | None, limit: int | None) -> int | None:
     return asked
 
 
-def _numbers(requests: Sequence[Any], distinct: Mapping[int, Any]) -> list[int]:
-    """For each request its place among the distinct ones."""
-    place = {key: number for number, key in enumerate(distinct)}
-    return [place[id(request)] for request in requests]
+def without_repeats(requests: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The requests to run, and for every request its place among them.
+
+    With several processes lm_eval hands out the last request of a process again until all have as many, and a request
+    with `repeats` so many times, always right after itself.
+    """
+    asked: list[Any] = []
+    places = []
+    for request in requests:
+        if not asked or request is not asked[-1]:
+            asked.append(request)
+        places.append(len(asked) - 1)
+    return asked, places

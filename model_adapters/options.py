@@ -1,7 +1,8 @@
-"""Model arguments that all models here take."""
+"""The model arguments that all models here take, as a user writes them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,8 +10,23 @@ from typing import Any
 import torch
 
 from jrt_lmeval.errors import JRTError, unknown
-from model_adapters.arguments import parameter_names, pick_budget, pick_device, pick_dtype
+from model_adapters.hardware import pick_budget, pick_device, pick_dtype
 from model_adapters.processes import World, connect, launched_world
+
+OVERFLOW = ("error", "truncate_left", "skip")
+
+
+def parameter_names(constructor: Callable[..., Any]) -> list[str]:
+    """The arguments a constructor names itself."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
+
+
+def one_of(kind: str, value: str, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of the choices, else JRTError."""
+    if value not in choices:
+        raise unknown(kind, value, choices)
+    return value
 
 
 def one_source(pretrained: str | None, path: str | None) -> str | None:

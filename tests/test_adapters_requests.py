@@ -14,7 +14,7 @@ from jrt_lmeval.prompts.layouts import Prompt
 from model_adapters.running.batching import Budget
 from model_adapters.running.decoding import decode
 from model_adapters.running.figures import Answer, Clock
-from model_adapters.running.stopping import Generation, StopStrings, generation
+from model_adapters.running.stopping import Goal, StopStrings, read_goal
 
 torch.set_num_threads(1)
 
@@ -81,13 +81,13 @@ def run(texts, *goals):
     ],
 )
 def test_stop_strings_cut_the_text(said, until, kept):
-    (finished,), _ = run([said], Generation(tuple(until), 60))
+    (finished,), _ = run([said], Goal(tuple(until), 60))
     assert finished.text == kept
 
 
 def test_generation_stops_at_the_stop_string_and_not_later():
     said = "Ashgrove\n" + "Maine 1994 " * 20
-    (finished,), batches = run([said], Generation(("\n",), 200))
+    (finished,), batches = run([said], Goal(("\n",), 200))
     needed = len(tiny.tokenizer().encode("Ashgrove\n"))
     assert finished.tokens == needed
     assert len(batches) == needed - 1
@@ -95,7 +95,7 @@ def test_generation_stops_at_the_stop_string_and_not_later():
 
 def test_finished_rows_leave_the_batch():
     said = ["Genre", "Ashgrove Maine 1994", "Genre Genre\nno more"]
-    finished, batches = run(said, Generation(("\n",), 100))
+    finished, batches = run(said, Goal(("\n",), 100))
     assert [row.text for row in finished] == ["Genre", "Ashgrove Maine 1994", "Genre Genre"]
     assert batches[0] == 3
     assert batches == sorted(batches, reverse=True)
@@ -104,7 +104,7 @@ def test_finished_rows_leave_the_batch():
 
 def test_each_row_has_its_own_limit():
     ids = tiny.tokenizer().encode("Ashgrove Maine 1994")
-    finished, _ = run(["Ashgrove Maine 1994"] * 2, Generation((), 2), Generation((), 3))
+    finished, _ = run(["Ashgrove Maine 1994"] * 2, Goal((), 2), Goal((), 3))
     assert [row.tokens for row in finished] == [2, 3]
     assert finished[0].text == tiny.tokenizer().decode(ids[:2])
 
@@ -118,15 +118,15 @@ def test_only_the_end_of_a_long_text_is_looked_at():
 @pytest.mark.parametrize(
     ("kwargs", "expected"),
     [
-        ({}, Generation((), 256)),
-        ({"until": "\n", "max_gen_toks": 48}, Generation(("\n",), 48)),
-        ({"until": ["\n", ""], "max_new_tokens": 5}, Generation(("\n",), 5)),
-        ({"until": None, "do_sample": False, "temperature": 0.7, "top_p": 0.9}, Generation()),
-        ({"temperature": 0.0, "num_beams": 1}, Generation()),
+        ({}, Goal((), 256)),
+        ({"until": "\n", "max_gen_toks": 48}, Goal(("\n",), 48)),
+        ({"until": ["\n", ""], "max_new_tokens": 5}, Goal(("\n",), 5)),
+        ({"until": None, "do_sample": False, "temperature": 0.7, "top_p": 0.9}, Goal()),
+        ({"temperature": 0.0, "num_beams": 1}, Goal()),
     ],
 )
 def test_generation_arguments(kwargs, expected):
-    assert generation(kwargs) == expected
+    assert read_goal(kwargs) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_generation_arguments(kwargs, expected):
 )
 def test_mistaken_generation_arguments(kwargs, message):
     with pytest.raises(JRTError, match=message):
-        generation(kwargs)
+        read_goal(kwargs)
 
 
 def test_a_special_token_may_be_a_stop_string():
     lm = tiny.lm("llama")
-    assert lm._end_ids(Generation((tiny.END, "\n"))) == {0}
-    assert lm._end_ids(Generation(("\n",))) == {0}
+    assert lm._end_ids(Goal((tiny.END, "\n"))) == {0}
+    assert lm._end_ids(Goal(("\n",))) == {0}
 
 
 def test_where_the_document_ends():

@@ -13,7 +13,7 @@ from jrt_lmeval.prompts.layouts import Prompt
 from model_adapters.options import RunOptions
 from model_adapters.running.batching import Budget
 from model_adapters.running.sharing import Opening, Start, shared_starts
-from model_adapters.running.stopping import generation
+from model_adapters.running.stopping import read_goal
 
 
 def opening(text: str, prefix: int = 0) -> Opening:
@@ -29,7 +29,7 @@ def test_starts_become_a_tree() -> None:
     roots, alone = shared_starts([None if text is None else opening(text) for text in texts])
     assert [shape(root) for root in roots] == [("ab", [0, 3], [("c", [5, 9], [("d", [1, 2], [])])]), ("y", [7, 8], [])]
     assert alone == [4, 6]
-    assert [root.rows_below for root in roots] == [6, 2]
+    assert [len(root.rows_below) for root in roots] == [6, 2]
 
 
 def test_a_start_that_nobody_shares_is_not_kept() -> None:
@@ -126,7 +126,7 @@ def test_a_switch_that_is_neither_on_nor_off(name: str) -> None:
 
 def test_a_stop_that_is_no_text() -> None:
     with pytest.raises(JRTError, match="until=5 must be text or a list of texts"):
-        generation({"until": 5})
+        read_goal({"until": 5})
 
 
 def test_where_nobody_asks_for_a_batch_size_it_is_auto(monkeypatch: pytest.MonkeyPatch) -> None:

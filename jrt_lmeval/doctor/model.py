@@ -10,10 +10,10 @@ from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from model_adapters.arguments import pick_device, pick_dtype
 from model_adapters.engines.checkup import Check, checkup
 from model_adapters.engines.hf import HFEngine
 from model_adapters.engines.jrt import JRTEngine
+from model_adapters.hardware import pick_device, pick_dtype
 
 NO_TOKENIZER = "none"
 

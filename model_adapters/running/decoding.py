@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model_adapters.engines.engine import Engine
 from model_adapters.running.figures import Timer
-from model_adapters.running.stopping import Generation, StopStrings
+from model_adapters.running.stopping import Goal, StopStrings
 
 
 @dataclass
@@ -46,7 +46,7 @@ def decode(
     engine: Engine,
     logits: Tensor,
     state: Any,
-    wanted: Sequence[Generation],
+    wanted: Sequence[Goal],
     *,
     end_ids: Sequence[frozenset[int]],
     vocabulary: int,

@@ -1,11 +1,11 @@
-"""Runs prompts to their answers: batches of rows, and what several prompts begin with read only once."""
+"""From prompts to answers: each prompt is read, alone or from a fork of what it shares, and continued to its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from jrt_lmeval.errors import JRTError
@@ -14,8 +14,18 @@ from model_adapters.running.decoding import decode
 from model_adapters.running.figures import Answer
 from model_adapters.running.rows import Row
 from model_adapters.running.runtime import Runtime
-from model_adapters.running.sharing import Opening, Start, shared_starts
-from model_adapters.running.stopping import Generation
+from model_adapters.running.sharing import Opening, Start, forks, shared_starts
+from model_adapters.running.stopping import Goal
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows whose prompts have been read: logits after each, states, and seconds spent on each so far."""
+
+    rows: list[Row]
+    logits: Tensor  # [B, vocabulary or more]
+    state: Any
+    seconds: list[float]
 
 
 class Generator:
@@ -33,7 +43,7 @@ class Generator:
         self,
         runtime: Runtime,
         to_text: Callable[[list[int]], str],
-        end_ids: Callable[[Generation], frozenset[int]],
+        end_ids: Callable[[Goal], frozenset[int]],
         vocabulary: int,
         reuse: bool = True,
     ):
@@ -45,10 +55,8 @@ class Generator:
         for row in rows:
             if row.skipped:
                 yield row, Answer("", {"jrt_skipped": 1})
-        rows = [row for row in rows if not row.skipped]
-        starts, alone = shared_starts([self._opening(row) for row in rows])
-        yield from self._run_alone([rows[number] for number in alone])
-        yield from self._run_starts(starts, rows, {})
+        for batch in self._batches([row for row in rows if not row.skipped]):
+            yield from self._decode(batch)
 
     def _opening(self, row: Row) -> Opening | None:
         end, prefix = row.document_end, row.choice.length
@@ -56,66 +64,21 @@ class Generator:
             return None
         return Opening(tuple(row.ids[:end]), prefix)
 
-    def _run_alone(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Answer]]:
-        for batch in batches([_cost(row) for row in rows], self.runtime.budget):
-            chosen = [rows[number] for number in batch]
-            ids = [row.ids for row in chosen]
-            logits, state, read = self._read(ids, [row.choice.length for row in chosen], None)
-            yield from self._decode(chosen, logits, state, read, sum(map(len, ids)))
+    def _batches(self, rows: Sequence[Row]) -> Iterator[Batch]:
+        """Every row once, after its prompt."""
+        starts, alone = shared_starts([self._opening(row) for row in rows])
+        for numbers in batches([_cost(rows[number]) for number in alone], self.runtime.budget):
+            chosen = [rows[alone[number]] for number in numbers]
+            read = self._read([row.ids for row in chosen], [row.choice.length for row in chosen], None)
+            yield Batch(chosen, *read)
+        for forked in forks(starts, self._keep, self.runtime.budget, lambda row, start: self._cost(rows[row], start)):
+            chosen = [rows[number] for number in forked.rows]
+            rest = [row.ids[known:] for row, known in zip(chosen, forked.known, strict=True)]
+            logits, state, seconds = self._read(rest, [0] * len(rest), forked.state)
+            yield Batch(chosen, logits, state, [a + b for a, b in zip(forked.seconds, seconds, strict=True)])
 
-    def _run_starts(
-        self,
-        starts: Sequence[Start],
-        rows: Sequence[Row],
-        spent: dict[int, float],
-        above: Any = None,
-        place: Any = None,
-    ) -> Iterator[tuple[Row, Answer]]:
-        """Read starts, fork their states for the rows and for the longer starts that go on from them.
-
-        Args:
-            starts: siblings, or the roots.
-            rows: all rows.
-            spent: seconds already spent on the part that a row shares, by row number.
-            above: the parent's states, None at the roots.
-            place: row of `above` for each start.
-        """
-        for batch in batches([len(start.new_ids) for start in starts], self.runtime.budget):
-            chosen = [starts[number] for number in batch]
-            ids = [list(start.new_ids) for start in chosen]
-            forked = None if above is None else above.select(torch.tensor([place[number] for number in batch]))
-            prefixes = [start.prefix if forked is None else 0 for start in chosen]
-            _, state, read = self._read(ids, prefixes, forked)
-            computed = sum(map(len, ids))
-            for start, seconds in zip(chosen, read, strict=True):
-                for number in _rows_of(start):
-                    spent[number] = spent.get(number, 0.0) + seconds / start.rows_below
-            asked = [(number, index) for index, start in enumerate(chosen) for number in start.rows]
-            for part in batches([self._fork_cost(rows[number], chosen[i]) for number, i in asked], self.runtime.budget):
-                numbers, owners = zip(*(asked[index] for index in part), strict=True)
-                yield from self._ask(
-                    [rows[n] for n in numbers],
-                    [chosen[i] for i in owners],
-                    state,
-                    owners,
-                    [spent.pop(n) for n in numbers],
-                    computed,
-                )
-                computed = 0
-            if computed:
-                self.runtime.count_computed(computed)
-            children = [(child, index) for index, start in enumerate(chosen) for child in start.children]
-            if children:
-                nodes, owners = zip(*children, strict=True)
-                yield from self._run_starts(nodes, rows, spent, state, owners)
-
-    def _ask(
-        self, rows: list[Row], starts: list[Start], state: Any, owners: Sequence[int], spent: list[float], computed: int
-    ) -> Iterator[tuple[Row, Answer]]:
-        rest = [row.ids[len(start.ids) :] for row, start in zip(rows, starts, strict=True)]
-        logits, forked, read = self._read(rest, [0] * len(rows), state.select(torch.tensor(owners)))
-        seconds = [before + now for before, now in zip(spent, read, strict=True)]
-        yield from self._decode(rows, logits, forked, seconds, computed + sum(map(len, rest)))
+    def _keep(self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any) -> tuple[Any, list[float]]:
+        return self._read(ids, prefixes, state)[1:]
 
     def _read(
         self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any
@@ -129,39 +92,32 @@ class Generator:
                 "the model's logits are not finite (NaN or infinity): every answer would be nonsense. 'jrt-eval doctor "
                 "MODEL' says more; in half precision, try dtype=float32."
             )
-        return logits, state, shares(self.runtime.lap(), [len(row) for row in ids])
+        lengths = [len(row) for row in ids]
+        self.runtime.count_read(sum(lengths))
+        return logits, state, shares(self.runtime.lap(), lengths)
 
-    def _fork_cost(self, row: Row, start: Start) -> int:
+    def _cost(self, row: Row, start: Start) -> int:
         # A recurrent state weighs the same however long the document was; keys and values are copied for every fork.
         return _cost(row) - (len(start.ids) if self.runtime.engine.constant_state else 0)
 
-    def _decode(
-        self, rows: Sequence[Row], logits: Tensor, state: Any, seconds: Sequence[float], computed: int
-    ) -> Iterator[tuple[Row, Answer]]:
-        runtime = self.runtime
-        state_bytes = state.row_bytes()
-        goals = [_goal(row) for row in rows]
-        runtime.count(rows, computed=computed, state_bytes=max(state_bytes))
+    def _decode(self, batch: Batch) -> Iterator[tuple[Row, Answer]]:
+        runtime, state_bytes = self.runtime, batch.state.row_bytes()
+        goals = [_goal(row) for row in batch.rows]
+        runtime.count(batch.rows, state_bytes=max(state_bytes))
         for done in decode(
             runtime.engine,
-            logits,
-            state,
+            batch.logits,
+            batch.state,
             goals,
             end_ids=[self.end_ids(goal) for goal in goals],
             vocabulary=self.vocabulary,
             to_text=self.to_text,
             clock=runtime,
         ):
-            row = rows[done.row]
+            row = batch.rows[done.row]
             runtime.count_new(done.tokens)
-            stats = _stats(row, done.tokens, seconds[done.row] + done.seconds, state_bytes[done.row])
+            stats = _stats(row, done.tokens, batch.seconds[done.row] + done.seconds, state_bytes[done.row])
             yield row, Answer(done.text, stats)
-
-
-def _rows_of(start: Start) -> Iterator[int]:
-    yield from start.rows
-    for child in start.children:
-        yield from _rows_of(child)
 
 
 def shares(seconds: float, weights: Sequence[int]) -> list[float]:
@@ -170,7 +126,7 @@ def shares(seconds: float, weights: Sequence[int]) -> list[float]:
     return [seconds * weight / total for weight in weights]
 
 
-def _goal(row: Row) -> Generation:
+def _goal(row: Row) -> Goal:
     assert row.goal is not None, "a row without a goal is scored, not continued"
     return row.goal
 

@@ -50,7 +50,8 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
             )
         runtime.lap()
         read, scored = (sum(len(ids) for ids in part) for part in _parts(chosen))
-        runtime.count([item.row for item in chosen], computed=read, scored=scored)
+        runtime.count_read(read)
+        runtime.count([item.row for item in chosen], scored=scored)
         for item, result in zip(chosen, scores, strict=True):
             yield item.row.index, (float(result.logprobs.double().sum()), bool(result.greedy.all()))
 

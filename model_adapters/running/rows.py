@@ -11,7 +11,7 @@ from typing import Any
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixChoice, PrefixPolicy, choose_prefix
 from jrt_lmeval.prompts.layouts import Prompt
-from model_adapters.running.stopping import Generation
+from model_adapters.running.stopping import Goal
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -38,7 +38,7 @@ class Row:
     ids: list[int]
     document_end: int
     document_ids: list[int]
-    goal: Generation | None = None
+    goal: Goal | None = None
     choice: PrefixChoice = NOT_CHOSEN
     truncated: int = 0
     skipped: bool = False
@@ -77,7 +77,7 @@ class Encoder:
         """Token ids of a text."""
         return list(self.tokenizer.encode(text, **self.special(text, add_special_tokens)))
 
-    def row(self, index: int, text: str, ids: list[int] | None = None, goal: Generation | None = None) -> Row:
+    def row(self, index: int, text: str, ids: list[int] | None = None, goal: Goal | None = None) -> Row:
         """A row for a context; `ids` are its tokens where the caller has them already.
 
         A `Prompt` says where its document ends. In a plain string (few-shot, chat

@@ -43,7 +43,7 @@ class Runtime:
         self._totals = Totals()
 
     def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
-        """Rows cut to the model's context, with their prefix lengths; `room` as in `requests.fit`."""
+        """Rows cut to the model's context, with their prefix lengths; `room` as in `rows.fit`."""
         fitted = fit(rows, room, self.max_length, self.on_overflow)
         self._totals.rows_truncated += sum(row.truncated > 0 for row in fitted)
         self._totals.rows_skipped += sum(row.skipped for row in fitted)
@@ -70,8 +70,8 @@ class Runtime:
         self._totals.seconds += seconds
         return seconds
 
-    def count(self, rows: Sequence[Row], computed: int, scored: int = 0, state_bytes: int = 0) -> None:
-        """Add a batch to the totals: rows, tokens read for it, tokens scored, bytes of the largest row's state."""
+    def count(self, rows: Sequence[Row], scored: int = 0, state_bytes: int = 0) -> None:
+        """Add a batch to the totals: rows, tokens scored, bytes of the largest row's state."""
         totals = self._totals
         totals.batches += 1
         totals.largest_batch = max(totals.largest_batch, len(rows))
@@ -79,12 +79,11 @@ class Runtime:
         totals.prompt_tokens += sum(len(row.ids) for row in rows)
         totals.prefix_tokens += sum(row.choice.length for row in rows)
         totals.entropy += sum(row.choice.entropy for row in rows)
-        totals.prompt_tokens_computed += computed
         totals.scored_tokens += scored
         totals.state_bytes_per_row = max(totals.state_bytes_per_row, state_bytes)
 
-    def count_computed(self, tokens: int) -> None:
-        """Add tokens that were read for no batch of rows in particular: a start that only longer starts go on from."""
+    def count_read(self, tokens: int) -> None:
+        """Add prompt tokens that went through the model: what several rows share is read once and counts once."""
         self._totals.prompt_tokens_computed += tokens
 
     def count_new(self, tokens: int) -> None:

@@ -1,14 +1,19 @@
 """What several prompts begin with is read once: a tree of shared starts, whose states are kept and forked.
 
-Pure: token ids in, a plan out; `generation.py` carries it out. A start may be shared by rows with the same prefix
-length M if M lies inside it: every token of the prefix is then in it, and what comes after is read causally. Without a
-prefix any common start will do.
+`shared_starts` makes the plan (pure: token ids in, a tree out), `forks` carries it out. A start may be shared by rows
+with the same prefix length M if M lies inside it: every token of the prefix is then in it, and what comes after is read
+causally. Without a prefix any common start will do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from model_adapters.running.batching import Budget, batches
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,76 @@ class Start:
         return self.ids[self.known :]
 
     @property
-    def rows_below(self) -> int:
+    def rows_below(self) -> list[int]:
         """Rows that need this state, directly or through a child."""
-        return len(self.rows) + sum(child.rows_below for child in self.children)
+        return [*self.rows, *(row for child in self.children for row in child.rows_below)]
+
+
+@dataclass(frozen=True)
+class Forks:
+    """Copies of kept states, one for each of a batch of rows.
+
+    Attributes:
+        rows: numbers of the rows.
+        state: their copies, to be used up.
+        known: tokens of each row that its copy has read.
+        seconds: each row's share of the time spent on reading them.
+    """
+
+    rows: list[int]
+    state: Any
+    known: list[int]
+    seconds: list[float]
+
+
+Reader = Callable[[Sequence[Sequence[int]], Sequence[int], Any], tuple[Any, list[float]]]
+"""Token ids per row, prefix lengths, and states to go on from or None -> states, and each row's share of the time."""
+
+
+def forks(starts: Sequence[Start], read: Reader, budget: Budget, cost: Callable[[int, Start], int]) -> Iterator[Forks]:
+    """Read every start once; its state is kept while what goes on from it runs, and is copied for each of that.
+
+    Args:
+        starts: roots of trees.
+        read: reads a batch.
+        budget: what a batch may hold.
+        cost: tokens that a row counts for in a batch that goes on from a start.
+
+    Yields:
+        Batches of rows with copies of the states they go on from.
+    """
+    yield from _forks(starts, read, budget, cost, {}, None, [])
+
+
+def _forks(
+    starts: Sequence[Start],
+    read: Reader,
+    budget: Budget,
+    cost: Callable[[int, Start], int],
+    spent: dict[int, float],
+    above: Any,
+    parents: Sequence[int],
+) -> Iterator[Forks]:
+    """`spent`: seconds so far by row; `above`: the states that `starts` go on from, each from its row of `parents`."""
+    for batch in batches([len(start.new_ids) for start in starts], budget):
+        chosen = [starts[number] for number in batch]
+        copies = None if above is None else above.select(torch.tensor([parents[number] for number in batch]))
+        # with a state at hand the prefix lies behind it
+        prefixes = [start.prefix if copies is None else 0 for start in chosen]
+        state, seconds = read([start.new_ids for start in chosen], prefixes, copies)
+        for start, share in zip(chosen, seconds, strict=True):
+            below = start.rows_below
+            for row in below:
+                spent[row] = spent.get(row, 0.0) + share / len(below)
+        waiting = [(row, owner) for owner, start in enumerate(chosen) for row in start.rows]
+        for part in batches([cost(row, chosen[owner]) for row, owner in waiting], budget):
+            rows, owners = zip(*(waiting[number] for number in part), strict=True)
+            known = [len(chosen[owner].ids) for owner in owners]
+            yield Forks(list(rows), state.select(torch.tensor(owners)), known, [spent.pop(row) for row in rows])
+        children = [(child, owner) for owner, start in enumerate(chosen) for child in start.children]
+        if children:
+            nodes, owners = zip(*children, strict=True)
+            yield from _forks(nodes, read, budget, cost, spent, state, owners)
 
 
 def shared_starts(openings: Sequence[Opening | None]) -> tuple[list[Start], list[int]]:

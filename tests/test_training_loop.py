@@ -22,13 +22,13 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import card, cli, loop
 from jrt_lmeval.training.card import SOURCES_IN_WORDS, write_card
 from jrt_lmeval.training.loop import Run, learning_rate, train
-from jrt_lmeval.training.mixture import SOURCES, training_texts
+from jrt_lmeval.training.mixture import SOURCES, Place, training_texts
 from jrt_lmeval.training.objective import collate, jrt_loss
-from jrt_lmeval.training.recipes import RECIPES, Recipe
+from jrt_lmeval.training.recipes import SMOKE, Recipe
 from jrt_lmeval.training.rows import Row
 from jrt_lmeval.training.tokenizer import train_tokenizer
 
-RECIPE = dataclasses.replace(RECIPES["smoke"], tokens=6000)
+RECIPE = dataclasses.replace(SMOKE, tokens=6000)
 STREAM = loop._Stream
 
 
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch) -> N
     streams = []
     monkeypatch.setattr(loop, "_Stream", lambda *arguments: streams.append(arguments[-1]) or STREAM(*arguments))
     figures = train(RECIPE, tmp_path, quiet=True)
-    assert streams == [before[-1]["tokens"]]  # neither the batches nor the curriculum start over
+    assert streams == [Place(0, 3, 0)]  # neither the batches nor the curriculum start over
     after = log(tmp_path)
     assert after[:3] == before
     assert [line["step"] for line in after] == list(range(1, len(after) + 1))
@@ -109,6 +109,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch) -> N
     assert figures["tokens"] == after[-1]["tokens"] >= RECIPE.tokens
     assert figures["seconds"] > before[-1]["seconds"]
     assert not (tmp_path / "training.pt").exists() and load_model(find(tmp_path))
+
+
+def test_a_run_in_two_sittings_ends_with_the_same_weights(trained, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(RECIPE, tmp_path, quiet=True)
+    train(RECIPE, tmp_path, quiet=True)
+    once, twice = (load_file(folder / "model.safetensors") for folder in (trained[0], tmp_path))
+    assert all(torch.equal(once[name], twice[name]) for name in once)
 
 
 def test_checkpoints_are_written_on_the_way(tmp_path, monkeypatch) -> None:
@@ -132,17 +142,17 @@ def a_batch(lengths: tuple[int, ...] = (40, 30, 36, 24)):
     return collate(rows, 1, 0.0, 0.0, 0.2, generator)
 
 
-def test_a_checkpoint_is_five_plain_entries_and_brings_all_of_the_run_back(tmp_path) -> None:
+def test_a_checkpoint_is_six_plain_entries_and_brings_all_of_the_run_back(tmp_path) -> None:
     run, batch = a_run(), a_batch()
     for _ in range(3):
         run.step(batch)
-    run.seconds = 4.5
+    run.seconds, run.place = 4.5, Place(2, 7, 900)
     run.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["training.pt"]
     saved = torch.load(tmp_path / "training.pt", weights_only=True)
-    assert set(saved) == {"model", "optimiser", "done", "steps", "seconds"}
+    assert set(saved) == {"model", "optimiser", "done", "steps", "seconds", "place"}
     again = a_run(saved=saved)
-    assert (again.done, again.steps, again.seconds) == (390, 3, 4.5)
+    assert (again.done, again.steps, again.seconds, again.place) == (390, 3, 4.5, Place(2, 7, 900))
     assert again.step(batch)["ntp"] == run.step(batch)["ntp"]
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), again.model.parameters(), strict=True))
 
@@ -229,6 +239,7 @@ def test_the_card_says_what_the_run_was(trained) -> None:
         f"of {parameters:,} parameters",
         "# small\n",
         f"{figures['tokens']:,}, prefixes included, in {figures['steps']:.0f} steps",
+        "first start | 1 of 2 heads of each attention layer",
         "90% of the rows: documents that look like web pages",
         "10% of the rows: random tokens",
         "lm_eval --model jrt_rnn --model_args pretrained=small,prefix=dynamic",
@@ -283,7 +294,7 @@ def test_the_card_of_another_run_says_otherwise(remains, monkeypatch) -> None:
     assert "based" in front_matter(text)["tags"] and "lm_eval --model based --model_args pretrained=other --" in text
     assert "75% of the rows: fact sheets" in text and "25% of the rows: annual messages" in text
     assert "web pages" not in text and "masked tokens" not in text
-    assert '`mlp` with `{"features": 4}`' in text and "| start | 1 of 2 heads of each attention layer" in text
+    assert '`mlp` with `{"features": 4}`' in text and "| first start | 1 of 2 heads of each attention layer" in text
     (remains / "config.json").write_text(json.dumps({**config, "shifted_heads": 0}))
     assert "induction" not in write_card(remains, "other").read_text()
     assert "| 1 h 57 min |" in text and "| 6 CPU cores, then a GPU |" in text and "5,000 steps" in text

@@ -28,7 +28,8 @@ class JRTConfig(PretrainedConfig):
         vocab_size: rows of the (tied) embedding.
         hidden_size: C, a multiple of 2 x num_heads.
         intermediate_size: width of the SwiGLU MLP.
-        mixers: per layer one of `conv`, `swa`, `attention`, `linear`, `prefix_linear`.
+        mixers: per layer one of `conv`, `swa`, `attention`, `attention_nope` (without positions, as linear attention
+            is), `linear`, `prefix_linear`.
         num_heads: H, of every mixer that has heads.
         feature_map: name of the feature map phi.
         feature_dim: D, dimensions of queries and keys before the map.
@@ -45,6 +46,8 @@ class JRTConfig(PretrainedConfig):
         initializer_range: standard deviation of the initial weights.
         attention_heads: heads of `swa` and `attention` where they differ from `num_heads`.
         rotary_fraction, rotary_base: share of each head of `swa` and `attention` that is rotated, and its base.
+        normaliser: `sum` or `rms` for linear attention whatever its feature map (see `feature_maps`); None for what
+            the map names.
         normaliser_eps: added to the sum that linear attention divides by.
         decay: linear attention forgets (Based's `fixed_decay` with `use_decay_proj`): a fixed rate per head and a
             learned gate per token.
@@ -88,6 +91,7 @@ class JRTConfig(PretrainedConfig):
         attention_heads: int | None = None,
         rotary_fraction: float = 1.0,
         rotary_base: float = 10000.0,
+        normaliser: str | None = None,
         normaliser_eps: float = 1e-6,
         decay: bool = False,
         enc_length: int | None = None,
@@ -117,6 +121,9 @@ class JRTConfig(PretrainedConfig):
         self.norm_eps, self.context_length, self.prefix_length = norm_eps, context_length, prefix_length
         self.mask_token_id, self.initializer_range = mask_token_id, initializer_range
         self.attention_heads, self.rotary_fraction, self.rotary_base = attention_heads, rotary_fraction, rotary_base
+        if normaliser not in (None, "sum", "rms"):
+            raise unknown("normaliser", str(normaliser), ("sum", "rms"))
+        self.normaliser = normaliser
         self.normaliser_eps, self.decay, self.enc_length = normaliser_eps, decay, enc_length
         self.fill_token, self.token_count = fill_token, token_count
         self.set_modes(padding=padding, decode=decode, filling=filling)

@@ -39,6 +39,11 @@ class FeatureMap(nn.Module):
         self.num_heads, self.head_dim = num_heads, head_dim
         self.feature_dim = head_dim if feature_dim is None else feature_dim
 
+    def kernel(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """phi(q).phi(k) of all pairs, `[B, H, T, K]`, from raw queries and keys; None where no shorter way is known
+        than to write the features out."""
+        return None
+
 
 class Linear(FeatureMap):
     """phi(x) = x (paper row "Linear")."""
@@ -100,6 +105,10 @@ class Taylor(FeatureMap):
         x = x * self.head_dim**-0.25
         return torch.cat([torch.ones_like(x[..., :1]), x, _symmetric_square(x) * math.sqrt(0.5)], dim=-1)
 
+    def kernel(self, q: Tensor, k: Tensor) -> Tensor:
+        s = q @ (k * self.head_dim**-0.5).transpose(-1, -2)
+        return 1 + s + s.square() / 2
+
 
 class Poly(FeatureMap):
     """Polynomial kernel (s + 1)^degree, s = q.k / sqrt(D), as explicit features: all tensor powers of [1, x].
@@ -121,6 +130,9 @@ class Poly(FeatureMap):
         x = torch.cat([torch.ones_like(x[..., :1]), x * self.head_dim**-0.25], dim=-1)
         index, count = _monomials(self.head_dim + 1, self.degree, x.device)
         return x[..., index].prod(dim=-1) * count.to(x.dtype).sqrt()
+
+    def kernel(self, q: Tensor, k: Tensor) -> Tensor:
+        return (q @ (k * self.head_dim**-0.5).transpose(-1, -2) + 1) ** self.degree
 
 
 @lru_cache
@@ -158,6 +170,14 @@ class Gaussian(FeatureMap):
         return exponent.exp() * self.feature_dim**-0.5
 
 
+MAX_EXPONENT = 20.0  # the sum over a million such features is still far inside float32 and bfloat16
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda y: y.softmax(dim=-1),
+    "exp": lambda y: y.clamp(max=MAX_EXPONENT).exp(),
+}
+
+
 class MLP(FeatureMap):
     """Learned map (paper's best row): per head a small residual MLP, then softmax over (+y, -y).
 
@@ -167,14 +187,26 @@ class MLP(FeatureMap):
     Args:
         features: F, even; half of them are +y, half -y.
         hidden: width of the hidden layer per head; default twice the input.
+        activation: `softmax`, with which every key weighs the same in all, or `exp` (bounded), with which a key can
+            also be passed over: with a sum over a long document that matters.
     """
 
-    def __init__(self, num_heads: int, head_dim: int, features: int = 64, hidden: int | None = None):
+    def __init__(
+        self,
+        num_heads: int,
+        head_dim: int,
+        features: int = 64,
+        hidden: int | None = None,
+        activation: str = "softmax",
+    ):
         if features < 2 or features % 2:
             raise JRTError(
                 f"feature_map=mlp: features is {features}; it must be even (half +y, half -y) and at least 2."
             )
+        if activation not in ACTIVATIONS:
+            raise unknown("activation of feature_map=mlp", activation, ACTIVATIONS)
         super().__init__(num_heads, head_dim, features)
+        self.activation = activation
         hidden = 2 * head_dim if hidden is None else hidden
         std = head_dim**-0.5
         # twice the usual scale: a softmax that starts flat tells no key from another
@@ -184,7 +216,7 @@ class MLP(FeatureMap):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.matmul(x, self.skip) + torch.matmul(F.gelu(torch.matmul(x, self.up)), self.down)
-        return torch.cat([y, -y], dim=-1).softmax(dim=-1)
+        return ACTIVATIONS[self.activation](torch.cat([y, -y], dim=-1))
 
 
 class Hybrid(FeatureMap):

@@ -207,6 +207,40 @@ LINEAR_ATTENTION: dict[str, Callable[..., tuple[Tensor, Tensor, LinearState]]] =
 }
 
 
+def by_kernel(
+    kernel: Callable[[Tensor, Tensor], Tensor | None],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    prefix: Prefix | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    """The quadratic form from raw queries and keys: `kernel` gives phi(q).phi(k) of all pairs without any feature.
+
+    For training on rows of fewer tokens than a map has features, where it is far cheaper than any form that writes the
+    features out. It leaves no state behind.
+
+    Args:
+        kernel: of the feature map; None as its result means that it knows no such way.
+        q, k: before the feature map, `[B, H, T, D]`; `prefix.k` likewise.
+        v, prefix, mask: as in `naive`.
+
+    Returns:
+        y and d as `naive`, or None where the kernel gives none.
+    """
+    weights = kernel(q, k)
+    if weights is None:
+        return None
+    weights = weights.tril() if mask is None else weights.tril() * mask[:, None, None, :].to(q.dtype)
+    y, d = weights @ v, weights.sum(-1)
+    if prefix is not None:
+        seen = kernel(q, prefix.k)
+        assert seen is not None
+        seen = seen * prefix.mask[:, None, None, :].to(q.dtype)
+        y, d = y + seen @ prefix.v, d + seen.sum(-1)
+    return y, d
+
+
 def normalise(y: Tensor, d: Tensor, by_sum: tuple[bool, ...], eps: float = EPS) -> Tensor:
     """Divide y `[B, H, T, V]` by d `[B, H, T]` in the heads where `by_sum` is True, in others by its own root
     mean square."""

@@ -16,7 +16,14 @@ from jrt_lmeval.errors import unknown
 from jrt_lmeval.modeling import attention
 from jrt_lmeval.modeling.config import JRTConfig, rotated
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
-from jrt_lmeval.modeling.linear_attention import LINEAR_ATTENTION, LinearState, Prefix, normalise
+from jrt_lmeval.modeling.linear_attention import (
+    LINEAR_ATTENTION,
+    LinearState,
+    Prefix,
+    by_kernel,
+    chunked,
+    normalise,
+)
 from jrt_lmeval.modeling.state import LayerState
 
 COPY_STRENGTH = 0.2  # of what induction heads write at the start, beside the token's own embedding
@@ -31,7 +38,9 @@ class Span:
         mask: bool `[B, T]`, True at real tokens; None when all are.
         prefix_mask: bool `[B, T]`, True where j < M; None when M = 0 in every row.
         offset: tokens read before these, `[B]`.
-        linear_attention: which of `naive`, `chunked`, `step` computes it.
+        linear_attention: which of `naive`, `chunked`, `step` computes it; or `kernel`: as `chunked`, but while
+            training, maps whose products need no features are computed without them, quadratic in T and without a
+            state to go on from.
         keyless: bool `[B, T]`, True at tokens whose keys prefix linear attention sets to zero before its feature map:
             the padding of the published code. None when there are none.
         decoding: these are single tokens that the model chose, not a text that it reads.
@@ -120,17 +129,18 @@ class GatedShortConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Softmax attention with rotary positions; a window makes it sliding.
+    """Softmax attention, with rotary positions unless told otherwise; a window makes it sliding.
 
     State: `k, v [B, slots, H, D]`, right-aligned; W - 1 slots with a window, else as many as the longest row has
     tokens.
     """
 
-    def __init__(self, config: JRTConfig, window: int | None):
+    def __init__(self, config: JRTConfig, window: int | None, positions: bool = True):
         super().__init__()
         self.window, self.num_heads = window, config.attention_heads or config.num_heads
         self.rotary_base = config.rotary_base
-        self.rotary_dim, _ = rotated(config.hidden_size // self.num_heads, config.rotary_fraction)
+        fraction = config.rotary_fraction if positions else 0.0
+        self.rotary_dim, _ = rotated(config.hidden_size // self.num_heads, fraction)
         self.key_source = _KeySource(self.num_heads, config.shifted_heads)
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
@@ -199,31 +209,42 @@ class LinearAttention(nn.Module):
         )
         # not a buffer: from_pretrained builds models on the meta device, where unsaved buffers lose their values
         self.by_sum = sum_normalised_heads(self.feature_map)
+        if config.normaliser is not None:
+            self.by_sum = (config.normaliser == "sum",) * config.num_heads
 
     def forward(self, x: Tensor, span: Span, state: LayerState | None) -> tuple[Tensor, LayerState]:
         before, kept = self.key_source.before(x, span, state)
-        q, v = self.feature_map(_heads(self.q_proj(x), self.num_heads)), _heads(self.v_proj(x), self.num_heads)
-        k = self._keys(x, before, self.k_proj.weight, span)
-        prefix = None
+        q, v = _heads(self.q_proj(x), self.num_heads), _heads(self.v_proj(x), self.num_heads)
+        k, prefix = self._keys(x, before, self.k_proj.weight, span), None
         if self.prefix and span.prefix_mask is not None:
             ke = self._keys(x, before, self.k_prefix_proj.weight, span)
             prefix = Prefix(ke, _heads(self.v_prefix_proj(x), self.num_heads), span.prefix_mask)
+        if span.linear_attention == "kernel" and self.training and state is None and not self.fades:
+            short = by_kernel(self.feature_map.kernel, q, k, v, prefix, span.mask)
+            if short is not None:
+                return self._out(normalise(*short, self.by_sum, self.eps)), kept
+        q, k = self.feature_map(q), self.feature_map(k)
+        if prefix is not None:
+            prefix = prefix._replace(k=self.feature_map(prefix.k))
         start = None if state is None else LinearState(state["S"], state["z"])
         if start is not None and span.decoding and not self.prefix and self.config.decode == "published":
             # the published recurrence adds k v^T once before the state fades and once after
             start = LinearState(start.S + k.transpose(-1, -2) @ v, start.z)
         decay = self.decay if self.fades else None
-        y, d, end = LINEAR_ATTENTION[span.linear_attention](q, k, v, prefix, span.mask, start, decay)
+        method = LINEAR_ATTENTION.get(span.linear_attention, chunked)
+        y, d, end = method(q, k, v, prefix, span.mask, start, decay)
         if self.fades:
             y = y * self.decay_proj(x).transpose(1, 2)[..., None]
-        y = normalise(y, d, self.by_sum, self.eps)
-        return self.out_proj(y.transpose(1, 2).flatten(2)), {"S": end.S, "z": end.z, **kept}
+        return self._out(normalise(y, d, self.by_sum, self.eps)), {"S": end.S, "z": end.z, **kept}
+
+    def _out(self, y: Tensor) -> Tensor:
+        return self.out_proj(y.transpose(1, 2).flatten(2))
 
     def _keys(self, x: Tensor, before: Tensor, weight: Tensor, span: Span) -> Tensor:
         k = self.key_source.keys(x, before, weight)
         if self.prefix and span.keyless is not None:
             k = k.masked_fill(span.keyless[:, None, :, None], 0)
-        return self.feature_map(k)
+        return k
 
     def start_as_copy(self) -> None:
         """Let the shifted heads begin as induction heads."""
@@ -237,6 +258,7 @@ MIXERS = {
     "conv": GatedShortConv,
     "swa": lambda config: Attention(config, config.window),
     "attention": lambda config: Attention(config, None),
+    "attention_nope": lambda config: Attention(config, None, positions=False),
     "linear": lambda config: LinearAttention(config, prefix=False),
     "prefix_linear": lambda config: LinearAttention(config, prefix=True),
 }

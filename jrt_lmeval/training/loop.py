@@ -5,68 +5,52 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
+from jrt_lmeval.checkpoints.shipped import shipped_models
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.training.card import LOG, RECIPE, write_card
+from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
+from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.initialise import start_recalling
-from jrt_lmeval.training.mixture import Mixture, training_texts
+from jrt_lmeval.training.mamba import trainable_scan
+from jrt_lmeval.training.mixture import Mixture, Place, training_texts
+from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.objective import Batch, collate, jrt_loss
 from jrt_lmeval.training.recipes import Recipe
+from jrt_lmeval.training.teacher import matching_loss, start_from
 from jrt_lmeval.training.tokenizer import train_tokenizer
 
 CHECKPOINT = "training.pt"
+START = Place()
 SAVE_SECONDS = 300
 
 
 class _Stream(IterableDataset):
-    """Batches, made in a worker process beside the training."""
+    """Batches and the places after them, made in a worker process beside the training."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, done: int):
-        self.recipe, self.tokenizer, self.done = recipe, tokenizer, done
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place):
+        self.recipe, self.tokenizer, self.place = recipe, tokenizer, place
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[tuple[Batch, Place]]:
         torch.set_num_threads(1)
-        seed = self.recipe.seed * 1_000_003 + self.done
-        generator = torch.Generator().manual_seed(seed)
         core, r = self.tokenizer.backend_tokenizer, self.recipe
-        mixture = Mixture(r, lambda text: core.encode(text).ids, self.tokenizer.eos_token_id, seed)
-        for rows in mixture.batches(self.done):
-            yield collate(rows, self.tokenizer.mask_token_id, r.mask_rate, r.masked_rows, r.context_weight, generator)
-
-
-def model_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> JRTConfig:
-    """The configuration that a recipe describes."""
-    return JRTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden_size,
-        intermediate_size=recipe.intermediate_size,
-        mixers=recipe.mixers,
-        num_heads=recipe.num_heads,
-        feature_map=recipe.feature_map,
-        feature_map_options=dict(recipe.feature_map_options),
-        feature_dim=recipe.feature_dim,
-        shifted_heads=recipe.shifted_heads,
-        window=recipe.window,
-        initializer_range=recipe.hidden_size**-0.5,
-        context_length=max(stage.max_tokens for stage in recipe.curriculum),
-        mask_token_id=tokenizer.mask_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+        mixture = Mixture(r, lambda text: core.encode(text).ids, self.tokenizer.eos_token_id, r.seed)
+        for at, rows in mixture.batches(self.place):
+            masks = torch.Generator().manual_seed(zlib.crc32(f"{r.seed}/{at.pool}/{at.batch}".encode()))
+            batch = collate(rows, self.tokenizer.mask_token_id, r.mask_rate, r.masked_rows, r.context_weight, masks)
+            yield batch, replace(at, batch=at.batch + 1)
 
 
 def learning_rate(recipe: Recipe, done: int) -> float:
@@ -78,7 +62,7 @@ def learning_rate(recipe: Recipe, done: int) -> float:
     return recipe.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
-def _optimiser(model: JRTForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
+def _optimiser(model: PreTrainedModel, recipe: Recipe) -> torch.optim.AdamW:
     decay = [p for p in model.parameters() if p.dim() >= 2]
     rest = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -92,30 +76,44 @@ class Run:
     Attributes:
         done: tokens trained on, prefixes included.
         steps: of the optimiser.
+        place: of the next batch in the stream.
         seconds: of wall time, over all the sittings of the run.
+        teacher: whose weights the run started from; None where there was none.
     """
 
     recipe: Recipe
     device: str
-    model: JRTForCausalLM
+    model: PreTrainedModel
     optimiser: torch.optim.Optimizer
     done: int = 0
     steps: int = 0
     seconds: float = 0.0
+    place: Place = START
+    teacher: JRTForCausalLM | None = None
 
     @classmethod
     def start(
-        cls, recipe: Recipe, device: str, tokenizer: PreTrainedTokenizerFast, saved: dict[str, Any] | None
+        cls,
+        recipe: Recipe,
+        device: str,
+        tokenizer: PreTrainedTokenizerFast,
+        saved: dict[str, Any] | None,
+        teacher: JRTForCausalLM | None = None,
     ) -> Run:
         """A new run, or with `saved`, the contents of a checkpoint, the run that it was written by."""
         torch.manual_seed(recipe.seed)
-        model = JRTForCausalLM(model_config(recipe, tokenizer)).to(device)
-        start_recalling(model)
-        run = cls(recipe, device, model, _optimiser(model, recipe))
+        model = new_model(recipe, tokenizer).to(device)
+        if isinstance(model, JRTForCausalLM):
+            start_recalling(model)
+            if teacher is not None:
+                start_from(model, teacher.to(device))
+            model.linear_attention = "kernel"
+        run = cls(recipe, device, model, _optimiser(model, recipe), teacher=teacher)
         if saved is not None:
             run.model.load_state_dict(saved["model"])
             run.optimiser.load_state_dict(saved["optimiser"])
             run.done, run.steps, run.seconds = saved["done"], saved["steps"], saved["seconds"]
+            run.place = Place(**saved["place"])
         return run
 
     def save(self, out: Path) -> None:
@@ -126,6 +124,7 @@ class Run:
             "done": self.done,
             "steps": self.steps,
             "seconds": self.seconds,
+            "place": asdict(self.place),
         }
         torch.save(state, out / f"{CHECKPOINT}.part")
         (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
@@ -140,7 +139,12 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.done)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
-            loss, figures = jrt_loss(self.model, batch, self.recipe.mlm_weight)
+            if self.teacher is not None and self.done < self.recipe.match * self.recipe.tokens:
+                assert isinstance(self.model, JRTForCausalLM)
+                loss = matching_loss(self.model, self.teacher, batch)
+                figures = {"match": loss.item()}
+            else:
+                loss, figures = jrt_loss(self.model, batch, self.recipe.mlm_weight)
         if not bool(loss.isfinite()):
             raise JRTError(
                 f"the loss at step {self.steps + 1} is not a finite number: the training has diverged. Start again in "
@@ -193,16 +197,19 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
     """
     out.mkdir(parents=True, exist_ok=True)
     saved = _saved(out, recipe)
+    teacher = _teacher(recipe)
     (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
     if saved is None:
-        tokenizer = train_tokenizer(training_texts(recipe), recipe.vocab_size)
+        tokenizer = read_own(teacher[1]) if teacher else train_tokenizer(training_texts(recipe), recipe.vocab_size)
         tokenizer.save_pretrained(out)
     else:
         tokenizer = read_own(out)
-    run = Run.start(recipe, device, tokenizer, saved)
-    _cut_log(out / LOG, run.done)
+    run = Run.start(recipe, device, tokenizer, saved, teacher[0] if teacher else None)
+    for log in (LOG, HELDOUT):
+        _cut_log(out / log, run.done)
     try:
-        average = _loop(run, tokenizer, out, quiet)
+        with trainable_scan():
+            average = _loop(run, tokenizer, out, quiet)
     except KeyboardInterrupt as error:
         # a step that was cut short may have moved some weights and not others: one small step, not worth losing all for
         run.save(out)
@@ -217,29 +224,62 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
 
 def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) -> dict[str, float]:
     """Step until the recipe's tokens are done; returns the running averages of the figures."""
-    stream = _Stream(run.recipe, tokenizer, run.done)
+    stream = _Stream(run.recipe, tokenizer, run.place)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8))
     average: dict[str, float] = {}
-    place: dict[str, str | int] = (
+    where: dict[str, str | int] = (
         {"device": run.device} if run.device != "cpu" else {"device": "cpu", "threads": torch.get_num_threads()}
     )
+    judges = _judges(run.recipe, tokenizer)
     last_save = time.monotonic()
     before = last_save - run.seconds
     bar = tqdm(total=run.recipe.tokens, initial=run.done, unit="tok", unit_scale=True, disable=quiet)
-    with bar, open(out / LOG, "a", encoding="utf-8") as log:
+    with bar, open(out / LOG, "a", encoding="utf-8", buffering=1) as log:
         while run.done < run.recipe.tokens:
-            figures = run.step(next(batches))
+            judged = run.done * run.recipe.evaluations // run.recipe.tokens
+            batch, place = next(batches)
+            figures = run.step(batch)
+            run.place = place
             run.seconds = time.monotonic() - before
             average = _averaged(average, figures)
             state = {"step": run.steps, "tokens": run.done, "seconds": round(run.seconds, 1)}
-            log.write(json.dumps({**state, **_rounded(figures), **place}) + "\n")
+            log.write(json.dumps({**state, **_rounded(figures), **where}) + "\n")
             bar.set_postfix(_rounded(average), refresh=False)
             bar.update(run.done - bar.n)
+            if run.done * run.recipe.evaluations // run.recipe.tokens > judged:
+                begun = time.monotonic()
+                _judge(run, judges, out / HELDOUT)
+                before += time.monotonic() - begun  # the budget is for training
             if time.monotonic() - last_save > SAVE_SECONDS:
                 log.flush()
                 run.save(out)
                 last_save = time.monotonic()
     return average
+
+
+def _teacher(recipe: Recipe) -> tuple[JRTForCausalLM, Path] | None:
+    """The recipe's teacher in float32 and its folder, or None."""
+    if not recipe.teacher:
+        return None
+    folder = shipped_models().get(recipe.teacher, Path(recipe.teacher))
+    if not (folder / CONFIG).is_file():
+        raise JRTError(f"teacher={recipe.teacher}: no shipped model and no model folder of that name.")
+    return JRTForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), folder
+
+
+def _judges(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Asked]]:
+    """The held-out sets that a run is judged by; none where its recipe asks for no judging."""
+    core = tokenizer.backend_tokenizer
+    names = SETS if recipe.evaluations else ()
+    return {name: held_out(name, lambda text: core.encode(text).ids) for name in names}
+
+
+def _judge(run: Run, judges: dict[str, list[Asked]], log: Path) -> None:
+    """Add a line of held-out recall to the log."""
+    recall = {name: round(exact_recall(run.model, documents), 4) for name, documents in judges.items()}
+    line = {"step": run.steps, "tokens": run.done, "seconds": round(run.seconds, 1), **recall}
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _cut_log(log: Path, done: int) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.training.heldout import kept_out
 from jrt_lmeval.training.recipes import Recipe, Stage
 from jrt_lmeval.training.rows import Encode, Row, cropped, draw_layout, prose_row, question_row, repeat_row
 
@@ -42,21 +44,39 @@ def stage_at(recipe: Recipe, progress: float) -> Stage:
     return next((stage for stage in recipe.curriculum if progress < stage.until), recipe.curriculum[-1])
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a batch stands in the stream: all that is needed to go on from there, on any machine.
+
+    Attributes:
+        pool: number of the pool of rows that the batch is from.
+        batch: number of the batch in its pool.
+        drawn: tokens of the pools before.
+    """
+
+    pool: int = 0
+    batch: int = 0
+    drawn: int = 0
+
+
 class Mixture:
-    """Draws rows and packs them into batches of about `recipe.batch_tokens` tokens, rows of like length together."""
+    """Draws rows and packs them into batches of about `recipe.batch_tokens` tokens, rows of like length together.
+
+    A pool of rows depends on the recipe and on its own number alone, so the stream can be taken up anywhere.
+    """
 
     def __init__(self, recipe: Recipe, encode: Encode, end_of_text: int, seed: int):
         for name in recipe.sources:
             if name not in SOURCES:
                 raise unknown("training source", name, SOURCES)
-        self.recipe, self.encode, self.end_of_text = recipe, encode, end_of_text
+        self.recipe, self.encode, self.end_of_text, self.seed = recipe, encode, end_of_text, seed
         self.rng = random.Random(seed)
         self.prose = prose_texts() if recipe.sources.get("prose") else []
         self.pages: dict[tuple[str, Stage], Iterator[Page]] = {}
 
     def _page(self, source: str, stage: Stage) -> Page:
         if (source, stage) not in self.pages:
-            make: Callable[..., Iterator[Page]] = train_sheets if source == "factbook" else _train_pages
+            make: Callable[..., Iterator[Page]] = _train_sheets if source == "factbook" else _train_pages
             self.pages[source, stage] = make(seed=self.rng.getrandbits(32), words=stage.words)
         return next(self.pages[source, stage])
 
@@ -76,39 +96,56 @@ class Mixture:
                 row = repeat_row(self.rng, self.recipe.vocab_size, stage.max_tokens)
             elif source == "prose":
                 row = prose_row(
-                    self.rng, self._prose(stage.max_tokens), self.encode, self.end_of_text, stage.max_tokens
+                    self.rng,
+                    self._prose(stage.max_tokens),
+                    self.encode,
+                    self.end_of_text,
+                    stage.max_tokens,
+                    self.recipe.prose_weight,
                 )
             else:
                 page = cropped(self.rng, self._page(source, stage))
                 if not page.facts:
                     continue
-                row = question_row(self.rng, page, draw_layout(self.rng, stage), self.encode)
+                layout = draw_layout(self.rng, stage)
+                row = question_row(self.rng, page, layout, self.encode, self.recipe.questions, self.recipe.prefixes)
             if len(row.ids) <= stage.max_tokens and row.prefix_length < len(row.ids):
                 return row
 
-    def batches(self, done: int = 0) -> Iterator[list[Row]]:
-        """Batches for ever, as if `done` training tokens had been drawn before; the stage follows from the tokens
-        drawn."""
+    def _pool(self, number: int, drawn: int) -> list[list[Row]]:
+        """The batches of a pool, in the order in which they are trained on."""
+        self.rng, self.pages = random.Random(f"{self.seed}/{number}"), {}
+        rows = [self.row(drawn / self.recipe.tokens) for _ in range(POOL)]
+        batches: list[list[Row]] = [[]]
+        for row in sorted(rows, key=lambda row: len(row.ids)):
+            if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > self.recipe.batch_tokens:
+                batches.append([])
+            batches[-1].append(row)
+        self.rng.shuffle(batches)
+        return batches
+
+    def batches(self, place: Place) -> Iterator[tuple[Place, list[Row]]]:
+        """Batches for ever, from a place on, each with its own place; the stage follows from the tokens drawn."""
         while True:
-            pool = sorted((self.row(done / self.recipe.tokens) for _ in range(POOL)), key=lambda row: len(row.ids))
-            batches: list[list[Row]] = [[]]
-            for row in pool:
-                if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > self.recipe.batch_tokens:
-                    batches.append([])
-                batches[-1].append(row)
-            self.rng.shuffle(batches)
-            yield from batches
-            done += sum(len(row.ids) for row in pool)
+            batches = self._pool(place.pool, place.drawn)
+            for number in range(place.batch, len(batches)):
+                yield Place(place.pool, number, place.drawn), batches[number]
+            drawn = place.drawn + sum(len(row.ids) for batch in batches for row in batch)
+            place = Place(place.pool + 1, 0, drawn)
 
 
 def _train_pages(seed: int, words: tuple[int, int]) -> Iterator[Page]:
     return generate_pages("train", seed, words=words)
 
 
+def _train_sheets(seed: int, words: tuple[int, int]) -> Iterator[Page]:
+    return (page for page in train_sheets(seed, words) if not kept_out(page.doc_id))
+
+
 def training_texts(recipe: Recipe, documents: int = 2500) -> Iterator[str]:
     """Texts to train a tokenizer on: the documents of the recipe's sources, prose to about the same amount."""
     longest = recipe.curriculum[-1].words
-    makers: dict[str, Callable[..., Iterator[Page]]] = {"pages": _train_pages, "factbook": train_sheets}
+    makers: dict[str, Callable[..., Iterator[Page]]] = {"pages": _train_pages, "factbook": _train_sheets}
     for source, make in makers.items():
         if recipe.sources.get(source):
             pages = make(seed=recipe.seed, words=longest)

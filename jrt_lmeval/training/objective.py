@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training.rows import Row
@@ -53,14 +53,28 @@ def collate(
     order = torch.arange(T)
     # the token right after the prefix is a target too: at test time it is the first one generated
     scored = (order >= prefix_lengths.clamp(min=1)[:, None]) & (order < lengths[:, None])
-    weights = scored * torch.where(answer, 1.0, context_weight)
+    context = torch.tensor([context_weight if row.weight is None else row.weight for row in rows])
+    weights = scored * torch.where(answer, 1.0, context[:, None])
     in_masked_row = torch.rand(B, 1, generator=generator) < masked_rows
     masked = (order < prefix_lengths[:, None]) & in_masked_row & (torch.rand(B, T, generator=generator) < mask_rate)
     ids = targets.masked_fill(masked, mask_token)
     return Batch(ids, targets, lengths, prefix_lengths, weights, masked, answer & scored)
 
 
-def jrt_loss(model: JRTForCausalLM, batch: Batch, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
+def last_hidden(model: nn.Module, ids: Tensor, lengths: Tensor, prefix_lengths: Tensor) -> Tensor:
+    """Hidden states `[B, T, C]` before the head, of our models or of a causal transformers model, which needs no mask
+    for padding on the right and knows no prefix."""
+    if isinstance(model, JRTForCausalLM):
+        return model.hidden_states(ids, lengths, prefix_lengths)[0]
+    return model.base_model(ids, use_cache=False).last_hidden_state
+
+
+def logits_of(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Logits of hidden states."""
+    return model.logits(hidden) if isinstance(model, JRTForCausalLM) else model.lm_head(hidden)
+
+
+def jrt_loss(model: nn.Module, batch: Batch, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
     """Weighted mean next-token loss + `mlm_weight` x mean masked loss.
 
     Logits are computed only where a loss is taken.
@@ -68,9 +82,9 @@ def jrt_loss(model: JRTForCausalLM, batch: Batch, mlm_weight: float) -> tuple[Te
     Returns:
         The loss, and for the log: `ntp` and `mlm` in nats, `answer_accuracy` per answer token.
     """
-    hidden, _ = model.hidden_states(batch.ids, batch.lengths, batch.prefix_lengths)
+    hidden = last_hidden(model, batch.ids, batch.lengths, batch.prefix_lengths)
     row, token = batch.weights.nonzero(as_tuple=True)
-    logits, targets = model.logits(hidden[row, token - 1]).float(), batch.targets[row, token]
+    logits, targets = logits_of(model, hidden[row, token - 1]).float(), batch.targets[row, token]
     weights = batch.weights[row, token]
     ntp = (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
     right = (logits.detach().argmax(-1) == targets) & batch.answer[row, token]
@@ -81,6 +95,6 @@ def jrt_loss(model: JRTForCausalLM, batch: Batch, mlm_weight: float) -> tuple[Te
     }
     if not bool(batch.masked.any()):
         return ntp, figures
-    mlm = F.cross_entropy(model.logits(hidden[batch.masked]).float(), batch.targets[batch.masked])
+    mlm = F.cross_entropy(logits_of(model, hidden[batch.masked]).float(), batch.targets[batch.masked])
     figures["mlm"] = mlm.item()
     return ntp + mlm_weight * mlm, figures

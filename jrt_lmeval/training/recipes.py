@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -13,22 +14,24 @@ class Stage:
         until: fraction of the training tokens at which the stage ends.
         words: shortest and longest document drawn, in words.
         max_tokens: longest row.
-        layouts: weights of the layouts `once`, `flat`, `hier`.
+        layouts: weights of the layouts `once`, `flat`, `hier`, `focus`.
     """
 
     until: float
     words: tuple[int, int]
     max_tokens: int
-    layouts: tuple[float, float, float]
+    layouts: tuple[float, float, float, float]
 
 
 CURRICULUM = (
-    Stage(0.06, (30, 80), 384, (0.8, 0.1, 0.1)),
-    Stage(0.15, (50, 150), 640, (0.5, 0.2, 0.3)),
-    Stage(0.35, (80, 300), 1024, (0.3, 0.25, 0.45)),
-    Stage(0.65, (120, 450), 1664, (0.25, 0.25, 0.5)),
-    Stage(1.00, (150, 600), 2560, (0.25, 0.25, 0.5)),
+    Stage(0.20, (30, 80), 512, (0.70, 0.12, 0.10, 0.08)),
+    Stage(0.45, (60, 160), 896, (0.66, 0.14, 0.12, 0.08)),
+    Stage(1.00, (80, 420), 2048, (0.66, 0.14, 0.12, 0.08)),
 )
+
+
+def _mixers(long_range: str) -> tuple[str, ...]:
+    return ("conv", long_range, "swa") * 2
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Recipe:
     """A training run.
 
     Attributes:
+        model: `jrt_rnn`, `based`, `llama` or `mamba`; the first two differ in their `mixers`.
         feature_map: phi of the prefix linear attention layers.
         feature_map_options: its options.
         mixers: mixer of each layer.
-        hidden_size, intermediate_size, num_heads, feature_dim, shifted_heads, window: of the model, see `JRTConfig`.
+        hidden_size, intermediate_size, num_heads, feature_dim, shifted_heads, window, normaliser: of the model, see
+            `JRTConfig`.
         vocab_size: of the tokenizer.
         tokens: training tokens in all, prefixes included.
         batch_tokens: tokens of an optimiser step.
@@ -49,11 +54,19 @@ class Recipe:
         mask_rate: share of prefix tokens that are masked, in `masked_rows` of the rows. The others are read
             as at test time, without any mask.
         context_weight: weight of a next-token loss on text that is not an answer, relative to answers.
+        prose_weight: the same for running text; None for `context_weight`.
+        prefixes: shares of the rows whose prefix is the prompt, the document, a part of the document; see
+            `rows.random_prefix`.
         sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose.
+        teacher: shipped model or folder that the weights start from (see `training.teacher`); none if empty.
+        match: share of the training tokens, from the start, spent on the teacher's layer outputs alone.
+        evaluations: how often held-out recall is measured, at equal numbers of tokens, the last time at the end.
+        questions: most questions asked of a document in a row.
         curriculum: stages.
         seed: of data, weights and masks.
     """
 
+    model: str = "jrt_rnn"
     feature_map: str = "mlp"
     feature_map_options: dict[str, object] = field(default_factory=dict)
     mixers: tuple[str, ...] = ("conv", "prefix_linear", "swa", "conv", "prefix_linear", "swa")
@@ -63,6 +76,7 @@ class Recipe:
     feature_dim: int = 16
     shifted_heads: int = 2
     window: int = 128
+    normaliser: str | None = None
     vocab_size: int = 4096
     tokens: int = 16_000_000
     batch_tokens: int = 6144
@@ -75,26 +89,101 @@ class Recipe:
     mask_rate: float = 0.15
     masked_rows: float = 0.4
     context_weight: float = 0.2
+    prose_weight: float | None = None
+    prefixes: tuple[float, float, float] = (0.25, 0.2, 0.35)
     sources: dict[str, float] = field(
         default_factory=lambda: {"pages": 0.5, "factbook": 0.32, "repeats": 0.06, "prose": 0.12}
     )
+    questions: int = 10
+    teacher: str = ""
+    match: float = 0.0
+    evaluations: int = 0
     curriculum: tuple[Stage, ...] = CURRICULUM
     seed: int = 0
 
 
-RECIPES: dict[str, Recipe] = {
-    "default": Recipe(),
-    "smoke": Recipe(
-        hidden_size=32,
-        intermediate_size=64,
-        num_heads=2,
-        feature_dim=8,
-        shifted_heads=1,
-        vocab_size=512,
-        mixers=("conv", "prefix_linear"),
-        tokens=20_000,
-        batch_tokens=1024,
-        sources={"pages": 0.9, "repeats": 0.1},
-        curriculum=(Stage(1.0, (30, 60), 512, (0.6, 0.2, 0.2)),),
-    ),
+SUITE = Recipe(
+    intermediate_size=292,
+    feature_dim=32,
+    tokens=1_000_000,
+    batch_tokens=2048,
+    learning_rate=4e-3,
+    mlm_weight=0.0,
+    masked_rows=0.0,
+    context_weight=0.0,
+    prose_weight=0.15,
+    prefixes=(0.3, 0.35, 0.2),
+    sources={"pages": 0.54, "factbook": 0.34, "repeats": 0.04, "prose": 0.08},
+    questions=40,
+    evaluations=5,
+)
+"""What the models of the suite have in common. `intermediate_size` is what makes their parameters equal."""
+
+MATCH = 0.25
+
+TEACHER = replace(SUITE, mixers=_mixers("attention_nope"), intermediate_size=256, tokens=2_400_000)
+
+MAP_OPTIONS: dict[str, dict[str, object]] = {
+    "mlp": {"features": 512, "hidden": 8},
+    "gaussian": {"features": 512},
 }
+"""Options of the suite's maps where they are not the map's own: about as many features as `taylor` has (561)."""
+
+MORE_WIDTH: dict[str, int] = {"mlp": -36, "based": 29, "llama": 15}
+"""What a map or a model adds to `intermediate_size`, so that parameters stay equal."""
+
+MAMBA_SIZE, MAMBA_LAYERS = 166, 5
+
+
+def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
+    """The suite's recipe for a model: equal parameters, tokens and rows for all.
+
+    Args:
+        model: `jrt_rnn`, `based` (causal linear attention in the same place), `llama` or `mamba`.
+        feature_map: of the first two.
+        teacher: what the first two start from; none if empty. The others have no part that could.
+    """
+    if model in ("llama", "mamba"):
+        wide = replace(SUITE, model=model, intermediate_size=SUITE.intermediate_size + MORE_WIDTH.get(model, 0))
+        return replace(wide, hidden_size=MAMBA_SIZE, mixers=("mamba",) * MAMBA_LAYERS) if model == "mamba" else wide
+    return replace(
+        SUITE,
+        model=model,
+        feature_map=feature_map,
+        feature_map_options=MAP_OPTIONS.get(feature_map, {}),
+        mixers=_mixers("linear" if model == "based" else "prefix_linear"),
+        intermediate_size=SUITE.intermediate_size + MORE_WIDTH.get(model, 0) + MORE_WIDTH.get(feature_map, 0),
+        teacher=teacher,
+        match=MATCH if teacher else 0.0,
+    )
+
+
+SMOKE = Recipe(
+    hidden_size=32,
+    intermediate_size=64,
+    num_heads=2,
+    feature_dim=8,
+    shifted_heads=1,
+    vocab_size=512,
+    mixers=("conv", "prefix_linear"),
+    tokens=20_000,
+    batch_tokens=1024,
+    sources={"pages": 0.9, "repeats": 0.1},
+    curriculum=(Stage(1.0, (30, 60), 512, (0.6, 0.2, 0.2, 0.0)),),
+)
+
+
+def smoke(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
+    """A run of seconds that shows that the machinery works, and learns nothing; arguments as `suite`."""
+    mixers = ("conv", "linear" if model == "based" else "prefix_linear")
+    return replace(SMOKE, model=model, feature_map=feature_map, mixers=mixers, teacher=teacher)
+
+
+RECIPES: dict[str, Callable[[str, str, str], Recipe]] = {
+    "suite": suite,
+    "teacher": lambda model, feature_map, teacher: TEACHER,
+    "smoke": smoke,
+}
+"""Name -> recipe for a model, a feature map and a teacher."""
+
+SHIPPED_TEACHER = "softmax-teacher"

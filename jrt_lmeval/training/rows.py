@@ -11,8 +11,7 @@ from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, build
 from jrt_lmeval.training.recipes import Stage
 
 Encode = Callable[[str], list[int]]
-LAYOUTS = tuple(LayoutSpec(layout) for layout in ("once", "flat", "hier"))
-MAX_QUESTIONS = 10
+LAYOUTS = tuple(LayoutSpec(layout) for layout in ("once", "flat", "hier", "focus"))
 PROSE_PREFIX = 0.5
 
 
@@ -24,25 +23,29 @@ class Row:
         ids: tokens `[T]`.
         prefix_length: M; the next-token loss is taken on tokens M and later, the masked loss on the ones before.
         answer: per token, whether it belongs to an answer.
+        weight: of the next-token loss on tokens that are no answer; None for what the recipe says.
     """
 
     ids: list[int]
     prefix_length: int
     answer: list[bool]
+    weight: float | None = None
 
 
-def random_prefix(rng: random.Random, prompt: int, document: int) -> int:
+def random_prefix(rng: random.Random, prompt: int, document: int, shares: tuple[float, float, float]) -> int:
     """A prefix length for a prompt of so many tokens whose document ends at `document`.
 
-    Every policy is then in distribution: the whole prompt, the document, a fraction of the prompt, none.
+    Args:
+        shares: how often the prefix is the whole prompt, the document, a part (40 % and more) of the document. Else it
+            is anything, or none: every policy is in distribution.
     """
-    kind = rng.random()
-    if kind < 0.25:
+    kind = rng.choices(("prompt", "document", "part", "any"), weights=(*shares, max(0.0, 1 - sum(shares))))[0]
+    if kind == "prompt":
         return prompt
-    if kind < 0.45:
+    if kind == "document":
         return document
-    if kind < 0.80:
-        return max(1, round(prompt * rng.uniform(0.4, 1.0)))
+    if kind == "part":
+        return max(1, round(document * rng.uniform(0.4, 1.0)))
     return rng.choice((0, rng.randint(0, prompt)))
 
 
@@ -57,16 +60,28 @@ def cropped(rng: random.Random, page: Page) -> Page:
     return Page(page.doc_id, page.site, text, facts) if facts else page
 
 
-def question_row(rng: random.Random, page: Page, layout: LayoutSpec, encode: Encode) -> Row:
-    """A page laid out for one of its facts, the answer, and then further questions on it, one a line."""
-    facts = rng.sample(page.facts, min(len(page.facts), rng.randint(1, MAX_QUESTIONS)))
+def question_row(
+    rng: random.Random,
+    page: Page,
+    layout: LayoutSpec,
+    encode: Encode,
+    questions: int,
+    prefixes: tuple[float, float, float],
+) -> Row:
+    """A page laid out for one of its facts, the answer, and then further questions on it, one a line.
+
+    Args:
+        questions: most facts asked for; how many is drawn, and all of them where the page has fewer.
+        prefixes: see `random_prefix`.
+    """
+    facts = rng.sample(page.facts, min(len(page.facts), rng.randint(1, questions)))
     stems = [key[:1].upper() + key[1:] for key, _ in facts]
     document = page.text.strip("\n").strip(".") + "."
     prompt = build(Parts(document, f"{stems[0]}:", f"Information about {stems[0]}. "), layout)
     body, question = encode(prompt[: prompt.document_end]), encode(prompt[prompt.document_end :])
     ids = body + question
     answer = [False] * len(ids)
-    prefix = random_prefix(rng, len(ids), len(body))
+    prefix = random_prefix(rng, len(ids), len(body), prefixes)
     for i, (_, value) in enumerate(facts):
         for text, counts in ((f"{stems[i]}:", False), (f" {value}\n", True))[i == 0 :]:
             tokens = encode(text)
@@ -88,14 +103,16 @@ def repeat_row(rng: random.Random, vocab: int, max_tokens: int) -> Row:
     return Row(ids, rng.choice((0, length, length)), answer)
 
 
-def prose_row(rng: random.Random, text: str, encode: Encode, end_of_text: int, max_tokens: int) -> Row:
+def prose_row(
+    rng: random.Random, text: str, encode: Encode, end_of_text: int, max_tokens: int, weight: float | None = None
+) -> Row:
     """A stretch of running text; half of the rows without a prefix."""
     ids = [end_of_text, *encode(text)]
     ids = ids[:max_tokens]
     prefix = 0 if rng.random() < PROSE_PREFIX else rng.randint(1, max(1, len(ids) // 2))
-    return Row(ids, prefix, [False] * len(ids))
+    return Row(ids, prefix, [False] * len(ids), weight)
 
 
 def draw_layout(rng: random.Random, stage: Stage) -> LayoutSpec:
-    """One of the three layouts, with their usual defaults."""
+    """One of the layouts, with their usual defaults."""
     return rng.choices(LAYOUTS, weights=stage.layouts)[0]

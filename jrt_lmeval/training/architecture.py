@@ -1,0 +1,78 @@
+"""What a model card says of an architecture, from the model's `config.json` alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Words for a card.
+
+    Attributes:
+        tag: on the hub.
+        title: what the model is, as a noun phrase.
+        runs_as: the model's name for lm_eval.
+        prefix: what is added to its arguments to try a prefix; empty where there is none.
+        lines: of the card's first table, `(what, how)`.
+        auto_import: the line of Python that makes the architecture known to transformers; empty if it is.
+    """
+
+    tag: str
+    title: str
+    runs_as: str
+    prefix: str
+    lines: tuple[tuple[str, str], ...]
+    auto_import: str
+
+
+def describe(config: Config) -> Architecture:
+    """The words for a configuration of ours, or of transformers' Llama or Mamba."""
+    if config["model_type"] == "llama":
+        return Architecture("llama", "Llama (softmax attention alone)", "hf_recall", "", _llama(config), "")
+    if config["model_type"] == "mamba":
+        return Architecture("mamba", "Mamba", "mamba", "", _mamba(config), "")
+    lines = _ours(config)
+    known = "import jrt_lmeval.modeling.model  # makes the architecture known to transformers\n"
+    if "prefix_linear" in config["mixers"]:
+        title = "JRT-RNN (prefix linear attention)"
+        return Architecture("jrt-rnn", title, "jrt_rnn", ",prefix=dynamic", lines, known)
+    if "linear" in config["mixers"]:
+        return Architecture("based", "Based model (linear attention)", "based", "", lines, known)
+    title = "teacher of recurrent models (softmax attention without positions where they have linear attention)"
+    return Architecture("softmax-attention", title, "based", "", lines, known)
+
+
+def _ours(config: Config) -> tuple[tuple[str, str], ...]:
+    options = config.get("feature_map_options")
+    lines = [
+        ("layers", ", ".join(f"`{mixer}`" for mixer in config["mixers"])),
+        (
+            "width",
+            f"{config['hidden_size']}, {config['num_heads']} heads, MLP {config['intermediate_size']}, window of the "
+            f"sliding attention {config['window']} tokens",
+        ),
+    ]
+    if "prefix_linear" in config["mixers"] or "linear" in config["mixers"]:
+        with_options = f" with `{json.dumps(options)}`" if options else ""
+        dims = f"on queries and keys of {config['feature_dim']} dimensions"
+        lines.append(("feature map", f"`{config['feature_map']}`{with_options}, {dims}"))
+    if config.get("shifted_heads"):
+        begin = "make their keys from the token before and begin as induction heads; all else begins silent"
+        heads = f"{config['shifted_heads']} of {config['num_heads']} heads of each attention layer"
+        lines.append(("first start", f"{heads} {begin}"))
+    return tuple(lines)
+
+
+def _llama(config: Config) -> tuple[tuple[str, str], ...]:
+    width = f"{config['hidden_size']}, {config['num_attention_heads']} heads, MLP {config['intermediate_size']}"
+    return (("layers", f"{config['num_hidden_layers']}"), ("width", width))
+
+
+def _mamba(config: Config) -> tuple[tuple[str, str], ...]:
+    width = f"{config['hidden_size']}, inner {config['intermediate_size']}, state {config['state_size']}"
+    return (("layers", f"{config['num_hidden_layers']}"), ("width", width))

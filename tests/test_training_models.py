@@ -1,0 +1,174 @@
+"""The suite's models: equal in size, and the baselines train as transformers computes them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from transformers import MambaConfig, MambaForCausalLM
+from transformers.models.mamba import modeling_mamba
+
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.config import JRTConfig
+from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, MLP, build_feature_map
+from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.training import cli
+from jrt_lmeval.training.mamba import LinearRecurrence, trainable_scan
+from jrt_lmeval.training.models import new_model
+from jrt_lmeval.training.recipes import SUITE, TEACHER, suite
+
+MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian")
+ALL = [*(("jrt_rnn", name) for name in MAPS), ("based", "taylor"), ("llama", "mlp"), ("mamba", "mlp")]
+
+
+class Tokenizer:
+    """As much of a tokenizer as a model is built from."""
+
+    bos_token_id = eos_token_id = pad_token_id = 0
+    mask_token_id = 1
+
+    def __len__(self) -> int:
+        return SUITE.vocab_size
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_models_of_the_suite_have_equal_parameters() -> None:
+    counts = {names: parameters(new_model(suite(*names), Tokenizer())) for names in ALL}
+    assert max(counts.values()) <= 1.03 * min(counts.values()), counts
+    assert all(1_000_000 < count < 4_000_000 for count in counts.values())
+
+
+def test_the_models_of_the_suite_read_the_same_rows() -> None:
+    same = (
+        "tokens",
+        "batch_tokens",
+        "sources",
+        "curriculum",
+        "questions",
+        "prefixes",
+        "seed",
+        "vocab_size",
+        "prose_weight",
+    )
+    for names in ALL:
+        assert all(getattr(suite(*names), field) == getattr(SUITE, field) for field in same)
+    differ = {field for field in same if getattr(TEACHER, field) != getattr(SUITE, field)}
+    assert differ == {"tokens"}
+
+
+def test_a_model_without_a_teacher_spends_nothing_on_matching() -> None:
+    assert suite("jrt_rnn", "mlp").match == 0 and suite("jrt_rnn", "mlp", "softmax-teacher").match > 0
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    with pytest.raises(JRTError, match=r"unknown model to train 'lama'\. Did you mean 'llama'"):
+        cli.main(["--out", "unused", "--model", "lama"])
+    with pytest.raises(JRTError, match="--model llama has no feature map and no teacher"):
+        cli.main(["--out", "unused", "--model", "llama", "--feature-map", "mlp"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ("jrt_rnn", "mlp", "softmax-teacher")),
+        (["--feature-map", "relu", "--teacher", "none"], ("jrt_rnn", "relu", "")),
+        (["--model", "based"], ("based", "taylor", "softmax-teacher")),
+        (["--model", "mamba"], ("mamba", "mlp", "")),
+    ],
+)
+def test_the_command_line_names_a_model_of_the_suite(options, expected) -> None:
+    recipe = cli.chosen_recipe(cli.parser().parse_args(["--out", "unused", *options]))
+    assert recipe == suite(*expected)
+
+
+@pytest.mark.parametrize(("feature_map", "options"), [("taylor", {}), ("poly", {"degree": 2}), ("relu", {})])
+@pytest.mark.parametrize("mixer", ["prefix_linear", "linear"])
+def test_the_kernel_form_computes_what_the_chunked_form_does(feature_map, options, mixer) -> None:
+    torch.manual_seed(0)
+    config = JRTConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=24, num_heads=2, feature_dim=8, shifted_heads=1,
+        feature_map=feature_map, feature_map_options=options, mixers=["conv", mixer, "swa", mixer], window=8,
+        initializer_range=0.4,
+    )  # fmt: skip
+    model = JRTForCausalLM(config).train()
+    ids, lengths = torch.randint(0, 40, (3, 77)), torch.tensor([77, 50, 3])
+    real = torch.arange(77) < lengths[:, None]
+    found = {}
+    for form, prefix in itertools.product(("chunked", "kernel"), ((70, 0, 2), (77, 50, 3), (0, 0, 0))):
+        model.linear_attention = form
+        model.zero_grad()
+        hidden, state = model.hidden_states(ids, lengths, torch.tensor(prefix))
+        hidden[real].square().sum().backward()
+        found[form, prefix] = (
+            hidden[real].detach(),
+            [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None],
+        )
+        assert ("S" in state.layers[1]) == (form == "chunked" or feature_map == "relu")
+    for prefix in ((70, 0, 2), (77, 50, 3), (0, 0, 0)):
+        (a, da), (b, db) = found["chunked", prefix], found["kernel", prefix]
+        assert torch.allclose(a, b, atol=1e-4)
+        assert all((x - y).abs().max() <= 1e-3 * (1 + x.abs().max()) for x, y in zip(da, db, strict=True))
+    model.eval()
+    assert "S" in model.hidden_states(ids)[1].layers[1]  # outside training the state is always there
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+def test_a_kernel_is_the_product_of_its_features(name: str) -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 2, 7, 8, dtype=torch.float64).mul(2)
+    for options in [{"degree": degree} for degree in (1, 2, 3, 4)] if name == "poly" else [{}]:
+        feature_map = build_feature_map(name, 2, 8, **options).double()
+        product = feature_map(q) @ feature_map(k).transpose(-1, -2)
+        short = feature_map.kernel(q, k)
+        assert (short is not None) == (name in ("taylor", "poly"))
+        assert short is None or torch.allclose(short, product, rtol=1e-6)
+
+
+def test_the_recurrence_has_the_gradient_of_its_plain_form() -> None:
+    torch.manual_seed(0)
+    a, b = (torch.rand(9, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(LinearRecurrence.apply, (a, b))
+
+
+def test_mamba_trains_as_transformers_computes_it() -> None:
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2)
+    model = MambaForCausalLM(config).train()
+    ids = torch.randint(0, 40, (2, 37))
+    theirs = modeling_mamba.mamba_selective_scan
+
+    def one_pass():
+        hidden = model.base_model(ids, use_cache=False).last_hidden_state
+        return hidden.detach(), torch.autograd.grad(hidden.square().sum(), list(model.base_model.parameters()))
+
+    plain = one_pass()
+    with trainable_scan():
+        assert modeling_mamba.mamba_selective_scan is not theirs
+        fast = one_pass()
+    assert modeling_mamba.mamba_selective_scan is theirs
+    assert torch.allclose(plain[0], fast[0], atol=1e-5)
+    for x, y in zip(plain[1], fast[1], strict=True):
+        assert (x - y).abs().max() <= 1e-3 * x.abs().max()
+
+
+def test_a_normaliser_can_be_chosen_over_the_maps_own() -> None:
+    for given, expected in ((None, True), ("sum", True), ("rms", False)):
+        config = JRTConfig(
+            hidden_size=16, num_heads=2, feature_dim=8, feature_map="taylor", mixers=["linear"], normaliser=given
+        )
+        assert JRTForCausalLM(config).blocks[0].mixer.by_sum == (expected,) * 2
+    with pytest.raises(JRTError, match="unknown normaliser 'rmz'"):
+        JRTConfig(normaliser="rmz")
+
+
+def test_the_mlp_map_takes_an_activation() -> None:
+    x = 30 * torch.randn(1, 2, 5, 8)
+    assert torch.allclose(MLP(2, 8, 16)(x).sum(-1), torch.ones(1, 2, 5))
+    features = MLP(2, 8, 16, activation="exp")(x)
+    assert bool(torch.isfinite(features).all()) and features.max() > 1.5
+    with pytest.raises(JRTError, match="unknown activation of feature_map=mlp 'exq'"):
+        MLP(2, 8, 16, activation="exq")

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from jrt_lmeval.data.making.factbook import test_rows as factbook_rows
 from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.data.rowfiles import read_rows
+from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import samples_dir

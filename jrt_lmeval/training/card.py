@@ -134,7 +134,7 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] | Non
     """
     config, recipe, log = _json(folder / CONFIG), _json(folder / RECIPE), _log(folder / LOG)
     about = describe(config)
-    shapes, dtypes = _tensors(folder / WEIGHTS)
+    shapes, dtypes = tensors(folder / WEIGHTS)
     stages, last = recipe["curriculum"], log[-1]
     text = CARD_TEXT.format(
         name=name,
@@ -188,7 +188,7 @@ def _log(file: Path) -> list[dict[str, Any]]:
     return steps
 
 
-def _tensors(file: Path) -> tuple[list[list[int]], list[str]]:
+def tensors(file: Path) -> tuple[list[list[int]], list[str]]:
     """Shapes of a safetensors file's tensors, and the number formats in it, from its header alone."""
     if not file.is_file():
         raise JRTError(f"{file.parent}: holds no {file.name}, whose parameters the model card counts.")

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
@@ -80,7 +81,7 @@ def _asked(rng: random.Random, page: Page, encode: Encode, layout: LayoutSpec) -
 
 
 @torch.no_grad()
-def exact_recall(model: nn.Module, documents: list[Asked]) -> float:
+def exact_recall(model: PreTrainedModel, documents: list[Asked]) -> float:
     """Share of the questions whose answer would be written out whole: every token, the line's end included, is the
     likeliest one after those before it. Each question is asked by itself, with the document as the prefix."""
     training = model.training
@@ -90,7 +91,7 @@ def exact_recall(model: nn.Module, documents: list[Asked]) -> float:
     return sum(right) / len(right)
 
 
-def _recalled(model: nn.Module, asked: Asked) -> list[bool]:
+def _recalled(model: PreTrainedModel, asked: Asked) -> list[bool]:
     device = next(model.parameters()).device
     tails = [question + answer for question, answer in asked.questions]
     width = max(map(len, tails))
@@ -104,7 +105,7 @@ def _recalled(model: nn.Module, asked: Asked) -> list[bool]:
     return found
 
 
-def _after(model: nn.Module, body: list[int], ids: Tensor, lengths: Tensor) -> Tensor:
+def _after(model: PreTrainedModel, body: list[int], ids: Tensor, lengths: Tensor) -> Tensor:
     """Hidden states `[B, T, C]` of the rows `ids`, each read after `body`, which is read once where a state allows."""
     start = torch.tensor([body], device=ids.device)
     if not isinstance(model, JRTForCausalLM):

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
-from jrt_lmeval.checkpoints.shipped import shipped_models
+from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS, find
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
@@ -258,12 +257,14 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
 
 
 def _teacher(recipe: Recipe) -> tuple[JRTForCausalLM, Path] | None:
-    """The recipe's teacher in float32 and its folder, or None."""
+    """The recipe's teacher in float32 and its folder, or None.
+
+    Raises:
+        JRTError: there is no such model.
+    """
     if not recipe.teacher:
         return None
-    folder = shipped_models().get(recipe.teacher, Path(recipe.teacher))
-    if not (folder / CONFIG).is_file():
-        raise JRTError(f"teacher={recipe.teacher}: no shipped model and no model folder of that name.")
+    folder = find(recipe.teacher).folder
     return JRTForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), folder
 
 

@@ -95,14 +95,9 @@ class Mixture:
             if source == "repeats":
                 row = repeat_row(self.rng, self.recipe.vocab_size, stage.max_tokens)
             elif source == "prose":
-                row = prose_row(
-                    self.rng,
-                    self._prose(stage.max_tokens),
-                    self.encode,
-                    self.end_of_text,
-                    stage.max_tokens,
-                    self.recipe.prose_weight,
-                )
+                longest = min(stage.max_tokens, self.recipe.prose_tokens or stage.max_tokens)
+                text, weight = self._prose(longest), self.recipe.prose_weight
+                row = prose_row(self.rng, text, self.encode, self.end_of_text, longest, weight)
             else:
                 page = cropped(self.rng, self._page(source, stage))
                 if not page.facts:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training.rows import Row
@@ -61,7 +62,7 @@ def collate(
     return Batch(ids, targets, lengths, prefix_lengths, weights, masked, answer & scored)
 
 
-def last_hidden(model: nn.Module, ids: Tensor, lengths: Tensor, prefix_lengths: Tensor) -> Tensor:
+def last_hidden(model: PreTrainedModel, ids: Tensor, lengths: Tensor, prefix_lengths: Tensor) -> Tensor:
     """Hidden states `[B, T, C]` before the head, of our models or of a causal transformers model, which needs no mask
     for padding on the right and knows no prefix."""
     if isinstance(model, JRTForCausalLM):
@@ -69,12 +70,12 @@ def last_hidden(model: nn.Module, ids: Tensor, lengths: Tensor, prefix_lengths: 
     return model.base_model(ids, use_cache=False).last_hidden_state
 
 
-def logits_of(model: nn.Module, hidden: Tensor) -> Tensor:
+def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits of hidden states."""
     return model.logits(hidden) if isinstance(model, JRTForCausalLM) else model.lm_head(hidden)
 
 
-def jrt_loss(model: nn.Module, batch: Batch, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
+def jrt_loss(model: PreTrainedModel, batch: Batch, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
     """Weighted mean next-token loss + `mlm_weight` x mean masked loss.
 
     Logits are computed only where a loss is taken.

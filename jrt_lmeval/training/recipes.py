@@ -39,6 +39,7 @@ class Recipe:
     """A training run.
 
     Attributes:
+        role: `teacher` or `control` for a model that is not meant where its kind is asked for without a name.
         model: `jrt_rnn`, `based`, `llama` or `mamba`; the first two differ in their `mixers`.
         feature_map: phi of the prefix linear attention layers.
         feature_map_options: its options.
@@ -55,6 +56,8 @@ class Recipe:
             as at test time, without any mask.
         context_weight: weight of a next-token loss on text that is not an answer, relative to answers.
         prose_weight: the same for running text; None for `context_weight`.
+        prose_tokens: longest row of running text; None for as long as others. Rows that are much longer than those
+            that ask questions fill batches by themselves, in which `prose_weight` has nothing to weigh against.
         prefixes: shares of the rows whose prefix is the prompt, the document, a part of the document; see
             `rows.random_prefix`.
         sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose.
@@ -66,6 +69,7 @@ class Recipe:
         seed: of data, weights and masks.
     """
 
+    role: str = "default"
     model: str = "jrt_rnn"
     feature_map: str = "mlp"
     feature_map_options: dict[str, object] = field(default_factory=dict)
@@ -90,6 +94,7 @@ class Recipe:
     masked_rows: float = 0.4
     context_weight: float = 0.2
     prose_weight: float | None = None
+    prose_tokens: int | None = None
     prefixes: tuple[float, float, float] = (0.25, 0.2, 0.35)
     sources: dict[str, float] = field(
         default_factory=lambda: {"pages": 0.5, "factbook": 0.32, "repeats": 0.06, "prose": 0.12}
@@ -112,8 +117,9 @@ SUITE = Recipe(
     masked_rows=0.0,
     context_weight=0.0,
     prose_weight=0.15,
+    prose_tokens=384,
     prefixes=(0.3, 0.35, 0.2),
-    sources={"pages": 0.54, "factbook": 0.34, "repeats": 0.04, "prose": 0.08},
+    sources={"pages": 0.56, "factbook": 0.35, "repeats": 0.04, "prose": 0.05},
     questions=40,
     evaluations=5,
 )
@@ -121,7 +127,15 @@ SUITE = Recipe(
 
 MATCH = 0.25
 
-TEACHER = replace(SUITE, mixers=_mixers("attention_nope"), intermediate_size=256, tokens=2_400_000)
+TEACHER = replace(
+    SUITE,
+    role="teacher",
+    mixers=_mixers("attention_nope"),
+    intermediate_size=256,
+    tokens=2_400_000,
+    prose_tokens=None,
+    sources={"pages": 0.54, "factbook": 0.34, "repeats": 0.04, "prose": 0.08},
+)
 
 MAP_OPTIONS: dict[str, dict[str, object]] = {
     "mlp": {"features": 512, "hidden": 8},
@@ -139,15 +153,17 @@ def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -
     """The suite's recipe for a model: equal parameters, tokens and rows for all.
 
     Args:
+        role: `teacher` or `control` for a model that is not meant where its kind is asked for without a name.
         model: `jrt_rnn`, `based` (causal linear attention in the same place), `llama` or `mamba`.
         feature_map: of the first two.
-        teacher: what the first two start from; none if empty. The others have no part that could.
+        teacher: what the first two start from; without one they are controls. The others have no part that could.
     """
     if model in ("llama", "mamba"):
         wide = replace(SUITE, model=model, intermediate_size=SUITE.intermediate_size + MORE_WIDTH.get(model, 0))
         return replace(wide, hidden_size=MAMBA_SIZE, mixers=("mamba",) * MAMBA_LAYERS) if model == "mamba" else wide
     return replace(
         SUITE,
+        role="default" if teacher else "control",
         model=model,
         feature_map=feature_map,
         feature_map_options=MAP_OPTIONS.get(feature_map, {}),

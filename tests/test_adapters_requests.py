@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 
 import pytest
 import tiny
@@ -254,3 +255,20 @@ def test_what_cannot_be_scored_is_an_error():
         lm._loglikelihood_tokens([(("Genre", ""), [5], [])], disable_tqdm=True)
     with pytest.raises(JRTError, match="context before"):
         lm._loglikelihood_tokens([(("", "Genre"), [], [5])], disable_tqdm=True)
+
+
+def test_prompts_beyond_the_context_are_warned_of_and_say_where_they_were_cut(caplog, tmp_path):
+    from lm_eval.api.model import CachingLM
+
+    text = tiny.text(1, 40)
+    for choice, said in (("truncate_left", "1 of 2 prompts .* without their start"), ("skip", "are not answered")):
+        lm = CachingLM(tiny.lm("llama", max_length=40, on_overflow=choice), str(tmp_path / f"{choice}.db"))
+        with caplog.at_level(logging.WARNING, logger="lm_eval.jrt"):
+            first = lm.generate_until(long_and_short())
+        assert re.search(said, caplog.text)
+        again = lm.generate_until(long_and_short())  # from the cache
+        assert [answer.stats for answer in again] == [answer.stats for answer in first]
+    cut = CachingLM(tiny.lm("llama", max_length=40, on_overflow="truncate_left"), str(tmp_path / "other.db"))
+    (answer,) = cut.generate_until(long_and_short()[:1])
+    kept = text[answer.stats["jrt_truncated_characters"] :]
+    assert tiny.lm("llama").encoder.ids(kept) == tiny.lm("llama").encoder.ids(text)[-32:]

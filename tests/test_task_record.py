@@ -152,3 +152,37 @@ def test_a_model_tokenizer_is_named_and_not_guessed(tmp_path: Path) -> None:
     assert task.config.metadata["jrt"]["window"]["tokenizer"] == "gpt2"
     head = make(tmp_path, jrt={"window": {**window, "tokenizer": "gpt2"}})
     assert [task.doc_to_text(doc) for doc in task.eval_docs] == [head.doc_to_text(doc) for doc in head.eval_docs]
+
+
+class Narrow(Echo):
+    """Skips the prompts about the crew, and reads the others without their first words."""
+
+    def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
+        answers = super().generate_until(requests, disable_tqdm)
+        for request, answer in zip(requests, answers, strict=True):
+            text = str(request.args[0])
+            if "crew" in text:
+                answer.stats = {"jrt_skipped": 1}
+            else:
+                answer.stats |= {"jrt_truncated_tokens": 9, "jrt_truncated_characters": text.index("Crew:")}
+        return answers
+
+
+def test_skipped_rows_are_in_no_mean_and_the_table_counts_them(tmp_path: Path) -> None:
+    found = evaluate(make(tmp_path), Narrow(), log_samples=True)
+    whole = evaluate(make(tmp_path, rows=[row for row in ROWS if row["key"] != "crew"]), Echo())
+    assert found["results"]["mine"]["contains,none"] == whole["results"]["mine"]["contains,none"] > 0
+    assert found["results"]["mine"]["alias"] == "mine [2 skipped] [2 truncated]"
+    assert "mine [2 skipped] [2 truncated]" in make_table(found)
+    counted = found["configs"]["mine"]["metadata"]["jrt_found"]
+    assert (counted["skipped"], counted["truncated"], counted["means"]["jrt_seconds"]) == (2, 2, 0.5)
+
+
+def test_after_a_cut_the_log_describes_what_was_read(tmp_path: Path) -> None:
+    task = make(tmp_path, rows=[ROWS[0], ROWS[3]], description="Read this.\n")
+    sample = evaluate(task, Narrow(), log_samples=True)["samples"]["mine"][0]
+    sent, facts = sample["arguments"][0][0], sample["doc"]["jrt"]
+    read = sent[facts["jrt_truncated_characters"] :]
+    assert sent.startswith("Read this.") and read.startswith("Crew: 19.") and "Ilse" not in read
+    assert facts["prompt_tokens"] == count_tokens(read)
+    assert facts["answer_last_token"] is None and facts["document_cut"] == 1

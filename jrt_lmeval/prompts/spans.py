@@ -28,6 +28,20 @@ def placed(prompt: Prompt, context: str) -> str:
     return context
 
 
+def cut_left(prompt: Prompt, characters: int) -> Prompt:
+    """What is left of a prompt whose first characters a model could not read.
+
+    The document itself is left as it is: what is left of its copies stands between `document_start` and
+    `document_end`, and `counters["document_cut"]` is 1 where that is less than there was.
+    """
+    text = prompt[characters:]
+    start, end = (max(0, place - characters) for place in (prompt.document_start, prompt.document_end))
+    counters = {**prompt.counters, "prompt_tokens": count_tokens(text)}
+    if characters > prompt.document_start:
+        counters["document_cut"] = 1
+    return Prompt(text, start, end, prompt.document, counters)
+
+
 def position(document: str, labels: list[str]) -> float | None:
     """Where in the document the first answer starts, 0 to 1; None if none stands in it."""
     found = answers.spans(labels, document)

@@ -16,9 +16,14 @@ SCORES: dict[str, Callable[[str, list[str]], float]] = {
     "exact": scoring.exact,
     "f1": scoring.f1,
 }
-FIGURES = ("prompt_tokens", "document_tokens", "jrt_prefix_tokens", "jrt_entropy", "jrt_state_bytes", "jrt_seconds")
+FIGURES = (
+    "prompt_tokens", "document_tokens", "jrt_prompt_tokens", "jrt_prefix_tokens", "jrt_prefix_share", "jrt_entropy",
+    "jrt_state_bytes", "jrt_seconds",
+)  # fmt: skip
 """What is known of an answer beside its scores and is worth a mean; lm_eval's table is spared it."""
 SKIPPED = "jrt_skipped"
+TRUNCATED = "jrt_truncated_tokens"
+CUT_CHARACTERS = "jrt_truncated_characters"
 ERROR = "_stderr"
 
 
@@ -71,18 +76,29 @@ def scored(answer: str, labels: list[str], names: Sequence[str], facts: Mapping[
 
     lm_eval knows the standard errors of means of independent values only. Questions on one document are not
     independent, so that the error is handed to it as a metric of its own, of the name that it would give to it.
+    A prompt that the model did not read has no score: what stands there for lm_eval is in no mean (`read`).
     """
     document = str(facts["doc_id"])
     values: dict[str, Any] = {}
     for name in names:
-        score = Scored(SCORES[name](answer, labels), document, facts)
-        values |= {name: score, name + ERROR: (document, float(score))}
+        score = Scored(0.0 if facts.get(SKIPPED) else SCORES[name](answer, labels), document, facts)
+        values |= {name: score, name + ERROR: (document, None if facts.get(SKIPPED) else float(score))}
     return values
+
+
+def read(scores: Sequence[Scored]) -> list[Scored]:
+    """The scores of prompts that the model read."""
+    return [score for score in scores if not getattr(score, "facts", {}).get(SKIPPED)]
 
 
 def aggregations(names: Sequence[str]) -> dict[str, Callable[[Sequence[Any]], Any]]:
     """How the values of `scored` become a task's figures."""
-    return dict.fromkeys(names, mean) | dict.fromkeys([name + ERROR for name in names], error)
+    return dict.fromkeys(names, mean_of_read) | dict.fromkeys([name + ERROR for name in names], error)
+
+
+def mean_of_read(scores: Sequence[Scored]) -> float:
+    """The mean over the prompts that the model read."""
+    return mean(read(scores))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -90,9 +106,10 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def error(values: Sequence[tuple[str, float]]) -> float | str:
+def error(values: Sequence[tuple[str, float | None]]) -> float | str:
     """The standard error by document of (document, score); `N/A`, as lm_eval says, for too few documents."""
-    found = clustered_stderr([score for _, score in values], [document for document, _ in values])
+    known = [(document, score) for document, score in values if score is not None]
+    found = clustered_stderr([score for _, score in known], [document for document, _ in known])
     return "N/A" if math.isnan(found) else found
 
 
@@ -101,16 +118,23 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         `documents`: how many there are; `means`: figure -> mean over the answers that have it, rows that the model
-        skipped left out; `without_a_model`: rule -> share of questions that it answers, with its error by document.
+        skipped left out; `skipped` and `truncated`: prompts that were not read, or not wholly, where there are any;
+        `without_a_model`: rule -> share of questions that it answers, with its error by document.
     """
-    read = [score for score in scores if not score.facts.get(SKIPPED)]
-    known = {name: [score.facts[name] for score in read if _is_number(score.facts.get(name))] for name in FIGURES}
+    beyond = {
+        "skipped": len(scores) - len(read(scores)),
+        "truncated": sum(TRUNCATED in score.facts for score in scores),
+    }
+    known = {
+        name: [score.facts[name] for score in read(scores) if _is_number(score.facts.get(name))] for name in FIGURES
+    }
     guessed = {
         name: [(score.document, float(score.facts[name])) for score in scores if name in score.facts]
         for name in baselines
     }
     return {
         "documents": len({score.document for score in scores}),
+        **{name: count for name, count in beyond.items() if count},
         "means": {name: mean(values) for name, values in known.items() if values},
         "without_a_model": {
             name: {"contains": mean([value for _, value in values]), "stderr": error(values)}

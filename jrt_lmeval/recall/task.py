@@ -21,7 +21,7 @@ from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.prompts.layouts import LAYOUTS, Prompt, build
-from jrt_lmeval.prompts.spans import placed, position, without_document
+from jrt_lmeval.prompts.spans import cut_left, placed, position, without_document
 from jrt_lmeval.recall.baselines import BASELINES, Baselines
 from jrt_lmeval.recall.block import merged, settings
 from jrt_lmeval.recall.controls import other_document, other_sentences
@@ -29,7 +29,18 @@ from jrt_lmeval.recall.keeping import keep
 from jrt_lmeval.recall.log import answer_places, sentence, summed
 from jrt_lmeval.recall.readers import reader_of
 from jrt_lmeval.recall.rows import Rows, Sample, SplitRow, source_row
-from jrt_lmeval.recall.scores import SCORES, Scored, aggregations, found, metric_list, name_of, named_scores, scored
+from jrt_lmeval.recall.scores import (
+    CUT_CHARACTERS,
+    SCORES,
+    Scored,
+    aggregations,
+    found,
+    mean_of_read,
+    metric_list,
+    name_of,
+    named_scores,
+    scored,
+)
 from jrt_lmeval.recall.taskfiles import OUR_KEYS
 from jrt_lmeval.recall.templates import TEMPLATE_KEYS
 
@@ -86,6 +97,7 @@ class RecallTask(ConfigurableTask):
         file = metadata.get("config_source") if metadata.get("config_source") != "inline" else own.get("jrt_file")
         self._folder = Path(file).parent if file else None
         self._prompts: dict[tuple[str, int], Prompt] = {}
+        self._before: dict[tuple[str, int], int] = {}
         self._baselines: dict[str, Baselines] = {}
         self._counted: dict[str, int] = {}
         self._source = ""
@@ -215,7 +227,13 @@ class RecallTask(ConfigurableTask):
     def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """What is sent: the prompt with what lm_eval puts around it, knowing where the document stands in all of it."""
         context = super().fewshot_context(doc, *args, **kwargs)
-        return placed(self.doc_to_text(doc), context) if isinstance(context, str) else context
+        if not isinstance(context, str):
+            return context
+        prompt, row = self.doc_to_text(doc), source_row(doc)
+        sent = placed(prompt, context)
+        if isinstance(sent, Prompt) and isinstance(row, SplitRow):
+            self._before[row.split, row.number] = sent.document_start - prompt.document_start
+        return sent
 
     def build_all_requests(self, *, tokenizer_name: str = "", **kwargs: Any) -> None:
         """As lm_eval, but requests cached for other prompts or rows are not taken for ours."""
@@ -245,6 +263,10 @@ class RecallTask(ConfigurableTask):
         answer = results[0][0] if isinstance(results[0], list) else results[0]
         labels, prompt, stats = self.doc_to_target(doc), self.doc_to_text(doc), getattr(answer, "stats", {})
         row = source_row(doc)
+        if isinstance(row, SplitRow) and CUT_CHARACTERS in stats:
+            # of what was sent; few-shot examples and the like stand before our prompt
+            before = self._before.get((row.split, row.number), 0)
+            prompt = cut_left(prompt, max(0, int(stats[CUT_CHARACTERS]) - before))
         facts = (self._facts(row, prompt, labels) if isinstance(row, SplitRow) else {}) | stats
         if isinstance(doc, Sample):
             doc["jrt"] = facts
@@ -287,4 +309,7 @@ class RecallTask(ConfigurableTask):
         if guessed := what["without_a_model"]:
             shares = ", ".join(f"{name} {100 * value['contains']:.1f} %" for name, value in guessed.items())
             log.info("%s: without a model %s (what is guessed: docs/add-a-task.md).", self._label, shares)
-        return sum(scores) / len(scores)
+        marks = [f"[{what[name]} {name}]" for name in ("skipped", "truncated") if name in what]
+        if marks:
+            self.config.task_alias = " ".join([self.config.task_alias or self._label, *marks])
+        return mean_of_read(scores)

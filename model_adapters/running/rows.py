@@ -93,6 +93,13 @@ class Encoder:
         ids = found if ids is None else ids
         return Row(index, ids, min(end, len(ids)), self._document_ids(text.document or text), goal)
 
+    def characters(self, text: str, tokens: int) -> int | None:
+        """Characters before a text's token of that number (from 0); None if the tokenizer does not tell."""
+        if not self.tokenizer.is_fast:
+            return None
+        encoded = self.tokenizer(str(text), return_offsets_mapping=True, **self.special(text))
+        return encoded["offset_mapping"][tokens][0]
+
     def _plain_ids(self, document: str) -> list[int]:
         return self.ids(document, add_special_tokens=False)
 

@@ -45,8 +45,15 @@ class Runtime:
     def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
         """Rows cut to the model's context, with their prefix lengths; `room` as in `rows.fit`."""
         fitted = fit(rows, room, self.max_length, self.on_overflow)
-        self._totals.rows_truncated += sum(row.truncated > 0 for row in fitted)
-        self._totals.rows_skipped += sum(row.skipped for row in fitted)
+        truncated, skipped = sum(row.truncated > 0 for row in fitted), sum(row.skipped for row in fitted)
+        self._totals.rows_truncated += truncated
+        self._totals.rows_skipped += skipped
+        if truncated or skipped:
+            log.warning(
+                "on_overflow=%s: %d of %d prompts do not fit into the model's context of %d tokens and %s.",
+                *(self.on_overflow, truncated + skipped, len(rows), self.max_length),
+                "are read without their start" if truncated else "are not answered; no mean of a task counts them",
+            )
         trained = self.engine.trained_length
         if trained is not None:
             beyond = sum(len(row.ids) > trained for row in fitted)

@@ -45,7 +45,7 @@ examples:
   lm_eval --model jrt_rnn --model_args feature_map=mlp,prefix=dynamic --tasks swde_jrt_hier,factbook_jrt_hier
 
   # how do hierarchical prompts depend on overlap and order? 'jrt-eval run --help' shows more
-  jrt-eval run --grid overlap=0,0.2 --grid order=coarse_to_fine,fine_to_coarse --model jrt_rnn --tasks swde_jrt_hier \
+  jrt-eval run --grid overlap=0,0.2 --grid order=coarse_to_fine,fine_to_coarse --model jrt_rnn --tasks swde_jrt_hier \\
       --output_path runs/grid
 
   # which tasks are there?

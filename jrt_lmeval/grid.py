@@ -41,7 +41,7 @@ task (docs/add-a-task.md), with a dot for a key inside window (window.context_le
 
 Each combination has a folder of its own in FOLDER, such as 'overlap=0.1,order=coarse_to_fine', with lm_eval's results
 file. Started again, the command passes over what is finished, if the other arguments are the same. At the end it prints
-a table. Without --grid, 'jrt-eval run' is lm_eval; 'jrt-eval run run --help' shows lm_eval's own arguments.
+a table. Without --grid, 'jrt-eval run' is lm_eval; 'lm_eval run --help' shows lm_eval's own arguments.
 """
 
 # What must be the same for results in one folder to be of one grid.

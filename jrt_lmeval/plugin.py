@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tasks_dir
 
 log = logging.getLogger("lm_eval.jrt")
@@ -158,13 +157,13 @@ def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
         config = read(path, **arguments)
         if not isinstance(config, dict):
             return config
-        if getattr(config.get("class"), "knows_its_file", False):
-            config["jrt_file"] = str(Path(path).expanduser().resolve())
-        elif arguments.get("_seen") is None and "task" in config:
-            from jrt_lmeval.recall.taskfiles import without_class
+        file, ours = Path(path).expanduser().resolve(), getattr(config.get("class"), "knows_its_file", False)
+        if ours or "class" not in config:
+            from jrt_lmeval.recall.taskfiles import check
 
-            if fault := without_class(config):
-                raise JRTError(f"{path}: {fault}")
+            check(file, config, whole=arguments.get("_seen") is None)
+        if ours:
+            config["jrt_file"] = str(file)
         return config
 
     return load_yaml

@@ -119,3 +119,14 @@ def test_the_doctor_exits_with_1_where_something_needs_mending(
     monkeypatch.setattr(doctor, "CHECKS", (lambda: iter([doctor.Finding("tasks", "0", "reinstall")]),))
     assert doctor.main([]) == 1
     assert "-> reinstall" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_is_as_it_was_written(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "run run" not in shown
+    for line in shown.splitlines():
+        assert len(line) <= 120, line
+        assert not re.search(r"\S {3,}--", line), f"two lines became one: {line}"
+    assert shown.count("\\\n") >= 1

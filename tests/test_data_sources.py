@@ -23,7 +23,7 @@ SWDE = "hazyresearch/based-swde-v2"
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JRT_LMEVAL_DATA", raising=False)
     sources._hub_answers.cache_clear()
-    sources._say_sample.cache_clear()
+    sources._sampled.clear()
 
 
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *rows: dict) -> None:
@@ -62,7 +62,8 @@ def test_without_a_network_the_sample_is_used_and_said_once(
     with caplog.at_level(logging.WARNING):
         assert load_rows(SWDE, "validation").source == "sample"
         assert load_rows(SWDE, "validation").source == "sample"
-    assert len(caplog.records) == 1 and "SYNTHETIC SAMPLE" in caplog.text
+        assert load_rows("hazyresearch/based-fda", "validation").source == "sample"
+    assert len(caplog.records) == 1 and "SYNTHETIC SAMPLES" in caplog.text and SWDE in caplog.text
 
 
 def test_a_silent_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +143,40 @@ def test_files_of_a_task_are_relative_to_its_folder(tmp_path: Path) -> None:
     assert load_files("b.jsonl", "test", tmp_path).rows == ({"a": 2},)
     with pytest.raises(JRTError, match="unknown split of data_files 'tset'"):
         load_files({"test": "a.jsonl"}, "tset", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "broken link", "nothing", "cut"])
+def test_a_local_file_that_cannot_be_read_is_no_reason_to_take_the_sample(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    mirror(tmp_path, monkeypatch, "based-swde-v2", {"text": "a"})
+    file = tmp_path / "based-swde-v2" / "validation.jsonl"
+    assert load_rows(SWDE, "validation").source == "local"
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "broken link":
+        file.symlink_to(tmp_path / "gone.jsonl")
+    elif kind == "cut":
+        file.write_text('{"text": "a"}\n{"text": "b')
+    with pytest.raises(JRTError, match=r"based-swde-v2/validation\.jsonl.*(cannot be read|line 2: not JSON)"):
+        load_rows(SWDE, "validation")
+    assert load_rows("hazyresearch/based-fda", "validation").source == "sample"
+    monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path / "mistyped"))
+    with pytest.raises(JRTError, match="which is not a folder"):
+        load_rows("hazyresearch/based-fda", "validation")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"value": "a", "text": "t", "value": "b"}', "line 2: the key 'value' stands twice"),
+        ('{"text": {"a": 1, "a": 2}}', "line 2: the key 'a' stands twice"),
+        ('{"text": ' + "[" * 100_000, "line 2: lists or objects inside each other, too deep"),
+    ],
+)
+def test_rows_that_can_be_read_two_ways_or_none_are_named(line: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(JRTError, match=message):
+        load_files("rows.jsonl", "test", tmp_path)

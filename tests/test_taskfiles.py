@@ -86,3 +86,26 @@ def test_a_block_of_ours_without_a_class_is_named(tmp_path: Path, by_path: bool)
         JRTError, match=r"mine\.yaml: task 'mine' has a 'jrt' block and no class.* Add the line 'class:"
     ):
         manager.load([str(tmp_path / "mine.yaml") if by_path else "mine"])
+
+
+@pytest.mark.parametrize("file", ["mine.yaml", "_shared.yaml"])
+def test_a_key_that_stands_twice_is_named(tmp_path: Path, file: str) -> None:
+    register()
+    yaml = {
+        "mine.yaml": "task: mine\ninclude: _shared.yaml\njrt: {layout: flat}\n",
+        "_shared.yaml": (
+            "class: !function jrt_lmeval.task.RecallTask\ndataset_path: json\ntest_split: test\n"
+            "dataset_kwargs: {data_files: {test: rows.jsonl}}\n"
+            'document: "{{text}}"\nquestion: "The {{key}} is"\ndoc_to_target: "{{value}}"\n'
+        ),
+    }
+    extra = {"mine.yaml": "jrt: {layout: once}\n", "_shared.yaml": "jrt_common:\n  lead: true\n  lead: false\n"}
+    (tmp_path / "rows.jsonl").write_text('{"text": "Crew: 7.", "key": "crew", "value": "7"}\n')
+    for name, text in yaml.items():
+        (tmp_path / name).write_text(text)
+    manager = TaskManager(include_defaults=False)
+    assert manager.load([str(tmp_path / "mine.yaml")])["tasks"]["mine"].jrt.layout.layout == "flat"
+    (tmp_path / file).write_text(yaml[file] + extra[file])
+    key, line = ("jrt", 4) if file == "mine.yaml" else ("lead", 10)
+    with pytest.raises(JRTError, match=rf"{file}, line {line}: the key '{key}' stands twice"):
+        manager.load([str(tmp_path / "mine.yaml")])

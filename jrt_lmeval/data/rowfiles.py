@@ -51,13 +51,24 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, where))
     except UnicodeDecodeError as error:
         raise JRTError(f"{where}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
     except json.JSONDecodeError as error:
         raise JRTError(
             f"{where}: not JSON ({error.msg} at character {error.pos + 1}); expected one JSON object a line."
         ) from None
+    except RecursionError:
+        raise JRTError(f"{where}: lists or objects inside each other, too deep to be read.") from None
     if not isinstance(row, dict):
         raise JRTError(f"{where}: a {type(row).__name__} and not a JSON object; expected one {{...}} a line.")
+    return row
+
+
+def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise JRTError(f"{where}: the key {twice!r} stands twice in an object; which value is meant cannot be told.")
     return row

@@ -26,6 +26,7 @@ log = logging.getLogger("lm_eval.jrt")
 SOURCES = ("auto", "local", "hub", "sample")
 FOLDER_VARIABLE = "JRT_LMEVAL_DATA"
 PROBE_SECONDS = 3.0
+_sampled: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def load_rows(dataset: str, split: str, source: str = "auto", config: str | None
         dataset: name on the hub, such as `hazyresearch/based-fda`; its last part is the name of a local folder.
         split: such as `validation`.
         source: `local` is `$JRT_LMEVAL_DATA/<last part of dataset>/<split>.jsonl`; `hub` the Hugging Face hub;
-            `sample` what ships with the package; `auto` takes the first of these that there is. Without a network,
+            `sample` what ships with the package; `auto` takes the first of these that there is, a local folder of that
+            name counting whatever it holds. Without a network,
             `auto` gives up on the hub after one probe of three seconds a process; with `HF_HUB_OFFLINE=1` it makes
             no probe and looks only into the hub's local cache.
         config: configuration of a hub data set.
@@ -77,9 +79,12 @@ def load_rows(dataset: str, split: str, source: str = "auto", config: str | None
         if name not in PACKAGED:
             _say_sample(dataset, "The task asks for it (source: sample).")
         return _shipped(name, dataset)
-    file = _local_file(name, split) if os.environ.get(FOLDER_VARIABLE) else None
-    if file is not None and file.is_file():
-        return _from_file(file, "local")
+    if os.environ.get(FOLDER_VARIABLE):
+        file = _local_file(name, split)
+        # Whoever has a folder of this name wants it read: a file that is missing or broken there is no reason to take
+        # other rows.
+        if os.path.lexists(file.parent):
+            return _from_file(file, "local")
     if name in PACKAGED:
         return _shipped(name, dataset)
     try:
@@ -91,12 +96,16 @@ def load_rows(dataset: str, split: str, source: str = "auto", config: str | None
         return _shipped(name, dataset)
 
 
-@cache
 def _say_sample(dataset: str, why: str) -> None:
-    """Once a process: several tasks read the same rows."""
-    log.warning(
-        "%s: SYNTHETIC SAMPLE, not the benchmark; scores cannot be compared with published ones. %s", dataset, why
-    )
+    """One warning a process, however many data sets; each task is marked in the table."""
+    if not _sampled:
+        log.warning(
+            "SYNTHETIC SAMPLES, not the benchmarks, are read where '[sample]' stands behind a task; scores cannot be "
+            "compared with published ones. First: %s. %s",
+            dataset,
+            why,
+        )
+    _sampled.add(dataset)
 
 
 def load_files(data_files: Any, split: str, folder: Path | None) -> Loaded:

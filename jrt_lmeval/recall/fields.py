@@ -46,7 +46,8 @@ def unicode(value: Any, what: str) -> None:
 def answers(value: Any, what: str) -> list[str]:
     """The accepted answers as a list of texts; raises unless one of them is not blank."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
-    if not all(isinstance(one, (str, int, float)) for one in values) or not any(str(one).strip() for one in values):
+    strange = any(not isinstance(one, (str, int, float)) or (isinstance(one, float) and one != one) for one in values)
+    if strange or not any(str(one).strip() for one in values):
         raise JRTError(
             f"{what} is {value!r}: it must hold the accepted answer or a list of them, not all of them empty."
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from jrt_lmeval.errors import JRTError
+
 OUR_KEYS = ("jrt", "jrt_common")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -29,6 +31,41 @@ def faults(folder: Path) -> Iterator[str]:
             yield f"{file}: not readable as YAML ({error})"
             continue
         yield from _missing_includes(file, root)
+
+
+def check(file: Path, config: Mapping[str, Any], whole: bool) -> None:
+    """Raise for what lm_eval would pass over in a task file of ours.
+
+    Args:
+        file: the file.
+        config: what stands in it, its includes laid under.
+        whole: whether it is a task's file, and not one that another includes.
+
+    Raises:
+        JRTError: a block of ours without a class, or a key that stands twice; names the file and the line.
+    """
+    if whole and "task" in config and (fault := without_class(config)):
+        raise JRTError(f"{file}: {fault}")
+    if "class" in config or any(key in config for key in OUR_KEYS):
+        for node in _twice(yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)):
+            raise JRTError(
+                f"{file}, line {node.start_mark.line + 1}: the key {node.value!r} stands twice; leave out one of them."
+            )
+
+
+def _twice(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """The keys that stand a second time in a mapping, at any depth."""
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _twice(value)
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    yield key
+                seen.add(key.value)
+            yield from _twice(value)
 
 
 def without_class(config: Mapping[str, Any]) -> str | None:

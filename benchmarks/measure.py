@@ -3,8 +3,9 @@
     python benchmarks/measure.py --out results/measured
     jrt-eval report results/measured --out results/tables.md --plot docs/recall.png
 
-Every number comes from `lm_eval` itself. Of its files only what a report needs is kept: results without the machine's
-paths, and per question the document's id and the scores, not the documents.
+Every number comes from `lm_eval` itself. Of its files what a report needs is kept (`jrt_lmeval.paper.logs`): results
+without the machine's paths, and per question the answer, the accepted answers, the prompt's hash and the scores, not
+the document.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jrt_lmeval.paper.logs import keep
+
 TASKS = "swde_once,swde_jrt,swde_jrt_hier,factbook_once,factbook_jrt,factbook_jrt_hier"
-RESULTS = ("results", "versions", "n-samples", "higher_is_better", "task_hashes", "date", "lm_eval_version")
-CONFIG = ("model", "jrt", "limit", "batch_size", "random_seed")
-SCORES = ("contains", "contains_word", "exact", "f1")
 
 
 def lm_eval(model: str, arguments: str, tasks: str, metadata: str | None, limit: int | None) -> Path:
@@ -32,26 +32,6 @@ def lm_eval(model: str, arguments: str, tasks: str, metadata: str | None, limit:
     command += ["--limit", str(limit)] if limit else []
     subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return folder
-
-
-def kept(content: dict) -> dict:
-    """The part of a results file that says what was measured on what, without the machine."""
-    blocks = {name: {"metadata": {"jrt": c["metadata"]["jrt"]}} for name, c in content["configs"].items()}
-    config = {name: content["config"].get(name) for name in CONFIG}
-    arguments = {k: Path(str(v)).name if k == "pretrained" else v for k, v in content["config"]["model_args"].items()}
-    return {**{k: content[k] for k in RESULTS}, "config": {**config, "model_args": arguments}, "configs": blocks}
-
-
-def keep(folder: Path, target: Path) -> None:
-    """Copy what is kept of a run's files."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in folder.rglob("results_*.json"):
-        text = json.dumps(kept(json.loads(file.read_text())), indent=1)
-        (target / file.name).write_text(text + "\n")
-    for file in folder.rglob("samples_*.jsonl"):
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-        short = [{"doc": {"doc_id": row["doc"]["doc_id"]}, **{k: row[k] for k in SCORES}} for row in lines]
-        (target / file.name).write_text("".join(json.dumps(row) + "\n" for row in short))
 
 
 def main() -> None:

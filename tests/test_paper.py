@@ -14,10 +14,11 @@ from jrt_lmeval import cli
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paper import execute as executing
 from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
-from jrt_lmeval.paper.logs import kept_results, kept_sample
+from jrt_lmeval.paper.logs import keep, kept_results, kept_sample
 from jrt_lmeval.paper.plan import PAPER_ROWS, POLICIES, STEPS, SUITES, Run, plan, runs
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.plugin import register
+from jrt_lmeval.scoring import contains
 
 LIMITS = {"wide": (0.6, 0.8)}
 
@@ -131,3 +132,17 @@ def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "out").exists()
     assert cli.main(["paper", "--suite", "bundeld"]) == 1
     assert "Did you mean 'bundled'" in capsys.readouterr().err
+
+
+def test_a_kept_answer_can_be_scored_again(tmp_path: Path) -> None:
+    facts = {"doc_id": "a", "answers": ["Ilse Moe", "I. M."], "majority": 0}
+    doc = {"doc_id": "a", "text": "a long document", "jrt": facts}
+    scores = {"contains": 1.0, "contains_stderr": ["a", 1.0]}
+    sample = {"doc": doc, "prompt_hash": "0" * 64, "filtered_resps": ["ilse moe."], "metrics": [*scores], **scores}
+    (tmp_path / "samples_mine_now.jsonl").write_text(json.dumps(sample) + "\n")
+    keep(tmp_path, tmp_path / "kept")
+    (file,) = (tmp_path / "kept").iterdir()
+    kept = json.loads(gzip.decompress(file.read_bytes()))
+    assert kept["metrics"] == ["contains"] and "contains_stderr" not in kept
+    assert "a long document" not in json.dumps(kept) and kept["prompt_hash"] == "0" * 64
+    assert contains(kept["filtered_resps"][0], kept["doc"]["jrt"]["answers"]) == kept["contains"]

@@ -52,11 +52,12 @@ def kept_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     doc = sample.get("doc") or {}
     facts = dict(doc.get("jrt") or {})
     names = {key: doc[key] for key in ("doc_id", "key", "question") if key in doc}
-    scores = {name: sample[name] for name in sample.get("metrics", ()) if name in sample}
+    # What standard errors are made of stands in the scores and the document's name.
+    metrics = [name for name in sample.get("metrics", ()) if not name.endswith("_stderr")]
     return {
         **{name: sample[name] for name in SAMPLE if name in sample},
         "doc": {**names, "jrt": facts},
         "filtered_resps": sample.get("filtered_resps"),
-        "metrics": list(sample.get("metrics", ())),
-        **scores,
+        "metrics": metrics,
+        **{name: sample[name] for name in metrics if name in sample},
     }

@@ -79,3 +79,10 @@ def test_bad_arguments_are_named() -> None:
         generate_pages("tset", 0)
     with pytest.raises(JRTError, match=r"words=\(9, 3\)"):
         generate_pages("train", 0, words=(9, 3))
+
+
+def test_the_page_on_samples_says_how_many_answers_training_pages_hold_too() -> None:
+    answers = {row["value"] for row in read_rows(samples_dir() / "swde.jsonl")}
+    trained = {value for page in islice(generate_pages("train", 0), 2000) for _, value in page.facts}
+    said = f"of the {len(answers)} different answers of `swde.jsonl`, {len(answers & trained)} ("
+    assert said in (samples_dir() / "README.md").read_text(encoding="utf-8")

@@ -27,6 +27,7 @@ from jrt_lmeval.recall.block import merged, settings
 from jrt_lmeval.recall.controls import other_document, other_sentences
 from jrt_lmeval.recall.keeping import keep
 from jrt_lmeval.recall.log import answer_places, sentence, summed
+from jrt_lmeval.recall.ranks import ranks
 from jrt_lmeval.recall.readers import reader_of
 from jrt_lmeval.recall.rows import Rows, Sample, SplitRow, source_row
 from jrt_lmeval.recall.scores import (
@@ -216,9 +217,14 @@ class RecallTask(ConfigurableTask):
         return self._reader.labels(doc)
 
     def doc_iterator(self, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The rows that are asked, as the samples log shows them."""
-        for number, row in super().doc_iterator(**kwargs):
-            yield number, Sample(row)
+        """The rows that this process asks, as the samples log shows them: all questions on a document or none."""
+        rank, processes = kwargs.pop("rank", 0), kwargs.pop("world_size", 1)
+        rows = list(super().doc_iterator(**kwargs))
+        documents = [self._reader.document_id(row) for _, row in rows]
+        lengths = [len(self._reader.document(row)) for _, row in rows]
+        for (number, row), process in zip(rows, ranks(documents, lengths, processes), strict=True):
+            if process == rank:
+                yield number, Sample(row)
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
         """As lm_eval, with the row itself: its hash in the log then is the same for all layouts and windows."""

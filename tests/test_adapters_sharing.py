@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from lm_eval.api.instance import Instance
 from test_adapters_answers import plain_loop
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts.layouts import Prompt
+from model_adapters.engines.engine import score_positions
 from model_adapters.options import RunOptions
 from model_adapters.running.batching import Budget
 from model_adapters.running.sharing import Opening, Start, shared_starts
@@ -116,6 +118,16 @@ def test_logits_that_are_not_finite_stop_the_run() -> None:
         lm.engine.model.norm.weight[0] = float("nan")
     with pytest.raises(JRTError, match="logits are not finite"):
         lm.generate_until([tiny.ask(tiny.prompts()[0])], disable_tqdm=True)
+    pair = Instance("loglikelihood", {}, ("Genre:", " Ashgrove"), 0)
+    with pytest.raises(JRTError, match="logits are not finite"):
+        lm.loglikelihood([pair], disable_tqdm=True)
+
+
+def test_a_barred_token_is_unlikely_and_an_infinite_logit_is_no_distribution() -> None:
+    infinity = float("inf")
+    barred, broken = torch.tensor([[0.0, -infinity, 1.0]]), torch.tensor([[0.0, 2.0, infinity]])
+    assert score_positions(barred, torch.tensor([1])).logprobs.tolist() == [-infinity]
+    assert score_positions(broken, torch.tensor([0])).logprobs.isnan().all()
 
 
 @pytest.mark.parametrize("name", ["reuse", "doctor", "add_bos_token"])

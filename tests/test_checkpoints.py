@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -18,6 +20,10 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training.tokenizer import train_tokenizer
+from model_adapters.based import Based
+from model_adapters.hf_recall import HFRecall
+from model_adapters.jrt_rnn import JRTRNN
+from model_adapters.mamba import Mamba
 
 VOCAB = 262
 
@@ -151,6 +157,24 @@ def test_all_faults_are_listed_at_once(folder) -> None:
     )
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(folder, value) -> None:
+    weight = load_file(folder / "model.safetensors")["blocks.0.mlp.down.weight"]
+    weight[1, 2] = value
+    edit_weights(folder, blocks__0__mlp__down__weight=weight)
+    with pytest.raises(JRTError, match=r"1 of the tensors hold NaN or infinity \(blocks\.0\.mlp\.down\.weight\)"):
+        load_model(find(folder))
+
+
+def test_a_feature_maps_buffer_that_is_no_number(tmp_path) -> None:
+    folder = write_model(tmp_path / "model", feature_map="gaussian")
+    name = "blocks.1.mixer.feature_map.directions"
+    directions = load_file(folder / "model.safetensors")[name]
+    edit_weights(folder, **{name: directions * float("nan")})
+    with pytest.raises(JRTError, match=f"NaN or infinity \\({name}\\)"):
+        load_model(find(folder))
+
+
 def test_weights_of_another_map(folder) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "feature_map": "relu"}))
@@ -201,9 +225,36 @@ def test_shipped_models_are_found_by_name_and_by_map(shelf, tmp_path, monkeypatc
     assert shipped_for("jrt_rnn", "mlp") == find("another")
     (shelf / "another" / "recipe.json").write_text('{"role": "control"}')
     assert shipped_for("jrt_rnn", "mlp") == find("recalling")
+    (shelf / "another" / "recipe.json").write_text('{"role": "control", "role": "default"}')
+    with pytest.raises(JRTError, match=r"recipe\.json: field 'role' stands there twice"):
+        shipped_for("jrt_rnn", "mlp")
+    shutil.rmtree(shelf / "another")
     (tmp_path / "recalling").mkdir()
     monkeypatch.chdir(tmp_path)
     assert find("recalling").folder == shelf / "recalling"  # a stray folder of that name changes nothing
+
+
+def test_shipped_models_of_every_family_are_found_and_a_teacher_is_none(shelf) -> None:
+    write_model(shelf / "a-teacher", ("conv", "attention_nope"))
+    (shelf / "a-teacher" / "recipe.json").write_text('{"role": "teacher"}')
+    with pytest.raises(JRTError, match="no trained weights for based come with the package"):
+        shipped_for("based")
+    for name in ("mamba", "hf_recall"):
+        with pytest.raises(JRTError, match=f"--model {name} needs a checkpoint: .*shipped: a-teacher"):
+            shipped_for(name)
+    write_model(shelf / "causal", ("conv", "linear"))
+    write_model(shelf / "gelu", feature_map="gelu")
+    tiny.save(tiny.mamba(), shelf / "small-mamba")
+    tiny.save(tiny.llama(), shelf / "small-llama")
+    chosen = {family: shipped_for(family).name for family in ("jrt_rnn", "based", "mamba", "hf_recall")}
+    assert chosen == {"jrt_rnn": "gelu", "based": "causal", "mamba": "small-mamba", "hf_recall": "small-llama"}
+    assert find("a-teacher").family == "based", "by name it is still there"
+    assert (HFRecall(device="cpu").description["pretrained"], Mamba(device="cpu").description["pretrained"]) == (
+        "small-llama",
+        "small-mamba",
+    )
+    assert Based(device="cpu").description["pretrained"] == "causal"
+    assert JRTRNN(feature_map="gelu", device="cpu").description["pretrained"] == "gelu"
 
 
 def test_a_hub_id_without_a_network() -> None:
@@ -246,6 +297,8 @@ def test_untrained_weights_have_the_folders_shape_and_repeat(good) -> None:
         ("config.json", '{"model_type": "jrt", "num_heads": 2, "num_heads": 4}', "'num_heads' stands there twice"),
         ("config.json", '{"a":' * 100_000, "nested too deeply"),
         ("config.json", '{"model_type": "jrt", "decay": 1}', "decay is 1, which is no bool"),
+        ("config.json", '{"model_type": ["jrt"]}', r"model_type is \['jrt'\], which is no str"),
+        ("config.json", '{"model_type": "jrt", "num_hidden_layers": 2}', "num_hidden_layers is 2, but mixers names 6"),
         ("tokenizer.json", '{"version": ', "not readable as a tokenizer"),
     ],
 )
@@ -255,3 +308,39 @@ def test_files_of_the_wrong_kind_are_named(tmp_path: Path, file: str, content: s
     with pytest.raises(JRTError, match=message):
         load_config(find(tmp_path))
         read_own(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"eos_token_id": 0, "eos_token_id": 1}'])
+def test_settings_of_generation_that_cannot_be_read(folder, content) -> None:
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(JRTError, match=r"generation_config\.json: "):
+        load_model(find(folder))
+
+
+class Payload:
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.file),)
+
+
+def test_damage_to_a_transformers_folder_is_one_clear_error(tmp_path) -> None:
+    tiny.save(tiny.llama(), folder := tmp_path / "llama")
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    whole, fields = weights.read_bytes(), json.loads(config.read_text())
+    for length in (300, len(whole) - 300):
+        weights.write_bytes(whole[:length])
+        with pytest.raises(JRTError, match=f"cannot load a causal language model from '{folder}': "):
+            load_model(find(folder))
+    weights.write_bytes(whole)
+    for changed in ({"hidden_size": "big"}, {"num_attention_heads": 0}, {"num_attention_heads": 3}):
+        config.write_text(json.dumps({**fields, **changed}))
+        with pytest.raises(JRTError, match=f"cannot load a causal language model from '{folder}': "):
+            load_model(find(folder))
+    config.write_text(json.dumps(fields))
+    weights.unlink()
+    torch.save({"x": Payload(tmp_path / "struck")}, folder / "pytorch_model.bin")
+    with pytest.raises(JRTError, match=r"llama: refused\. It is a pickle that asks for more than tensors .*mkdir"):
+        load_model(find(folder))
+    assert not (tmp_path / "struck").exists()

@@ -47,14 +47,16 @@ def require_finite(source: object, model: torch.nn.Module) -> None:
     """Refuse weights that hold NaN or infinity: every answer would be nonsense and score 0 without a word.
 
     Raises:
-        JRTError: names the parameters.
+        JRTError: names them.
     """
-    floats = ((name, weight) for name, weight in model.named_parameters() if weight.is_floating_point())
-    bad = [name for name, weight in floats if not bool(weight.isfinite().all())]
+    # a feature map's random projection is a buffer; what `device_map` left on disk is looked at when it answers
+    held = [*model.named_parameters(), *model.named_buffers()]
+    floats = ((name, tensor) for name, tensor in held if tensor.is_floating_point() and not tensor.is_meta)
+    bad = [name for name, tensor in floats if not bool(tensor.isfinite().all())]
     if bad:
         raise JRTError(
-            f"{source}: {len(bad)} parameters hold NaN or infinity ({_some(bad)}): the weights are damaged or their "
-            "training diverged."
+            f"{source}: {len(bad)} of the tensors hold NaN or infinity ({_some(bad)}): the weights are damaged or "
+            "their training diverged."
         )
 
 

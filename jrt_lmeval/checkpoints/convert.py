@@ -56,7 +56,9 @@ def convert(
     Returns:
         What there is to say about it, a line each.
     """
-    from jrt_lmeval.checkpoints.found import find
+    from safetensors import SafetensorError
+
+    from jrt_lmeval.checkpoints.found import CONFIG, find
     from jrt_lmeval.checkpoints.load import load_model
     from jrt_lmeval.checkpoints.pretrained import as_dtype
     from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
@@ -81,9 +83,9 @@ def convert(
         model.save_pretrained(target)
         if found is not None:
             found.save_pretrained(target)
-    except OSError as error:
-        raise JRTError(
-            f"{target}: cannot be written ({error}). What was written there is not a whole model."
-        ) from error
+    except (OSError, SafetensorError) as error:
+        # without its config.json nothing takes the folder for a model, and the next attempt may use it
+        (target / CONFIG).unlink(missing_ok=True)
+        raise JRTError(f"{target}: cannot be written ({error}); what is there is not a whole model.") from error
     name = "jrt_rnn" if getattr(model, "has_prefix", False) else "based"
     return [*lines, f"to load it: {HOW[model.config.model_type].format(name=name)}, pretrained={target}"]

@@ -53,10 +53,7 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
                 raise
             held = torch.load(file, map_location="cpu", weights_only=True)  # torch's format of before 2020
     except pickle.UnpicklingError as error:
-        raise JRTError(
-            f"{file}: refused. It is a pickle that asks for more than tensors ({_reason(error)}), and loading that "
-            "would run code from the file. Get the weights as safetensors from someone you trust."
-        ) from error
+        raise refused(file, error) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise JRTError(f"{file}: cannot be read ({_reason(error)}); the file is damaged or incomplete.") from error
     if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
@@ -64,6 +61,14 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
     if other := sorted(name for name, value in held.items() if not isinstance(value, Tensor)):
         raise JRTError(f"{file}: {', '.join(other[:10])} are no tensors; a checkpoint of weights alone is needed.")
     return held
+
+
+def refused(where: Path, error: pickle.UnpicklingError) -> JRTError:
+    """The error for a pickle that holds anything but tensors; to be raised by the caller."""
+    return JRTError(
+        f"{where}: refused. It is a pickle that asks for more than tensors ({_reason(error)}), and loading that would "
+        "run code from the file. Get the weights as safetensors from someone you trust."
+    )
 
 
 def _reason(error: Exception) -> str:

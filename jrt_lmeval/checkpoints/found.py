@@ -107,6 +107,8 @@ def opened(folder: Path, name: str | None = None, needs_config: bool = True) -> 
         JRTError: no config.json where one is needed, or one that is no JSON object; names the file.
     """
     fields = read_config(folder) if needs_config or (folder / CONFIG).is_file() else {}
+    if not isinstance(kind := fields.get("model_type"), str | None):
+        raise JRTError(f"{folder / CONFIG}: model_type is {kind!r}, which is no str.")
     return Checkpoint(name or str(folder), folder, kind_of(fields), fields)
 
 
@@ -114,15 +116,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The fields of a folder's config.json.
 
     Raises:
-        JRTError: there is none, it is not a JSON object, it names a field twice, or it is nested too deeply.
+        JRTError: there is none, or it cannot be read as `read_object` reads.
     """
-    path = folder / CONFIG
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _once(pairs, path))
+        return read_object(folder / CONFIG)
     except FileNotFoundError:
         raise JRTError(
             f"{folder}: holds no {CONFIG}; a model folder has {CONFIG}, {WEIGHTS} and tokenizer.json."
         ) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The fields of a JSON file of a model folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        JRTError: it is not a JSON object, it names a field twice, or it is nested too deeply.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _once(pairs, path))
     except RecursionError:
         raise JRTError(f"{path}: not readable as JSON (nested too deeply).") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -214,4 +226,4 @@ def _fits(model: Checkpoint, family: str, feature_map: str | None) -> bool:
 
 def _is_default(model: Checkpoint) -> bool:
     file = model.folder / RECIPE
-    return not file.is_file() or json.loads(file.read_text(encoding="utf-8")).get("role", "default") == "default"
+    return not file.is_file() or read_object(file).get("role", "default") == "default"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
+from pickle import UnpicklingError
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -12,8 +12,8 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, GenerationConfig, MambaForCausalLM, PreTrainedModel
 
 from jrt_lmeval.checkpoints.assemble import assemble, require_finite, require_report
-from jrt_lmeval.checkpoints.files import read_weights
-from jrt_lmeval.checkpoints.found import CONFIG, HAZY, MAMBA_SSM, OURS, TRANSFORMERS, Checkpoint
+from jrt_lmeval.checkpoints.files import read_weights, refused
+from jrt_lmeval.checkpoints.found import CONFIG, HAZY, MAMBA_SSM, OURS, TRANSFORMERS, Checkpoint, read_object
 from jrt_lmeval.checkpoints.released import gpt, mamba
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import JRTConfig
@@ -70,7 +70,7 @@ def _ours(
     model = assemble(lambda: JRTForCausalLM(config), tensors, names, gpt.EMBEDDING, source, dtype, device)
     generation = checkpoint.folder / GENERATION
     if generation.is_file():
-        model.generation_config = GenerationConfig.from_dict(json.loads(generation.read_text(encoding="utf-8")))
+        model.generation_config = GenerationConfig.from_dict(read_object(generation))
     return model
 
 
@@ -107,13 +107,15 @@ def _transformers(
     options: Mapping[str, Any],
 ) -> PreTrainedModel:
     kind, given = checkpoint.model_type, dict(options)
-    if kind in CONFIG_MAPPING and not ({"trust_remote_code", "gguf_file"} & given.keys()):
-        given["config"] = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.fields))
     try:
+        if kind in CONFIG_MAPPING and not ({"trust_remote_code", "gguf_file"} & given.keys()):
+            given["config"] = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.fields))
         model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint.folder, dtype=dtype or "auto", output_loading_info=True, ignore_mismatched_sizes=True, **given
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UnpicklingError as error:
+        raise refused(checkpoint.folder, error) from error
+    except Exception as error:  # transformers checks fields and reads files with exceptions of many kinds
         reason = " ".join(str(error).split())[:400]
         raise JRTError(f"cannot load a causal language model from {checkpoint.name!r}: {reason}") from error
     require_report(checkpoint.name, report)
@@ -149,9 +151,13 @@ def load_config(checkpoint: Checkpoint) -> JRTConfig:
         if name in hints and not _is_a(value, hints[name]):
             raise JRTError(f"{file}: {name} is {value!r}, which is no {_named(hints[name])}.")
     try:
-        return JRTConfig(**{name: value for name, value in checkpoint.fields.items() if name != "model_type"})
+        config = JRTConfig(**{name: value for name, value in checkpoint.fields.items() if name != "model_type"})
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise JRTError(f"{file}: not a configuration of ours: {error}") from error
+    layers = checkpoint.fields.get("num_hidden_layers", config.num_hidden_layers)
+    if layers != config.num_hidden_layers:
+        raise JRTError(f"{file}: num_hidden_layers is {layers!r}, but mixers names {config.num_hidden_layers}.")
+    return config
 
 
 def _plain_fields() -> frozenset[str]:

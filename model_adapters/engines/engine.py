@@ -87,7 +87,12 @@ class Engine(Protocol):
 
 
 def score_positions(logits: Tensor, targets: Tensor) -> TokenScores:
-    """Scores of `targets [tokens]` under `logits [tokens, vocabulary]`, computed in float32."""
+    """Scores of `targets [tokens]` under `logits [tokens, vocabulary]`, computed in float32.
+
+    A score is NaN where the logits are no distribution; minus infinity stands for a token that the model bars.
+    """
     logits = logits.float()
-    chosen = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+    total = logits.logsumexp(-1)
+    # one infinite logit would make every other token look barred
+    chosen = (logits.gather(-1, targets[:, None])[:, 0] - total).masked_fill(~total.isfinite(), float("nan"))
     return TokenScores(chosen.cpu(), (logits.argmax(-1) == targets).cpu())

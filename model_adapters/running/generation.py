@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from jrt_lmeval.errors import JRTError
 from model_adapters.running.batching import batches
 from model_adapters.running.decoding import decode
 from model_adapters.running.figures import Answer
 from model_adapters.running.rows import Row
-from model_adapters.running.runtime import Runtime
+from model_adapters.running.runtime import Runtime, not_finite
 from model_adapters.running.sharing import Opening, Start, forks, shared_starts
 from model_adapters.running.stopping import Goal
 
@@ -88,10 +87,7 @@ class Generator:
             logits, state = self.runtime.engine.prefill(ids, prefixes, state)
             finite = bool(logits[:, : self.vocabulary].isfinite().all())
         if not finite:
-            raise JRTError(
-                "the model's logits are not finite (NaN or infinity): every answer would be nonsense. 'jrt-eval doctor "
-                "MODEL' says more; in half precision, try dtype=float32."
-            )
+            raise not_finite()
         lengths = [len(row) for row in ids]
         self.runtime.count_read(sum(lengths))
         return logits, state, shares(self.runtime.lap(), lengths)

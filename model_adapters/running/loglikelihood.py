@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jrt_lmeval.errors import JRTError
 from model_adapters.running.batching import batches
 from model_adapters.running.rows import Row
-from model_adapters.running.runtime import Runtime
+from model_adapters.running.runtime import Runtime, not_finite
 
 SKIPPED = (float("-inf"), False)
 
@@ -33,6 +33,9 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
     Yields:
         `(row.index, (sum of log-probabilities, whether greedy decoding would produce it))` as they are finished, in
         any order; rows that were skipped for their length get minus infinity.
+
+    Raises:
+        JRTError: the logits are not finite.
     """
     rows = runtime.prepared([item.row for item in items], [len(item.continuation) - 1 for item in items])
     items = [Scored(row, item.continuation) for row, item in zip(rows, items, strict=True)]
@@ -48,6 +51,8 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
                 [item.row.choice.length for item in chosen],
                 [len(item.row.ids) for item in chosen],
             )
+        if any(bool(result.logprobs.isnan().any()) for result in scores):
+            raise not_finite()
         runtime.lap()
         read, scored = (sum(len(ids) for ids in part) for part in _parts(chosen))
         runtime.count_read(read)

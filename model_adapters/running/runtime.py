@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Budget
@@ -13,6 +14,14 @@ from model_adapters.running.figures import Clock, Totals, peak_memory
 from model_adapters.running.rows import Row, fit, with_prefix
 
 log = logging.getLogger("lm_eval.jrt")
+
+
+def not_finite() -> JRTError:
+    """The error for logits with NaN or infinity; to be raised by the caller before there is an answer."""
+    return JRTError(
+        "the model's logits are not finite (NaN or infinity): every answer would be nonsense. 'jrt-eval doctor MODEL' "
+        "says more; in half precision, try dtype=float32."
+    )
 
 
 class Runtime:

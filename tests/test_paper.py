@@ -11,6 +11,7 @@ import pytest
 from lm_eval.models.dummy import DummyLM
 
 from jrt_lmeval import cli
+from jrt_lmeval.checkpoints.found import shipped_for
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paper import execute as executing
 from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
@@ -92,6 +93,43 @@ def test_a_suite_goes_on_where_it_stopped(built: list[str], tmp_path: Path, monk
     assert finished(tmp_path / first.name, more, options) == {"swde_once", "factbook_once"}
     with pytest.raises(JRTError, match="was made with limit 2, not 3"):
         finished(tmp_path / first.name, first, Options(limit=3))
+
+
+def test_weights_trained_anew_are_another_run(
+    built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "model"
+    weights.mkdir()
+    (weights / "config.json").write_text('{"model_type": "llama"}')
+    (weights / "model.safetensors").write_bytes(b"one")
+    run = Run("dummy", {"pretrained": str(weights)}, ("swde_once",))
+    assert execute([run], tmp_path, Options(limit=1), nothing) == []
+    assert finished(tmp_path / run.name, run, Options(limit=1))
+    assert str(tmp_path) not in (tmp_path / run.name / executing.DONE).read_text()
+    (weights / "model.safetensors").write_bytes(b"two")
+    executing._hash.cache_clear()
+    with pytest.raises(JRTError, match=r"was made with weights .* Choose another --out"):
+        finished(tmp_path / run.name, run, Options(limit=1))
+    (weights / "model.safetensors").write_bytes(b"one")
+    executing._hash.cache_clear()
+    monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
+    with pytest.raises(JRTError, match="was made with local_data False, not True"):
+        finished(tmp_path / run.name, run, Options(limit=1))
+
+
+def test_a_shipped_model_is_known_by_its_weights() -> None:
+    known = executing.weights_of(Run("jrt_rnn", {"feature_map": "mlp"}))
+    assert known is not None and known.split()[0] == shipped_for("jrt_rnn", "mlp").name
+    assert executing.weights_of(Run("based", {"pretrained": "hazyresearch/based-360M-30B"})) is None
+    assert executing.weights_of(Run("dummy")) is None
+
+
+def test_longer_prompts_have_controls_of_their_length() -> None:
+    planned = {entry.row: entry.run for entry in plan(SUITES["bundled"], {}) if entry.table == "prompt"}
+    control = planned["as long as hierarchical JRT prompt: sentences of other documents"]
+    assert control.block == {"layout": "repeat_random", "as_long_as": "hier"}
+    assert control.tasks == planned["hierarchical JRT prompt"].tasks
+    assert sum("as long as" in row for row in planned) == 4
 
 
 def test_a_model_that_is_not_there_costs_its_rows_only(built: list[str], tmp_path: Path) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jrt_lmeval import __version__
+from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_names
+from jrt_lmeval.data.sources import FOLDER_VARIABLE
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.in_process import evaluate, load_model, task_manager
-from jrt_lmeval.paper.logs import keep
+from jrt_lmeval.paper.logs import keep, kept_arguments
 from jrt_lmeval.paper.plan import Run
 
 DONE = "run.json"
+WEIGHTS = ("config.json", "model*.safetensors", "pytorch_model*.bin")
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,41 @@ def identity(run: Run, options: Options) -> dict[str, Any]:
     return {
         "version": __version__,
         "model": run.model,
-        "model_args": dict(run.arguments),
+        "model_args": kept_arguments(run.arguments),
         "block": dict(run.block),
         "limit": options.limit,
+        "weights": weights_of(run),
+        "local_data": bool(os.environ.get(FOLDER_VARIABLE)),
     }
+
+
+def weights_of(run: Run) -> str | None:
+    """Name and hash of the weights that a run reads from this machine; None for a hub id, and where there are none.
+
+    A shipped model that was trained anew, or one that takes its place, is another model under the same arguments.
+    """
+    source, feature_map = run.arguments.get("pretrained"), run.arguments.get("feature_map")
+    try:
+        if source is None:
+            checkpoint = shipped_for(run.model, feature_map)
+        elif source in shipped_names() or Path(source).is_dir():
+            checkpoint = find(source)
+        else:
+            return None
+    except JRTError:
+        return None
+    return f"{Path(checkpoint.name).name} {_hash(checkpoint.folder)}"
+
+
+@lru_cache
+def _hash(folder: Path) -> str:
+    found = hashlib.sha256()
+    for pattern in WEIGHTS:
+        for file in sorted(folder.glob(pattern)):
+            with file.open("rb") as opened:
+                while block := opened.read(1 << 20):
+                    found.update(block)
+    return found.hexdigest()[:16]
 
 
 def finished(folder: Path, run: Run, options: Options) -> frozenset[str]:

@@ -39,12 +39,16 @@ def kept_results(content: Mapping[str, Any]) -> dict[str, Any]:
         for name, config in content["configs"].items()
     }
     config = {name: content["config"].get(name) for name in CONFIG}
-    arguments = {k: Path(str(v)).name if k in PRIVATE else v for k, v in content["config"]["model_args"].items()}
     return {
         **{name: content[name] for name in RESULTS if name in content},
-        "config": {**config, "model_args": arguments},
+        "config": {**config, "model_args": kept_arguments(content["config"]["model_args"])},
         "configs": blocks,
     }
+
+
+def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Model arguments without the folders of this machine."""
+    return {name: Path(str(value)).name if name in PRIVATE else value for name, value in arguments.items()}
 
 
 def kept_sample(sample: Mapping[str, Any]) -> dict[str, Any]:

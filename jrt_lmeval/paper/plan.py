@@ -17,6 +17,8 @@ STEPS = (0.05, 0.10, 0.20)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)
 LAYOUT_ENDINGS = {"once": "_once", "flat": "_jrt", "hier": "_jrt_hier", "focus": "_jrt_focus", "passages": "_passages"}
 PERPLEXITY = "recall_ppl"
+EQUAL_LENGTH = {"repeat_random": "sentences of other documents", "repeat_question": "the question again"}
+"""Layouts that hold the document once and are as long as another: what longer prompts alone do, by what fills them."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,15 @@ def plan(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> tuple[E
         lambda: (
             Entry("prompt", _row(layout), Run("jrt_rnn", main, _tasks(suite.benchmarks, layout)))
             for layout in LAYOUT_ENDINGS
+        ),
+        lambda: (
+            Entry(
+                "prompt",
+                f"as long as {_row(layout)}: {what}",
+                Run("jrt_rnn", main, _tasks(suite.benchmarks, layout), {"layout": control, "as_long_as": layout}),
+            )
+            for layout in ("flat", "hier")
+            for control, what in EQUAL_LENGTH.items()
         ),
         lambda: (
             Entry("step", f"step {step}, {name}", Run("jrt_rnn", {**main, "prefix_step": step, **limits}, once))

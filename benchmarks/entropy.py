@@ -17,6 +17,7 @@ from jrt_lmeval.data.sources import load_rows
 from jrt_lmeval.prefix import unigram_entropy
 from jrt_lmeval.prompts import Prompt, render
 from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
+from jrt_lmeval.report.markdown import markdown_table
 
 TASKS = (("factbook", "factbook", 600), ("swde", "hazyresearch/based-swde-v2", 1000))
 """Task, where its rows are, and its window in GPT-2 tokens (tasks/*/_*.yaml)."""
@@ -36,10 +37,9 @@ def weighted_quantiles(samples: Sequence[tuple[float, float]]) -> list[float]:
     return found
 
 
-def print_row(name: str, samples: Sequence[tuple[float, float]]) -> None:
+def line(name: str, samples: Sequence[tuple[float, float]]) -> list[str]:
     """One line of the table."""
-    cells = " | ".join(f"{value:.3f}" for value in weighted_quantiles(samples))
-    print(f"| {name} | {len(samples)} | {cells} |")
+    return [name, str(len(samples)), *(f"{value:.3f}" for value in weighted_quantiles(samples))]
 
 
 def main() -> None:
@@ -54,17 +54,18 @@ def main() -> None:
     else:
         tokenizer = gpt2_tokenizer()
 
-    print("| task | rows | min | quartile 1 | median | quartile 3 | max |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    lines = []
     both: list[tuple[float, float]] = []
     for task, dataset, window in TASKS:
         loaded = load_rows(dataset, "validation", "auto")
         prompts = [render(task, "once", row, window) for row in loaded.rows]
         documents = [prompt.document for prompt in prompts if isinstance(prompt, Prompt)]
         entropies = [unigram_entropy(tokenizer.encode(document).ids) for document in documents]
-        print_row(f"{task} ({loaded.source}, window {window})", [(entropy, 1.0) for entropy in entropies])
+        lines.append(line(f"{task} ({loaded.source}, window {window})", [(entropy, 1.0) for entropy in entropies]))
         both += [(entropy, 1.0 / len(entropies)) for entropy in entropies]
-    print_row("both, weighing the same", both)
+    lines.append(line("both, weighing the same", both))
+    header = ["task", "rows", "min", "quartile 1", "median", "quartile 3", "max"]
+    print(markdown_table(header, lines), end="")
 
 
 if __name__ == "__main__":

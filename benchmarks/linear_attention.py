@@ -20,6 +20,7 @@ from statistics import median
 import torch
 
 from jrt_lmeval.modeling.linear_attention import LINEAR_ATTENTION, Prefix
+from jrt_lmeval.report.markdown import markdown_table
 
 LENGTHS, QUICK_LENGTHS = (256, 512, 1024, 2048, 4096), (256, 1024)
 B, H, F, V = 1, 4, 64, 32
@@ -76,13 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     rounds = arguments.rounds or (5 if arguments.quick else 15)
 
     print(f"B={B} H={H} F={F} V={V} float32, {rounds} rounds, {torch.get_num_threads()} threads")
-    print("| T | naive ms | chunked ms | step ms | naive / chunked | step / chunked |")
-    print("| --- | --- | --- | --- | --- | --- |")
     rows = []
     with torch.inference_mode():
         for T in QUICK_LENGTHS if arguments.quick else LENGTHS:
             rows.append(measure(T, rounds))
-            print("| " + " | ".join(str(value) for value in rows[-1].values()) + " |", flush=True)
+    header = ["T", "naive ms", "chunked ms", "step ms", "naive / chunked", "step / chunked"]
+    print(markdown_table(header, [list(row.values()) for row in rows]), end="")
     shape = {"B": B, "H": H, "F": F, "V": V, "rounds": rounds, "threads": torch.get_num_threads()}
     print(json.dumps({"benchmark": "linear_attention", "torch": torch.__version__, **shape, "rows": rows}))
 

@@ -14,6 +14,7 @@ import yaml
 from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.in_process import evaluate, load_model, task_manager
+from jrt_lmeval.report.markdown import markdown_table
 
 Cell = dict[str, Any]
 
@@ -145,19 +146,24 @@ def main(argv: Sequence[str]) -> int:
         print(f"[{number + 1}/{len(grid)}] {folder.name}", flush=True)
         model = model or _model(cfg)
         done[number] = _run(cfg, model, names, cell, folder, arguments)
-    print(table({folder.name: scores or {} for folder, scores in zip(folders, done, strict=True)}))
+    print(table({folder.name: scores or {} for folder, scores in zip(folders, done, strict=True)}), end="")
     return 0
 
 
 def table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """A Markdown table of `{cell: {task: figures}}`, a line for each cell and task."""
-    lines = ["| cell | task | rows | contains | ± | prompt tokens |", "| --- | --- | ---: | ---: | ---: | ---: |"]
-    for cell, tasks in scores.items():
-        for task, figures in tasks.items():
-            numbers = [_number(figures.get(name), digits) for name, digits in (("contains", 3), ("stderr", 3))]
-            tokens = _number(figures.get("prompt_tokens"), 0)
-            lines.append(f"| {cell} | {task} | {figures.get('rows', '')} | {' | '.join(numbers)} | {tokens} |")
-    return "\n".join(lines)
+    rows = [
+        [
+            cell,
+            task,
+            figures.get("rows", ""),
+            *(_number(figures.get(name), digits) for name, digits in (("contains", 3), ("stderr", 3))),
+            _number(figures.get("prompt_tokens"), 0),
+        ]
+        for cell, tasks in scores.items()
+        for task, figures in tasks.items()
+    ]
+    return markdown_table(["cell", "task", "rows", "contains", "±", "prompt tokens"], rows, left=2)
 
 
 def _number(value: Any, digits: int) -> str:

@@ -1,48 +1,161 @@
-"""`jrt-eval report`: tables and a picture from lm_eval's results files."""
+"""`jrt-eval report`: tables, files and a picture from the logs of any lm_eval runs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.report.check import check, relative
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.plots import plot_layouts
-from jrt_lmeval.report.tables import NOTES, full_table, layout_table
+from jrt_lmeval.report.pivot import chosen, pivot
+from jrt_lmeval.report.records import Cell, Collection
+from jrt_lmeval.report.standard import main_metric, make_report, standard_tables
+from jrt_lmeval.report.tables import WRITERS, Report, Table, markdown
 
-EPILOG = """example:
+PICTURES = (".png", ".svg", ".pdf")
+EPILOG = """examples:
   lm_eval --model jrt_rnn --model_args feature_map=mlp,prefix=dynamic --tasks recall_once,recall_jrt,recall_jrt_hier \\
           --output_path out --log_samples
-  jrt-eval report out --plot recall.png
+  jrt-eval report out
+  jrt-eval report out other/out --out report --format md,tex,csv,json
+  jrt-eval report out --rows feature_map --cols task --metric contains
+  jrt-eval report out --where layout=hier --rows overlap,order --cols benchmark
+  jrt-eval report out --rescore          with the present scoring, from the logged answers
+  jrt-eval report --check report         derive every number of a written report again
 
-With --log_samples the standard errors are by document; without, questions count as independent, which they are not.
+With --log_samples intervals are by document; without, questions count as independent, which they are not.
+docs/report.md says more.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line of `jrt-eval report`."""
+    p = argparse.ArgumentParser(
         prog="jrt-eval report",
-        description="Tables of recall accuracy and cost from the results files that lm_eval wrote.",
+        description="Tables of recall accuracy and cost from the logs of any lm_eval runs. Runs no model.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", type=Path, help="results_*.json files, or folders to search")
-    parser.add_argument("--out", type=Path, help="write the tables to this Markdown file as well")
-    parser.add_argument("--plot", type=Path, help="draw a picture (.png, .svg or .pdf)")
-    arguments = parser.parse_args(argv)
-    collection = collect(arguments.paths)
-    results = [cell for cell in collection.cells if cell.mean("contains") is not None]
-    if not results:
-        raise JRTError("none of the runs has the metric contains.")
+    p.add_argument("paths", nargs="*", type=Path, help="results files of lm_eval, or folders to search")
+    p.add_argument("--out", type=Path, help="folder for the report's files, or one file with such an ending")
+    p.add_argument(
+        "--format", default="md", help=f"of the files in --out, by commas: {', '.join(FORMATS)} (default: md)"
+    )
+    p.add_argument("--rows", default="", help="pivot: names by commas, such as model,feature_map")
+    p.add_argument("--cols", default="", help="pivot: names by commas, such as task or overlap")
+    p.add_argument("--metric", default="", help="such as contains, contains_word, f1 (default: contains)")
+    p.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="only such runs; may be repeated")
+    p.add_argument("--plot", type=Path, help="draw a picture (.png, .svg or .pdf)")
+    p.add_argument("--rescore", action="store_true", help="apply the present scoring to the logged answers")
+    p.add_argument("--misses", action="store_true", help="read the misses, however many answers there are")
+    p.add_argument("--check", type=Path, metavar="REPORT", help="derive a written report (folder or .json) again")
+    return p
+
+
+FORMATS = (*WRITERS, "eval_results")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 1 where `--check` finds a number that the logs do not give."""
+    arguments = parser().parse_args(argv)
+    if arguments.check:
+        return check(arguments.check, arguments.paths)
+    if not arguments.paths:
+        raise JRTError("name at least one results file or folder, such as: jrt-eval report out")
+    files = _files(arguments.out, arguments.format)
+    if arguments.plot and arguments.plot.suffix not in PICTURES:
+        raise JRTError(f"--plot {arguments.plot}: the ending must be one of {', '.join(PICTURES)}.")
+    asked = {name: getattr(arguments, name) for name in ("rows", "cols", "metric", "where", "rescore", "misses")}
+    asked["paths"] = [str(path.resolve()) for path in arguments.paths]
+    collection, report = build(asked)
     for broken in collection.broken:
         print(f"skipped: {broken.why}", file=sys.stderr)
-    text = f"## Recall by layout\n\n{layout_table(results)}\n## Every run\n\n{full_table(results)}\n{NOTES}"
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(f"# Measured results\n\n{text}", encoding="utf-8")
+    print(markdown(report))
+    for kind, file in files.items():
+        given = {**asked, "paths": relative(asked["paths"], file.parent)}
+        write(kind, file, replace(report, arguments=given), chosen(collection.cells, arguments.where))
     if arguments.plot:
-        plot_layouts(results, arguments.plot)
+        from jrt_lmeval.report.plots import plot_layouts
+
+        _folder(arguments.plot.parent)
+        plot_layouts([cell for cell in collection.cells if cell.mean("contains") is not None], arguments.plot)
     return 0
+
+
+def build(asked: dict) -> tuple[Collection, Report]:
+    """Collect and make the tables.
+
+    Args:
+        asked: what `Report.arguments` holds: `paths`, and as on the command line `rows`, `cols`, `metric`, `where`,
+            `rescore`, `misses`.
+    """
+    collection = collect(asked["paths"])
+    changes: tuple[str, ...] = ()
+    if asked["rescore"]:
+        from jrt_lmeval.report.rescore import rescored
+
+        collection, changes = rescored(collection)
+    cells = chosen(collection.cells, asked["where"])
+    metric = asked["metric"] or main_metric(cells)
+    rows, columns = _names(asked["rows"]), _names(asked["cols"])
+    if rows or columns:
+        tables: list[Table] = [pivot(cells, rows or ["model"], columns, metric)]
+    else:
+        tables = standard_tables(replace(collection, cells=cells), metric, everything=asked["misses"])
+    report = make_report(collection, tables, asked)
+    return collection, replace(report, about=(*report.about, *changes))
+
+
+def write(kind: str, file: Path, report: Report, cells: Sequence[Cell]) -> None:
+    """Write one of the report's files.
+
+    Raises:
+        JRTError: the file cannot be written.
+    """
+    if kind == "eval_results":
+        from jrt_lmeval.report.eval_results import eval_results
+
+        text = eval_results(cells)
+    else:
+        text = WRITERS[kind][1](report)
+    _folder(file.parent)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise JRTError(f"{file}: cannot be written ({error.strerror}).") from None
+    print(f"wrote {file}", file=sys.stderr)
+
+
+def _files(out: Path | None, formats: str) -> dict[str, Path]:
+    """Format -> file."""
+    names = _names(formats)
+    for name in names:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    if out is None:
+        return {}
+    if out.suffix and not out.is_dir():
+        if out.suffix[1:] not in WRITERS:
+            raise JRTError(
+                f"--out {out}: a file must end in one of {', '.join('.' + name for name in WRITERS)}; "
+                "without an ending it is a folder."
+            )
+        return {out.suffix[1:]: out}
+    # JSON always: it is what --check reads
+    kinds = list(dict.fromkeys([*names, "json"]))
+    return {kind: out / (WRITERS[kind][0] if kind in WRITERS else "eval_results.yaml") for kind in kinds}
+
+
+def _folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JRTError(f"{folder}: no folder can be made there ({error.strerror}).") from None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -33,7 +33,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "answer_outside": ("answer_outside",),
     "document_cut": ("document_cut",),
     "skipped": ("jrt_skipped", "skipped"),
-    "truncated": ("jrt_truncated", "truncated"),
+    "truncated": ("jrt_truncated_tokens", "jrt_truncated"),
     "window_tokens": ("jrt_window_tokens",),
     "majority": ("majority",),
     "longest_match": ("longest_match",),

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.tables import LAYOUTS
+
+LAYOUTS = ("once", "flat", "hier")
 
 NAMES = {"once": "read once", "flat": "read twice (JRT)", "hier": "hierarchical JRT"}
 COLOURS = {"once": "#9aa5b1", "flat": "#4c78a8", "hier": "#e4572e"}
+
+
+def reach(cell: Cell) -> tuple[float, float]:
+    """How far the 95 % interval reaches below and above the mean, in points; 0 where there is none."""
+    found = cell.interval("contains")
+    if found is None or math.isnan(found.low):
+        return 0.0, 0.0
+    return 100 * (found.mean - found.low), 100 * (found.high - found.mean)
 
 
 def plot_layouts(results: Sequence[Cell], file: Path) -> None:
@@ -32,12 +41,10 @@ def plot_layouts(results: Sequence[Cell], file: Path) -> None:
                 result = found.get((model, benchmark, layout, "none"))
                 if result is None:
                     continue
-                stderr, mean = result.stderr("contains"), result.mean("contains") or 0.0
-                spread = 0.0 if math.isnan(stderr) else 100 * stderr
+                height, (below, above) = 100 * (result.mean("contains") or 0.0), reach(result)
                 x = place + 0.27 * (offset - 1)
-                axis.bar(x, 100 * mean, 0.25, yerr=spread, capsize=3, color=COLOURS[layout])
-                height = 100 * mean
-                axis.text(x, height + spread + 1, f"{height:.0f}", ha="center", fontsize=9)
+                axis.bar(x, height, 0.25, yerr=[[below], [above]], capsize=3, color=COLOURS[layout])
+                axis.text(x, height + above + 1, f"{height:.0f}", ha="center", fontsize=9)
             control = next((r for k in LAYOUTS if (r := found.get((model, benchmark, k, "no_context")))), None)
             if control is not None:
                 ends = (place - 0.42, place + 0.42)

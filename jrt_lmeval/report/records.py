@@ -13,7 +13,7 @@ import numpy as np
 
 from jrt_lmeval.report.fields import FIGURES, benchmark_of, layout_of
 from jrt_lmeval.report.samples import Columns, Sample, read_columns, read_samples
-from jrt_lmeval.report.stats import clustered_stderr
+from jrt_lmeval.report.stats import LEVEL, Interval, interval, t_quantile
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,33 @@ class Cell:
     def control(self) -> str:
         return self.first.control
 
-    def stderr(self, metric: str) -> float:
-        """Standard error of a mean; by document where the answers were logged, else lm_eval's; NaN without either."""
+    def by_document(self, metric: str) -> bool:
+        """Whether the answers were logged, so that the interval is by document."""
+        return self.columns is not None and metric in self.columns.scores
+
+    def interval(self, metric: str) -> Interval | None:
+        """Mean and 95 % interval; by document where the answers were logged.
+
+        Else from lm_eval's standard error, with `clusters` 0 since it does not say of how many documents; None where
+        there is no error either.
+        """
+        if metric not in self._intervals:
+            self._intervals[metric] = self._interval(metric)
+        return self._intervals[metric]
+
+    @cached_property
+    def _intervals(self) -> dict[str, Interval | None]:
+        return {}
+
+    def _interval(self, metric: str) -> Interval | None:
         columns = self.columns
         if columns is not None and metric in columns.scores:
-            return clustered_stderr(columns.scores[metric].tolist(), columns.clusters.tolist())
-        return self.first.errors.get(metric, math.nan) if self.seeds == 1 else math.nan
+            return interval(columns.scores[metric].tolist(), columns.clusters.tolist())
+        mean, error, n = self.mean(metric), self.first.errors.get(metric), self.first.asked
+        if mean is None or not error or n < 2 or self.seeds > 1:
+            return None
+        reach = t_quantile(LEVEL, n - 1) * error
+        return Interval(mean, error, mean - reach, mean + reach, n, 0)
 
     def figure(self, name: str) -> float:
         """Mean of a figure (`fields.FIGURES`) over the answers; NaN where it was not logged."""
@@ -199,6 +220,12 @@ class Cell:
         found = [result.means.get(metric) for result in self.results]
         known = [value for value in found if value is not None]
         return sum(known) / len(known) if len(known) == len(found) else None
+
+    def median(self, name: str) -> float:
+        """Median of a figure (`fields.FIGURES`) over the answers; NaN where it was not logged of each."""
+        columns = self.columns
+        known = columns is not None and name in columns.figures
+        return float(np.nanmedian(columns.figures[name])) if known and columns is not None else math.nan
 
     @cached_property
     def columns(self) -> Columns | None:

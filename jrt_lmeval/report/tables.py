@@ -1,69 +1,247 @@
-"""Results as Markdown."""
+"""Tables as data, and how they are written: Markdown, LaTeX, CSV, JSON."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.report.stats import Interval
 
-LAYOUTS = ("once", "flat", "hier")
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with the first column left and the others right."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def percent(cell: Cell) -> str:
-    """`43.2 ± 1.5`, in per cent; a star where only the first rows were run."""
-    mean, stderr = cell.mean("contains"), cell.stderr("contains")
-    error = "" if math.isnan(stderr) else f" ± {100 * stderr:.1f}"
-    return "-" if mean is None else f"{100 * mean:.1f}{error}{'*' if cell.first.partly else ''}"
+PERCENT = 100.0
+NOTES = {
+    "*": "only part of the task's questions was asked (`--limit`, `--samples`)",
+    "†": "interval by question, as lm_eval wrote it, since the answers were not logged: too narrow where questions "
+    "share documents",
+    "~": "not told from the best at 5 %, Holm over the row or column (paired bootstrap by document)",
+    "‡": "questions that the model did not read (`on_overflow=skip`) are left out",
+}
 
 
-def number(value: float, digits: int = 0) -> str:
-    """A figure with thousands separated, or a dash where there is none."""
-    return "-" if math.isnan(value) else f"{value:,.{digits}f}"
+@dataclass(frozen=True)
+class Number:
+    """A number in a table.
+
+    Attributes:
+        value: as measured; shown times `scale`.
+        scale: 100 for shares shown in per cent.
+        digits: shown after the point.
+        interval: its confidence interval, or None.
+        marks: keys of `NOTES`.
+        best: the best of those it competes with.
+    """
+
+    value: float
+    scale: float = 1.0
+    digits: int = 1
+    interval: Interval | None = None
+    marks: str = ""
+    best: bool = False
+
+    def text(self, plus_minus: str = " ± ") -> str:
+        """`39.7 ± 3.2`, or `0.0 [0.0, 26.5]` where the interval is not symmetric; a dash for no number."""
+        if math.isnan(self.value):
+            return "-"
+        shown, found = self._shown(self.value), self.interval
+        if 0 < abs(self.value * self.scale) < 0.5 * 10**-self.digits and self.digits > 2:
+            return f"< {10**-self.digits:.{self.digits}f}"
+        if found is None or math.isnan(found.low):
+            return shown
+        if found.exact:
+            return f"{shown} [{self._shown(found.low)}, {self._shown(found.high)}]"
+        return f"{shown}{plus_minus}{self._shown(found.half)}"
+
+    def _shown(self, value: float) -> str:
+        return f"{value * self.scale:,.{self.digits}f}"
 
 
-def full_table(results: Sequence[Cell]) -> str:
-    """One line per model and task: accuracy, rows, and what an answer cost."""
-    header = ["model", "task", "control", "contains, %", "f1, %", "rows", "prompt tokens", "state, KB", "s / answer"]
-    rows = [
-        [
-            r.model,
-            " ".join(part for part in (r.task, r.setting, "[sample]" if r.first.source == "sample" else "") if part),
-            r.control,
-            percent(r),
-            number(100 * (math.nan if (f1 := r.mean("f1")) is None else f1), 1),
-            f"{r.first.asked:,}",
-            number(r.figure("prompt_tokens")),
-            number(r.figure("state_bytes") / 1000),
-            number(r.figure("seconds"), 3),
-        ]
-        for r in results
+Entry = str | Number | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with everything that must be read with it.
+
+    Attributes:
+        name: short, for file formats, such as `recall`.
+        title: what it shows, units and metric included.
+        header: names of the columns, units included.
+        rows: as many entries each.
+        left: how many columns, from the first, are words.
+        notes: sentences below it.
+    """
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    left: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> str:
+        """The keys of `NOTES` that some number of it bears."""
+        used = {mark for row in self.rows for entry in row if isinstance(entry, Number) for mark in entry.marks}
+        return "".join(mark for mark in NOTES if mark in used)
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Its notes and those of its marks."""
+        return (*self.notes, *(f"{mark}: {NOTES[mark]}." for mark in self.marks))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is written: tables, and what is to be known of all of them.
+
+    Attributes:
+        tables: in the order in which they are read.
+        about: sentences on what was read, skipped and counted once.
+        problems: a sentence for each file that was skipped.
+        arguments: what `--check` needs to make it again: paths, metric, axes.
+    """
+
+    tables: tuple[Table, ...]
+    about: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def markdown(report: Report) -> str:
+    """All tables as Markdown; best bold, ties marked."""
+    parts = ["# Report\n", *(f"{line}\n" for line in report.about)]
+    if report.problems:
+        parts.append("Skipped:\n\n" + "".join(f"- {problem}\n" for problem in report.problems))
+    for table in report.tables:
+        parts.append(f"## {table.title}\n")
+        rows = [[_markdown_entry(entry) for entry in row] for row in table.rows]
+        parts.append(markdown_table(table.header, rows, table.left))
+        parts += [f"{_star(note)}\n" for note in table.all_notes]
+    return "\n".join(parts)
+
+
+def _star(note: str) -> str:
+    return "\\" + note if note.startswith("*") else note
+
+
+def _markdown_entry(entry: Entry) -> str:
+    if not isinstance(entry, Number):
+        return entry if entry else "-"
+    text = f"**{entry.text()}**" if entry.best else entry.text()
+    return text + "".join("\\*" if mark == "*" else mark for mark in entry.marks)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≥": r"$\geq$", "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$", "→": r"$\rightarrow$", "<": r"$<$", ">": r"$>$", "≤": r"$\leq$", "–": "--",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """A text in which LaTeX reads nothing but letters; back-quotes, as Markdown has them, go."""
+    return "".join(_LATEX.get(character, character) for character in text.replace("`", ""))
+
+
+def latex(report: Report) -> str:
+    """All tables for `\\input`, with booktabs; best bold, ties marked."""
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in report.tables)
+
+
+def _latex_table(table: Table) -> str:
+    columns = "l" * table.left + "r" * (len(table.header) - table.left)
+    lines = [[latex_text(name) for name in table.header]]
+    lines += [[_latex_entry(entry) for entry in row] for row in table.rows]
+    head, *body = (" & ".join(line) + r" \\" for line in lines)
+    notes = " ".join(latex_text(note) for note in table.all_notes)
+    caption = f"{latex_text(table.title)}." + (f" {notes}" if notes else "")
+    rows = "\n".join(f"  {line}" for line in body)
+    return (
+        f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"
+        f"\\begin{{tabular}}{{{columns}}}\n  \\toprule\n  {head}\n  \\midrule\n{rows}\n  \\bottomrule\n"
+        "\\end{tabular}\n\\end{table}\n"
+    )
+
+
+def _latex_entry(entry: Entry) -> str:
+    if not isinstance(entry, Number):
+        return latex_text(entry) if entry else "--"
+    text = entry.text(" $\\pm$ ").replace("%", r"\%")
+    text = f"\\textbf{{{text}}}" if entry.best else text
+    return text + "".join(r"$^{\sim}$" if mark == "~" else latex_text(mark) for mark in entry.marks)
+
+
+def csv_text(report: Report) -> str:
+    """All tables in one file, a line a number: table, row, column, value, interval, n, documents, marks."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["table", "row", "column", "value", "low", "high", "questions", "documents", "best", "marks"])
+    for table, row, column, number in _numbers(report):
+        found = number.interval
+        ends = ["", "", "", ""]
+        if found is not None:
+            ends = [_plain(found.low), _plain(found.high), str(found.n), str(found.clusters or "")]
+        writer.writerow([table, row, column, _plain(number.value), *ends, int(number.best), number.marks])
+    return out.getvalue()
+
+
+def _plain(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.10g}"
+
+
+def _numbers(report: Report) -> list[tuple[str, str, str, Number]]:
+    return [
+        (table.name, " | ".join(str(word or "-") for word in row[: table.left]), column, entry)
+        for table in report.tables
+        for row in table.rows
+        for column, entry in zip(table.header, row, strict=True)
+        if isinstance(entry, Number)
     ]
-    return markdown_table(header, rows)
 
 
-def layout_table(results: Sequence[Cell]) -> str:
-    """One line per model and benchmark, a column per layout, and the control that shows no document."""
-    keys = dict.fromkeys((r.model, r.benchmark) for r in results)
-    found = {(r.model, r.benchmark, r.layout, r.control): r for r in results}
-    rows = []
-    for model, benchmark in keys:
-        cells = [found.get((model, benchmark, layout, "none")) for layout in LAYOUTS]
-        control = next((r for layout in LAYOUTS if (r := found.get((model, benchmark, layout, "no_context")))), None)
-        shown = [cell for cell in (*cells, control) if cell]
-        count = max(r.first.asked for r in shown)
-        rows.append([model, benchmark, f"{count:,}", *(percent(cell) if cell else "-" for cell in (*cells, control))])
-    return markdown_table(["model", "task", "rows", "once", "flat (JRT)", "hier", "no document"], rows)
+def json_text(report: Report) -> str:
+    """All tables as JSON, numbers unrounded; what cannot be told is null."""
+    content = {
+        "about": report.about,
+        "problems": report.problems,
+        "arguments": report.arguments,
+        "tables": [
+            {
+                "name": table.name,
+                "title": table.title,
+                "header": table.header,
+                "rows": [[_json_entry(entry) for entry in row] for row in table.rows],
+                "notes": table.all_notes,
+            }
+            for table in report.tables
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-NOTES = """\
-`contains`: the answer stands in what was generated, in per cent, ± one standard error (by document where the samples
-were logged; none for fewer than five documents). `[sample]`: generated rows that come with the package, not the
-benchmark. `*`: only the first rows (`--limit`).
-"""
+def _json_entry(entry: Entry) -> Any:
+    if not isinstance(entry, Number):
+        return entry
+    found, content = entry.interval, {"value": _or_null(entry.value), "marks": entry.marks, "best": entry.best}
+    if found is not None:
+        content |= {"low": _or_null(found.low), "high": _or_null(found.high), "stderr": _or_null(found.stderr)}
+        content |= {"questions": found.n, "documents": found.clusters or None, "exact": found.exact}
+    return content
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+WRITERS: dict[str, tuple[str, Callable[[Report], str]]] = {
+    "md": ("report.md", markdown),
+    "tex": ("report.tex", latex),
+    "csv": ("report.csv", csv_text),
+    "json": ("report.json", json_text),
+}
+"""Format -> the file's name in the report's folder, and what writes it."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.markdown import markdown_table
 from jrt_lmeval.training.architecture import describe
 
 CARD, LOG, RECIPE, HELDOUT = "README.md", "log.jsonl", "recipe.json", "heldout.jsonl"
@@ -279,8 +280,8 @@ def _measured(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [columns, ["---"] * len(columns), *([_cell(row.get(column)) for column in columns] for row in rows)]
-    return "\n## Measured\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    lines = [[_cell(row.get(column)) for column in columns] for row in rows]
+    return "\n## Measured\n\n" + markdown_table(columns, lines, left=len(columns))
 
 
 def _cell(value: Any) -> str:

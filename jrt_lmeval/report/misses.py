@@ -1,0 +1,207 @@
+"""Why an answer was missed: what the model wrote instead, and where in the prompt it stands."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.samples import Sample
+from jrt_lmeval.report.tables import PERCENT, Entry, Number, Table
+from jrt_lmeval.scoring import contains
+
+KINDS = {
+    "outside": "no accepted answer stands in what was read",
+    "nothing": "nothing was written",
+    "format": "right but for how it is written: case, punctuation, separators, spaces",
+    "other key": "the value of another key was copied, whole or its beginning",
+    "partly": "the right answer in part, or with a slip",
+    "invented": "stands nowhere in the document",
+    "unknown": "the log keeps no answer, or nothing of the document",
+}
+MOST_SAMPLES = 50_000
+NEAR_DIGITS = 5
+_NUMBER = re.compile(r"^[^\w\s]?(\d[\d.,]*\d|\d)")
+_STOP = frozenset("a an the of in to and or by for is as at on with from".split())
+_AT_VALUE = re.compile(r"[:\-–]\s*$")
+_STATEMENT_END = re.compile(r"\n|\.\s|\)\s|;\s")
+
+
+@dataclass(frozen=True)
+class Miss:
+    """What became of one question.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        key: for `other key`, the words before what was copied.
+        place: for `other key`, where it stands, as a share of the prompt's characters, 0 to 1; else None.
+        whole: for `other key`, whether the whole answer stands there and not only its beginning.
+    """
+
+    kind: str
+    key: str = ""
+    place: float | None = None
+    whole: bool = False
+
+
+def explain(sample: Sample) -> Miss:
+    """Why a sample that does not hold an accepted answer missed it.
+
+    The kinds are looked for in the order outside, nothing, format, other key (whole), partly, other key (beginning),
+    invented: the first that holds is the kind.
+    """
+    if sample.answer is None or not sample.gold:
+        return Miss("unknown")
+    text = document_of(sample)
+    if _outside(sample, text):
+        return Miss("outside")
+    answer = first_line(sample.answer)
+    if not re.search(r"\w", answer):
+        return Miss("nothing")
+    if any(_same_but_for_format(answer, gold) for gold in sample.gold):
+        return Miss("format")
+    asked = _plain(sample.question)
+    found = text and _copied(answer, text, asked)
+    if found:
+        return Miss("other key", *found, whole=True)
+    if any(_partly(answer, gold) for gold in sample.gold):
+        return Miss("partly")
+    found = text and _beginning(answer, text, asked)
+    if found:
+        return Miss("other key", *found)
+    return Miss("invented" if text else "unknown")
+
+
+def document_of(sample: Sample) -> str:
+    """What was read before the question: the prompt without its last line's question; else the row's document."""
+    if sample.prompt:
+        stem = sample.question and sample.prompt.rfind(sample.question)
+        return sample.prompt[:stem] if stem and stem > 0 else sample.prompt
+    for name in ("text", "context", "passage"):
+        if isinstance(value := sample.doc.get(name), str):
+            return value
+    return ""
+
+
+def first_line(answer: str) -> str:
+    """The answer as it counts: its first line that is not blank."""
+    return answer.strip().partition("\n")[0].strip()
+
+
+def _outside(sample: Sample, text: str) -> bool:
+    told = sample.figures.get("answer_outside")
+    if told is not None:
+        return bool(told)
+    return bool(sample.prompt) and not contains(text, sample.gold)
+
+
+def _plain(text: str) -> str:
+    """Letters and digits alone; a point or comma between digits counts as none."""
+    text = re.sub(r"(?<=\d)[.,](?=\d{3}\b)", "", text.lower())
+    return " ".join(re.findall(r"\w+", text))
+
+
+def _same_but_for_format(answer: str, gold: str) -> bool:
+    wanted, found = _plain(gold).replace(" ", ""), _plain(answer).replace(" ", "")
+    return bool(wanted) and (wanted == found or (len(wanted) > 3 and wanted in found))
+
+
+def _occurrences(part: str, text: str) -> Iterator[int]:
+    for match in re.finditer(rf"(?<!\w)(?<!\d[.,]){re.escape(part)}(?!\w)(?![.,]\d)", text):
+        yield match.start()
+
+
+def _copied(part: str, text: str, asked: str, value_only: bool = False) -> tuple[str, float] | None:
+    """The first place where a text stands after other words than those asked for: those words, and the place."""
+    if len(part) < 2:
+        return None
+    for start in _occurrences(part, text):
+        if value_only and not _AT_VALUE.search(text[max(0, start - 3) : start]):
+            continue
+        key = _key_before(text, start)
+        if _plain(key) != asked:
+            return key, start / len(text)
+    return None
+
+
+def _key_before(text: str, start: int) -> str:
+    """The words before a value: back to the line's start, or to the end of the last statement; at most eight."""
+    before = text[max(0, start - 200) : start].rstrip(" :-–\"'($")
+    ends = [match.end() for match in _STATEMENT_END.finditer(before)]
+    return " ".join(before[ends[-1] if ends else 0 :].split()[-8:])
+
+
+def _beginning(answer: str, text: str, asked: str) -> tuple[str, float] | None:
+    """As `_copied` for the answer's number, slips of one digit in long ones included, or its first words."""
+    number = _number(answer)
+    if number:
+        digits = re.sub(r"\D", "", number)
+        if len(digits) >= 3 and (found := _copied(number, text, asked)):
+            return found
+        if len(digits) >= NEAR_DIGITS:
+            for other in dict.fromkeys(re.findall(r"\d[\d.,]*\d", text)):
+                if _one_digit_off(number, other) and (found := _copied(other, text, asked)):
+                    return found
+        return None
+    words = answer.split()
+    for count in range(len(words) - 1, 1, -1):
+        part = " ".join(words[:count]).rstrip(".,;:")
+        if any(word.lower() not in _STOP for word in part.split()) and (found := _copied(part, text, asked, True)):
+            return found
+    return None
+
+
+def _number(text: str) -> str:
+    match = _NUMBER.match(text)
+    return match[1] if match else ""
+
+
+def _one_digit_off(one: str, other: str) -> bool:
+    return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
+
+
+def _partly(answer: str, gold: str) -> bool:
+    """The gold's number with another unit or one wrong digit, its first digits, or a third of its words."""
+    wanted, found = _number(gold), _number(answer)
+    if wanted and found:
+        digits = re.sub(r"\D", "", wanted)
+        if wanted == found or (len(digits) >= 3 and _one_digit_off(wanted, found)):
+            return True
+        return len(digits) >= NEAR_DIGITS and len(wanted) == len(found) and digits[:2] == re.sub(r"\D", "", found)[:2]
+    words = [word for word in _plain(gold).split() if word not in _STOP]
+    shared = Counter(words) & Counter(_plain(answer).split())
+    return bool(words) and 3 * sum(shared.values()) >= len(words)
+
+
+def misses(cell: Cell) -> Iterator[tuple[Sample, Miss]]:
+    """All answers of a cell's runs without an accepted answer in them, each with why; skipped questions left out."""
+    for result in cell.results:
+        for sample in result.samples():
+            if sample.scores.get("contains") == 0 and not sample.figures.get("skipped"):
+                yield sample, explain(sample)
+
+
+def miss_table(cells: Sequence[Cell], most: int = MOST_SAMPLES) -> list[Table]:
+    """What the misses of each model on each task are; a line says so where there are too many answers to read them."""
+    logged = [c for c in cells if c.control == "none" and c.columns is not None and c.columns.has_answers]
+    total = sum(len(columns) for cell in logged for columns in [cell.columns] if columns is not None)
+    if not logged:
+        return []
+    notes = tuple(f"{kind}: {text}." for kind, text in KINDS.items())
+    header = ("model", "task", "misses", *(f"{kind}, %" for kind in KINDS), "most copied keys")
+    if total > most:
+        told = f"{total:,} answers were not read for this: `--misses` reads them."
+        return [Table("misses", "Misses", header, (), 2, (told,))]
+    rows: list[tuple[Entry, ...]] = []
+    for cell in logged:
+        kinds, keys = Counter[str](), Counter[str]()
+        for _, miss in misses(cell):
+            kinds[miss.kind] += 1
+            keys[miss.key] += bool(miss.key)
+        count = sum(kinds.values())
+        shares = [Number(kinds[kind] / count if count else float("nan"), PERCENT, 0) for kind in KINDS]
+        copied = "; ".join(f"{key} ({n})" for key, n in keys.most_common(2) if n)
+        rows.append((cell.model, cell.label, Number(count, digits=0), *shares, copied))
+    return [Table("misses", "Misses: what was written instead, % of misses", header, tuple(rows), 2, notes)]

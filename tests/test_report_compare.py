@@ -1,0 +1,60 @@
+"""`jrt-eval compare`: what two runs say on the same questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from reportlogs import BLOCK, sample, write_run
+
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.compare import difference
+from jrt_lmeval.report.compare_cli import main
+
+A = [float(i % 2) for i in range(40)]
+B = [1.0 if i < 20 else value for i, value in enumerate(A)]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+
+
+def test_pairs_are_of_the_same_question_whatever_the_order(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", A, facts={"pretrained": "a"})
+    write_run(tmp_path / "b", lines=[sample(i, B[i]) for i in reversed(range(4, 40))], facts={"pretrained": "b"})
+    first, second = (collect([tmp_path / name]).cells[0] for name in "ab")
+    found = difference(first, second, "contains")
+    assert found is not None
+    assert (found.paired.wins, found.paired.losses, found.paired.n) == (8, 0, 36)
+    assert (found.only_first, found.only_second) == (4, 0)
+
+
+def test_the_command_says_who_wins_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", A, facts={"pretrained": "one"})
+    write_run(tmp_path / "b", B, facts={"pretrained": "two"})
+    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--show", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "A: jrt_rnn one" in out and "B: jrt_rnn two" in out
+    assert "50.0" in out and "75.0" in out and "+25.0" in out
+    assert "the first 3 of 10 disagreements" in out and "Question 0" in out and "right: answer 0" in out
+    assert "Question 6" not in out
+
+
+def test_two_layouts_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "x", A, task="swde_once", block={**BLOCK, "layout": "once"}, facts={"pretrained": "one"})
+    write_run(tmp_path / "y", B, task="swde_jrt_hier", facts={"pretrained": "one"})
+    assert main([str(tmp_path), str(tmp_path), "--a", "layout=once", "--b", "layout=hier"]) == 0
+    assert "swde_once → swde_jrt_hier" in capsys.readouterr().out
+
+
+def test_what_is_ambiguous_or_empty_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "a" / "x", A, facts={"pretrained": "one"})
+    write_run(tmp_path / "a" / "y", B, facts={"pretrained": "two"})
+    write_run(tmp_path / "b", B, facts={"pretrained": "three"})
+    with pytest.raises(JRTError, match=r"more than one run of swde_jrt_hier .*Choose with --a"):
+        main([str(tmp_path / "a"), str(tmp_path / "b")])
+    write_run(tmp_path / "c", B, task="fda_once", facts={"pretrained": "one"})
+    with pytest.raises(JRTError, match="nothing to compare"):
+        main([str(tmp_path / "b"), str(tmp_path / "c")])

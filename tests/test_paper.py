@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ from jrt_lmeval import cli
 from jrt_lmeval.checkpoints.found import shipped_for
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paper import execute as executing
+from jrt_lmeval.paper.claims import verdicts
+from jrt_lmeval.paper.cli import write_tables
 from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
 from jrt_lmeval.paper.logs import keep, kept_results, kept_sample
-from jrt_lmeval.paper.plan import PAPER_ROWS, POLICIES, STEPS, SUITES, Run, plan, runs
+from jrt_lmeval.paper.plan import PAPER_ROWS, POLICIES, STEPS, SUITES, Entry, Run, plan, runs
 from jrt_lmeval.paper.published import printed
+from jrt_lmeval.paper.tables import paper_report
 from jrt_lmeval.plugin import register
+from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.tables import Number
 from jrt_lmeval.scoring import contains
 
 LIMITS = {"wide": (0.6, 0.8)}
@@ -170,6 +176,78 @@ def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "out").exists()
     assert cli.main(["paper", "--suite", "bundeld"]) == 1
     assert "Did you mean 'bundled'" in capsys.readouterr().err
+
+
+def entry(table: str, row: str, block: dict[str, Any]) -> Entry:
+    return Entry(table, row, Run("dummy", {}, ("factbook_once",), block))
+
+
+def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -> None:
+    fixed, dynamic = PAPER_ROWS["fixed"], PAPER_ROWS["dynamic"]
+    entries = (entry("prefix", fixed, {}), entry("prefix", dynamic, {"control": "no_context"}))
+    missing = Entry("prefix", "none", Run("based", {}, ("factbook_once",)))
+    assert execute([e.run for e in entries], tmp_path, Options(limit=80), nothing) == []
+    made = paper_report((*entries, missing), tmp_path)
+    (table, claims) = made.tables
+    assert table.header[:4] == ("prefix", "paper: recall, %", "paper: inference, ms", "factbook: contains, %")
+    assert [row[0] for row in table.rows] == [fixed, dynamic, "none"]
+    assert isinstance(table.rows[0][1], Number) and table.rows[0][1].value == 46.1
+    measured = table.rows[0][3]
+    assert isinstance(measured, Number) and measured.interval is not None
+    assert measured.interval.n == 80 and measured.interval.clusters >= 5 and "*" in measured.marks
+    assert table.rows[2][3] is None, "a row that was not run has a dash, not a number"
+    (row,) = claims.rows
+    assert row[0] == f"{dynamic} > {fixed}" and row[2] == "+2.1" and row[-1] == "undecided"
+    files = write_tables(entries, tmp_path, tmp_path / "tables")
+    assert sorted(file.suffix for file in files) == [".csv", ".json", ".md", ".tex"]
+    again = write_tables(entries, tmp_path, tmp_path / "again")
+    assert [file.read_bytes() for file in files] == [file.read_bytes() for file in again]
+
+
+def logged(folder: Path, name: str, scores: list[int]) -> dict[str, Any]:
+    """A run's logs with given scores, two questions a document."""
+    (folder / name).mkdir(parents=True)
+    lines = []
+    for at, score in enumerate(scores):
+        digest = sha256(str(at).encode()).hexdigest()
+        doc = {"doc_id": f"d{at // 2}", "key": f"k{at}", "jrt": {"doc_id": f"d{at // 2}"}}
+        line = {"doc_id": at, "doc": doc, "target": "['a']", "doc_hash": digest, "prompt_hash": digest}
+        lines.append({**line, "filter": "none", "filtered_resps": ["a"], "metrics": ["contains"], "contains": score})
+    (folder / name / "samples_t_once_x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    mean = sum(scores) / len(scores)
+    content = {
+        "results": {"t_once": {"contains,none": mean}},
+        "configs": {"t_once": {"metadata": {"jrt": {"layout": "once"}}}},
+        "n-samples": {"t_once": {"original": len(scores), "effective": len(scores)}},
+        "versions": {"t_once": 1},
+        "config": {"model": "m", "model_args": {"name": name}, "limit": None},
+    }
+    (folder / name / "results_x.json").write_text(json.dumps(content))
+    (cell,) = collect([folder / name]).cells
+    return {"t": cell}
+
+
+def test_a_sign_is_told_only_where_the_questions_tell_it(tmp_path: Path) -> None:
+    worse = logged(tmp_path, "worse", [0, 1] * 40)
+    cells = {
+        ("overlap", "20%"): logged(tmp_path, "better", [1, 1] * 40),
+        ("overlap", "0%"): worse,
+        ("overlap", "10%"): logged(tmp_path, "same", [1, 0] * 40),
+        ("step", "step 0.1, default thresholds"): worse,
+        ("step", "step 0.2, default thresholds"): logged(tmp_path, "bigger", [1, 1] * 40),
+    }
+    found = {(one.claim.better, one.claim.worse): one.says for one in verdicts(cells)}
+    assert found == {
+        ("20%", "0%"): "confirmed",
+        ("20%", "10%"): "confirmed",
+        ("step 0.2, default thresholds", "step 0.1, default thresholds"): "refuted",
+    }
+    swapped = {
+        ("overlap", "20%"): worse,
+        ("overlap", "0%"): cells["overlap", "20%"],
+        ("overlap", "10%"): cells["overlap", "10%"],
+    }
+    assert [one.says for one in verdicts(swapped)] == ["refuted", "undecided"]
 
 
 def test_a_kept_answer_can_be_scored_again(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from jrt_lmeval.errors import unknown
-from jrt_lmeval.paper.plan import SUITES, Run, plan, runs
+from jrt_lmeval.paper.execute import Options, estimates
+from jrt_lmeval.paper.plan import SUITES, Entry, Run, plan, runs
 
 THRESHOLDS = {"wide": (0.62, 0.82), "narrow": (0.70, 0.74)}
 """Of the appendix, (low, high): fewer documents change their prefix, and more of them."""
@@ -36,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     suites = "; ".join(f"{name}: {suite.about}" for name, suite in SUITES.items())
     p.add_argument("--suite", default="bundled", help=f"{suites} (default: %(default)s)")
     p.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder of the logs (default: %(default)s)")
-    p.add_argument("--tables", type=Path, help="where the tables go (default: tables.md, .tex and .csv in --out)")
+    p.add_argument("--tables", type=Path, help="folder for tables.md, .tex, .csv and .json (default: --out)")
+    p.add_argument("--tables-only", action="store_true", help="run nothing; write the tables from what is there")
     p.add_argument("--limit", type=int, help="only the first rows of each task; marked in every table")
     p.add_argument("--batch_size", default="auto", help="rows of a batch, or auto (default: %(default)s)")
     p.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
@@ -46,8 +48,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 where some run could not be made."""
-    from jrt_lmeval.paper.execute import Options, estimates, execute
-
     arguments = parser().parse_args(argv)
     if arguments.suite not in SUITES:
         raise unknown("suite", arguments.suite, SUITES)
@@ -63,6 +63,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         total = f"about {sum(known) / 60:,.0f} min" if known else "time unknown until a first run is finished"
         print(f"{len(listed)} runs, {sum(one.tokens for one in listed):,} tokens left, {total}")
         return 0
+    missing = [] if arguments.tables_only else _run(todo, arguments.out, options)
+    for run, why in missing:
+        print(f"not run: {run.name}: {why}")
+    for file in write_tables(entries, arguments.out, arguments.tables or arguments.out):
+        print(f"wrote {file}")
+    return int(bool(missing))
+
+
+def write_tables(entries: Sequence[Entry], logs: Path, out: Path) -> list[Path]:
+    """Write the tables of a suite from its logs in every format; returns the files."""
+    from jrt_lmeval.paper.tables import paper_report
+    from jrt_lmeval.report.tables import WRITERS
+
+    report = paper_report(entries, logs)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, (_, write) in WRITERS.items():
+        files.append(out / f"tables.{name}")
+        files[-1].write_text(write(report), encoding="utf-8")
+    return files
+
+
+def _run(todo: Sequence[Run], out: Path, options: Options) -> list[tuple[Run, str]]:
+    from jrt_lmeval.paper.execute import execute
     from jrt_lmeval.plugin import register
 
     register()
@@ -72,7 +96,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.set_postfix_str(f"{run.name} {seconds:.0f} s", refresh=False)
             bar.update()
 
-        missing = execute(todo, arguments.out, options, tell)
-    for run, why in missing:
-        print(f"not run: {run.name}: {why}")
-    return int(bool(missing))
+        return execute(todo, out, options, tell)

@@ -1,0 +1,176 @@
+"""The paper's tables from the logs of a suite: the printed numbers beside ours, never in one column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jrt_lmeval.paper.claims import METRIC, Verdict, verdicts
+from jrt_lmeval.paper.plan import PERPLEXITY, Entry, Run
+from jrt_lmeval.paper.published import printed, source
+from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.fields import benchmark_of
+from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.stats import interval
+from jrt_lmeval.report.tables import Entry as Shown
+from jrt_lmeval.report.tables import Number, Report, Table
+
+TITLES = {
+    "prefix": "Table 1: prefix length",
+    "feature_map": "Table 2: feature map",
+    "prompt": "Table 3: prompt",
+    "step": "Appendix: step of the dynamic prefix",
+    "overlap": "Appendix: overlap of neighbouring segments",
+    "comparison": "Recurrent models and a Transformer",
+    "control": "Without the document",
+}
+PRINTED = ("prefix", "feature_map", "prompt")
+PRINTED_COLUMNS = {
+    "recall_percent": "paper: recall, %",
+    "inference_ms": "paper: inference, ms",
+    "perplexity": "paper: perplexity",
+}
+
+Cells = Mapping[tuple[str, str], Mapping[str, Cell]]
+
+
+def paper_report(entries: Sequence[Entry], folder: Path) -> Report:
+    """Every table of a suite from the logs below `folder`; rows that were not run have dashes.
+
+    Args:
+        entries: of the plan.
+        folder: that `jrt-eval paper` wrote.
+    """
+    runs = {run.name: _measured(folder, run) for run in {e.run.name: e.run for e in entries}.values()}
+    cells = {(e.table, e.row): {t: c for t, c in runs[e.run.name].items() if t in e.run.tasks} for e in entries}
+    tables = [_table(name, [e for e in entries if e.table == name], cells) for name in TITLES]
+    by_benchmark = {key: {cell.first.benchmark: cell for cell in found.values()} for key, found in cells.items()}
+    judged = verdicts(by_benchmark)
+    shown = [table for table in tables if table is not None]
+    return Report(tuple([*shown, _verdict_table(judged)] if judged else shown), _about(cells))
+
+
+def _measured(folder: Path, run: Run) -> dict[str, Cell]:
+    """Task -> what was measured in a run's folder; empty where it was not run."""
+    place = folder / run.name
+    if not any(place.glob("results_*.json")):
+        return {}
+    return {cell.task: cell for cell in collect([place]).cells}
+
+
+def _table(name: str, entries: Sequence[Entry], cells: Cells) -> Table | None:
+    if not entries:
+        return None
+    tasks = list(dict.fromkeys(task for entry in entries for task in entry.run.tasks))
+    benchmarks = list(dict.fromkeys(_benchmark(task) for task in tasks if task != PERPLEXITY))
+    said = printed(name) if name in PRINTED else None
+    columns = said.columns if said else ()
+    samples = {
+        cell.first.benchmark for found in cells.values() for cell in found.values() if cell.first.source == "sample"
+    }
+    measured = [f"{one}{' [sample]' if one in samples else ''}: {METRIC}, %" for one in benchmarks]
+    measures = _measures(PERPLEXITY in tasks)
+    header = (name.replace("_", " "), *(PRINTED_COLUMNS[c] for c in columns), *measured, *measures)
+    rows: list[tuple[Shown, ...]] = []
+    for entry in entries:
+        found = {_benchmark(task): cell for task, cell in cells[entry.table, entry.row].items()}
+        published = [said.value(entry.row, column) if said else None for column in columns]
+        printed_cells: list[Shown] = [None if v is None else Number(v) for v in published]
+        recalled = [_recall(found.get(benchmark)) for benchmark in benchmarks]
+        costs = [measure(found) for measure in measures.values()]
+        rows.append((entry.row, *printed_cells, *recalled, *costs))
+    note = (
+        f"Columns `paper` are printed in {source()}: other models, other data; beside ours, not comparable with them."
+    )
+    return Table(name, TITLES[name], header, tuple(rows), notes=(note,) if said else ())
+
+
+def _benchmark(task: str) -> str:
+    return task if task == PERPLEXITY else benchmark_of(task)
+
+
+def _recall(cell: Cell | None) -> Shown:
+    if cell is None or cell.columns is None or METRIC not in cell.columns.scores:
+        return None
+    columns = cell.columns
+    found = interval(columns.scores[METRIC].tolist(), columns.clusters.tolist())
+    return Number(found.mean, 100.0, 1, found, "*" if cell.first.partly else "")
+
+
+def _measures(perplexity: bool) -> dict[str, Callable[[Mapping[str, Cell]], Shown]]:
+    """Column -> what makes it of a row's cells by benchmark."""
+    found: dict[str, Callable[[Mapping[str, Cell]], Shown]] = {
+        "model time, ms an answer (median)": lambda cells: _figure(cells, "seconds", 1000, 1),
+        "prefix, share of the prompt": lambda cells: _figure(cells, "prefix_share", 1, 2),
+        "state, KB": lambda cells: _figure(cells, "state_bytes", 0.001, 0),
+        "parameters": _parameters,
+    }
+    return {"perplexity a token": _perplexity, **found} if perplexity else found
+
+
+def _figure(cells: Mapping[str, Cell], name: str, scale: float, digits: int) -> Shown:
+    values = [
+        columns.figures[name]
+        for benchmark, cell in cells.items()
+        if benchmark != PERPLEXITY and (columns := cell.columns) is not None and name in columns.figures
+    ]
+    if not values:
+        return None
+    middle = float(np.nanmedian(np.concatenate(values)))
+    return None if math.isnan(middle) else Number(middle, scale, digits)
+
+
+def _parameters(cells: Mapping[str, Cell]) -> Shown:
+    known = [cell.first.run.parameters for cell in cells.values() if cell.first.run.parameters]
+    return Number(known[0], 1, 0) if known else None
+
+
+def _perplexity(cells: Mapping[str, Cell]) -> Shown:
+    value = cells[PERPLEXITY].mean("token_perplexity") if PERPLEXITY in cells else None
+    return None if value is None else Number(value, 1, 1)
+
+
+def _verdict_table(judged: Iterable[Verdict]) -> Table:
+    header = (
+        "claim",
+        "benchmark",
+        "paper, points",
+        "ours, points [95 %]",
+        "p (Holm)",
+        "questions",
+        "documents",
+        "sign",
+    )
+    rows: list[tuple[Shown, ...]] = []
+    for one in judged:
+        pair, said = one.found.paired, one.claim.published
+        ends = "" if math.isnan(pair.low) else f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
+        ours = f"{100 * pair.difference:+.1f}{ends}"
+        words = f"{one.claim.better} > {one.claim.worse}" + (f" ({one.claim.words})" if one.claim.words else "")
+        numbers = (Number(one.p, 1, 3), Number(pair.n, 1, 0), Number(pair.clusters, 1, 0))
+        rows.append((words, one.benchmark, "-" if said is None else f"{said:+.1f}", ours, *numbers, one.says))
+    note = (
+        "Paired by question, intervals by a bootstrap of documents, p corrected over all rows (Holm). `undecided`: at "
+        "this number of questions the sign cannot be told."
+    )
+    return Table("claims", "What holds of the claims", header, tuple(rows), 2, (note,))
+
+
+def _about(cells: Cells) -> tuple[str, ...]:
+    sizes = {}
+    for found in cells.values():
+        for task, cell in found.items():
+            columns = cell.columns
+            if columns is not None and task != PERPLEXITY:
+                mark = " [sample]" if cell.first.source == "sample" else ""
+                count = f"{len(columns):,} questions on {columns.documents} documents"
+                sizes[_benchmark(task)] = f"`{_benchmark(task)}{mark}`: {count}"
+    told = "; ".join(sizes.values())
+    return (
+        f"{told}. `{METRIC}`: the answer stands in what was generated, with 95 % intervals by document. `[sample]`: "
+        "generated rows that come with the package, not the benchmark. Times are of one machine and compare rows "
+        "of one table only.",
+    )

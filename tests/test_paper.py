@@ -18,12 +18,14 @@ from jrt_lmeval.paper import execute as executing
 from jrt_lmeval.paper.claims import verdicts
 from jrt_lmeval.paper.cli import write_tables
 from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
+from jrt_lmeval.paper.floor import verdict
 from jrt_lmeval.paper.logs import keep, kept_results, kept_sample
-from jrt_lmeval.paper.plan import PAPER_ROWS, POLICIES, STEPS, SUITES, Entry, Run, plan, runs
+from jrt_lmeval.paper.plan import NO_CONTEXT, PAPER_ROWS, POLICIES, STEPS, SUITES, Entry, Run, plan, runs
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.paper.tables import paper_report
 from jrt_lmeval.plugin import register
 from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.stats import interval
 from jrt_lmeval.report.tables import Number
 from jrt_lmeval.scoring import contains
 
@@ -99,6 +101,32 @@ def test_a_suite_goes_on_where_it_stopped(built: list[str], tmp_path: Path, monk
     assert finished(tmp_path / first.name, more, options) == {"swde_once", "factbook_once"}
     with pytest.raises(JRTError, match="was made with limit 2, not 3"):
         finished(tmp_path / first.name, first, Options(limit=3))
+
+
+def test_a_model_that_does_not_recall_is_told(built: list[str], tmp_path: Path) -> None:
+    control = Run("dummy", {}, ("swde_once", "factbook_once"), NO_CONTEXT)
+    plain = Run("dummy", {}, ("swde_once",))
+    assert control.plain.name == plain.name and control.name != plain.name
+    assert execute([plain, control], tmp_path, Options(limit=40), nothing) == []
+    entries = (Entry("prefix", "A dummy", plain), Entry("control", "A dummy", control))
+    table = paper_report(entries, tmp_path).tables[-1]
+    swde, factbook = table.rows
+    assert table.name == "control" and swde[:2] == ("A dummy", "swde_once [sample]")
+    once, without, majority, match, blind = swde[2:7]
+    assert isinstance(once, Number) and once.value == 0 and once.interval is not None and once.interval.n == 40
+    assert isinstance(without, Number) and without.value == 0
+    assert all(isinstance(rule, Number) for rule in (majority, match, blind))
+    assert match.value > majority.value, "the rules' scores are those of the logged questions"
+    assert swde[-1] == "no" and factbook[-1] == "-" and factbook[2] is None
+
+
+def test_five_times_and_above_the_majority() -> None:
+    good = interval([1, 0, 1, 1] * 10, [str(at) for at in range(40)])
+    assert 0.5 < good.low < 0.75 == good.mean
+    assert verdict(good, 0.15, 0.5) == "yes"
+    assert verdict(good, 0.16, 0.5) == "no"
+    assert verdict(good, 0.0, 0.75) == "no"
+    assert verdict(good, None, 0.0) == verdict(None, 0.0, 0.0) == "-"
 
 
 def test_weights_trained_anew_are_another_run(

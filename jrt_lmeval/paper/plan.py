@@ -17,6 +17,7 @@ STEPS = (0.05, 0.10, 0.20)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)
 LAYOUT_ENDINGS = {"once": "_once", "flat": "_jrt", "hier": "_jrt_hier", "focus": "_jrt_focus", "passages": "_passages"}
 PERPLEXITY = "recall_ppl"
+NO_CONTEXT = {"control": "no_context"}
 EQUAL_LENGTH = {"repeat_random": "sentences of other documents", "repeat_question": "the question again"}
 """Layouts that hold the document once and are as long as another: what longer prompts alone do, by what fills them."""
 
@@ -42,6 +43,11 @@ class Run:
         """A folder's name: everything that makes the run what it is but its tasks."""
         words = [f"{key}={_text(value)}" for part in (self.arguments, self.block) for key, value in part.items()]
         return ",".join([self.model, *words])
+
+    @property
+    def plain(self) -> Run:
+        """The same model on the same tasks as they are."""
+        return Run(self.model, self.arguments, self.tasks)
 
     @property
     def loaded(self) -> str:
@@ -145,6 +151,10 @@ def plan(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> tuple[E
             for name, given in suite.maps.items()
         ),
         lambda: (
+            Entry("control", _row(name), Run("jrt_rnn", {**given, "prefix": "full"}, once, NO_CONTEXT))
+            for name, given in suite.maps.items()
+        ),
+        lambda: (
             Entry("prompt", _row(layout), Run("jrt_rnn", main, _tasks(suite.benchmarks, layout)))
             for layout in LAYOUT_ENDINGS
         ),
@@ -182,7 +192,7 @@ def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[Entry]:
             yield Entry(
                 "comparison", f"{row}, {layout}", Run(model, arguments, (*_tasks(suite.compared, layout), *extra))
             )
-        yield Entry("control", row, Run(model, arguments, _tasks(suite.compared, "once"), {"control": "no_context"}))
+        yield Entry("control", row, Run(model, arguments, _tasks(suite.compared, "once"), NO_CONTEXT))
 
 
 def runs(entries: Iterable[Entry]) -> tuple[Run, ...]:

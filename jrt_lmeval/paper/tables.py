@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jrt_lmeval.paper.claims import METRIC, Verdict, verdicts
+from jrt_lmeval.paper.floor import floor_table
 from jrt_lmeval.paper.plan import PERPLEXITY, Entry, Run
 from jrt_lmeval.paper.published import printed, source
 from jrt_lmeval.report.collect import collect
@@ -25,7 +26,6 @@ TITLES = {
     "step": "Appendix: step of the dynamic prefix",
     "overlap": "Appendix: overlap of neighbouring segments",
     "comparison": "Recurrent models and a Transformer",
-    "control": "Without the document",
 }
 PRINTED = ("prefix", "feature_map", "prompt")
 PRINTED_COLUMNS = {
@@ -47,6 +47,8 @@ def paper_report(entries: Sequence[Entry], folder: Path) -> Report:
     runs = {run.name: _measured(folder, run) for run in {e.run.name: e.run for e in entries}.values()}
     cells = {(e.table, e.row): {t: c for t, c in runs[e.run.name].items() if t in e.run.tasks} for e in entries}
     tables = [_table(name, [e for e in entries if e.table == name], cells) for name in TITLES]
+    if any(e.table == "control" for e in entries):
+        tables.append(floor_table(entries, runs))
     by_benchmark = {key: {cell.first.benchmark: cell for cell in found.values()} for key, found in cells.items()}
     judged = verdicts(by_benchmark)
     shown = [table for table in tables if table is not None]

@@ -1,7 +1,7 @@
 """Run the shipped model on the offline tasks and keep the logs that the README's table and picture are made from.
 
     python benchmarks/measure.py --out results/measured
-    jrt-eval report results/measured --out results/tables.md --plot docs/recall.png
+    jrt-eval report results/measured --out results/tables.md --plot docs/recall_factbook.png
 
 Every number comes from `lm_eval` itself. Of its files what a report needs is kept (`jrt_lmeval.paper.logs`): results
 without the machine's paths, and per question the answer, the accepted answers, the prompt's hash and the scores, not

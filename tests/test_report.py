@@ -15,10 +15,12 @@ from jrt_lmeval.report.pivot import number_of
 
 def test_the_command_writes_tables_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "a", [float(i // 2 % 2) for i in range(12)])
-    assert main([str(tmp_path / "a"), "--out", str(tmp_path / "t.md"), "--plot", str(tmp_path / "p.png")]) == 0
+    assert (
+        main([str(tmp_path / "a"), "--out", str(tmp_path / "t.md"), "--plot", str(tmp_path / "recall_swde.png")]) == 0
+    )
     assert "| jrt_rnn | swde | 50.0 [" in capsys.readouterr().out
     assert "swde_jrt_hier" in (tmp_path / "t.md").read_text()
-    assert (tmp_path / "p.png").stat().st_size > 5000
+    assert (tmp_path / "recall_swde.png").stat().st_size > 5000
 
 
 def test_nothing_found_is_an_error(tmp_path: Path) -> None:

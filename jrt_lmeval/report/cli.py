@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cols", default="", help="pivot: names by commas, such as task or overlap")
     p.add_argument("--metric", default="", help="such as contains, contains_word, f1 (default: contains)")
     p.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="only such runs; may be repeated")
-    p.add_argument("--plot", type=Path, help="draw a picture (.png, .svg or .pdf)")
+    p.add_argument("--plot", type=Path, help="write the picture that this file is named for, such as recall_swde.pdf")
     p.add_argument("--rescore", action="store_true", help="apply the present scoring to the logged answers")
     p.add_argument("--misses", action="store_true", help="read the misses, however many answers there are")
     p.add_argument("--check", type=Path, metavar="REPORT", help="derive a written report (folder or .json) again")
@@ -79,10 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = {**asked, "paths": relative(asked["paths"], file.parent)}
         write(kind, file, replace(report, arguments=given), chosen(collection.cells, arguments.where))
     if arguments.plot:
-        from jrt_lmeval.report.plots import plot_layouts
-
-        _folder(arguments.plot.parent)
-        plot_layouts([cell for cell in collection.cells if cell.mean("contains") is not None], arguments.plot)
+        _plot(replace(collection, cells=chosen(collection.cells, arguments.where)), arguments.metric, arguments.plot)
     return 0
 
 
@@ -108,6 +105,20 @@ def build(asked: dict) -> tuple[Collection, Report]:
         tables = standard_tables(replace(collection, cells=cells), metric, everything=asked["misses"])
     report = make_report(collection, tables, asked)
     return collection, replace(report, about=(*report.about, *changes))
+
+
+def _plot(collection: Collection, metric: str, file: Path) -> None:
+    """Write the picture that a file is named for."""
+    from jrt_lmeval.report.plots.gallery import gallery
+    from jrt_lmeval.report.plots.picture import PNG_DPI
+
+    drawn, _ = gallery(collection, metric)
+    found = {picture.name: picture for picture in drawn}
+    if file.stem not in found:
+        raise unknown("picture in --plot", file.stem, found)
+    _folder(file.parent)
+    found[file.stem].figure.savefig(file, dpi=PNG_DPI)
+    print(f"wrote {file}", file=sys.stderr)
 
 
 def write(kind: str, file: Path, report: Report, cells: Sequence[Cell]) -> None:

@@ -129,7 +129,7 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
         columns = cell.columns
         if columns is None or cell.control != "none" or not any(name in columns.figures for name in BASELINES):
             continue
-        values = [_rule(columns, name) for name in BASELINES]
+        values = [rule(columns, name) for name in BASELINES]
         rows.setdefault(
             (value_of(cell, "benchmark"), cell.first.partly), (value_of(cell, "benchmark"), cell.setting, *values)
         )
@@ -140,7 +140,8 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
     return [Table("rules", "Without a model: contains of simple rules", header, tuple(rows.values()), 2, notes)]
 
 
-def _rule(columns: Columns, name: str) -> Number:
+def rule(columns: Columns, name: str) -> Number:
+    """What a rule that needs no model scores (`fields.BASELINES`), with its interval; NaN where it was not logged."""
     values = columns.figures.get(name)
     if values is None:
         return Number(math.nan)

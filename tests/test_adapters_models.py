@@ -222,7 +222,7 @@ def test_a_model_whose_state_cannot_be_forked_is_refused(tmp_path):
 
     config = RwkvConfig(vocab_size=tiny.VOCAB, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32)
     folder = tiny.save(RwkvForCausalLM(config), tmp_path / "rwkv")
-    with pytest.raises(JRTError, match=r"RwkvForCausalLM takes none of past_key_values.*--model hf"):
+    with pytest.raises(JRTError, match=r"RwkvForCausalLM takes none of cache, past_key_values.*--model hf"):
         HFRecall(folder, device="cpu")
 
 

@@ -25,7 +25,7 @@ from model_adapters.engines.hf_state import (
     write_rows,
 )
 
-CACHE_NAMES = ("past_key_values", "cache_params")
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")  # the first since transformers 5.24
 
 
 class HFEngine:

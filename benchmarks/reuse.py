@@ -18,8 +18,8 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+from jrt_lmeval.commands.in_process import load_model
 from jrt_lmeval.data.shipped import factbook_rows
-from jrt_lmeval.in_process import load_model
 from jrt_lmeval.prompts import Prompt
 from model_adapters.running.figures import machine
 

@@ -3,7 +3,6 @@
 jrt_rnn, based, mamba, hf_recall   what a user names: a checkpoint becomes an engine and a tokenizer
 lm              what they share towards lm_eval: requests in, answers out
 options         the model arguments that all of them take
-hardware        device, number format, how much fits into a batch
 processes       torchrun and accelerate: this process among others
 request_cache   lm_eval's `--use_cache`, made safe
 engines/        what a model must offer (`engine`), and who offers it

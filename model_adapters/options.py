@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from jrt_lmeval.errors import JRTError, unknown
-from model_adapters.hardware import pick_budget, pick_device, pick_dtype
 from model_adapters.processes import World, connect, launched_world
+from model_adapters.running.hardware import pick_budget, pick_device, pick_dtype
 
 OVERFLOW = ("error", "truncate_left", "skip")
 

@@ -13,8 +13,8 @@ import pytest
 from lm_eval.models.dummy import DummyLM
 
 from jrt_lmeval import cli
+from jrt_lmeval.commands.grid import block, cell_name, cells, split_arguments
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.grid import block, cell_name, cells, split_arguments
 from jrt_lmeval.prompts import Parts, build, layout_spec
 
 

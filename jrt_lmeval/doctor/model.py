@@ -13,7 +13,7 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from model_adapters.engines.checkup import Check, checkup
 from model_adapters.engines.hf import HFEngine
 from model_adapters.engines.jrt import JRTEngine
-from model_adapters.hardware import pick_device, pick_dtype
+from model_adapters.running.hardware import pick_device, pick_dtype
 
 NO_TOKENIZER = "none"
 

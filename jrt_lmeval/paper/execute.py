@@ -16,9 +16,9 @@ from typing import Any
 
 from jrt_lmeval import __version__
 from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_names
+from jrt_lmeval.commands.in_process import evaluate, load_model, task_manager
 from jrt_lmeval.data.sources import FOLDER_VARIABLE
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.in_process import evaluate, load_model, task_manager
 from jrt_lmeval.paper.logs import keep, kept_arguments
 from jrt_lmeval.paper.plan import Run
 

@@ -9,6 +9,7 @@ stopping        where an answer stops
 loglikelihood   continuations and whole texts are scored
 runtime         the model at work: its limits, its prefix policy, its running totals
 figures         what rides on an answer, and what a run cost in all
+hardware        device, number format, how much fits into a batch
 
 Words: a *start* is what several prompts begin with; a *fork* is a copy of its state for one of them; a *goal* is where
 one answer stops; *room* is what a row needs besides its prompt.

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from jrt_lmeval import __version__
+from jrt_lmeval.commands.in_process import evaluate, load_model, task_manager
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.in_process import evaluate, load_model, task_manager
 from jrt_lmeval.report.markdown import markdown_table
 
 Cell = dict[str, Any]

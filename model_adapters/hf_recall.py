@@ -46,14 +46,14 @@ class HFRecall(RecallLM):
         extra = [*([gguf_file] if gguf_file else []), *(["*.py"] if trust_remote_code else [])]
         checkpoint = shipped_for(self.family) if source is None else find(source, revision, extra)
         self.check_family(checkpoint)
-        place = run.place()
+        hardware = run.hardware()
         loading: dict[str, Any] = {"gguf_file": gguf_file, "trust_remote_code": trust_remote_code or None}
-        model = load_model(checkpoint, place.dtype, place.device, device_map=device_map, **loading)
+        model = load_model(checkpoint, hardware.dtype, hardware.device, device_map=device_map, **loading)
         tokenizer = find_tokenizer(
             checkpoint, run.tokenizer, **({} if run.tokenizer else {**loading, "add_bos_token": run.add_bos_token})
         )
         description = {"pretrained": checkpoint.name, "revision": revision, "gguf_file": gguf_file, "init": "trained"}
-        super().__init__(HFEngine(model), tokenizer, description=description, **run.run_arguments(place))
+        super().__init__(HFEngine(model), tokenizer, description=description, **run.run_arguments(hardware))
 
     def check_family(self, checkpoint: Checkpoint) -> None:
         """Raise JRTError where another adapter runs the checkpoint, and name it."""

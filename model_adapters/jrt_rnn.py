@@ -16,7 +16,7 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prefix import PrefixPolicy, prefix_policy
 from model_adapters.engines.jrt import JRTEngine
 from model_adapters.lm import RecallLM
-from model_adapters.options import Place, RunOptions, one_source
+from model_adapters.options import Hardware, RunOptions, one_source
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -57,8 +57,8 @@ class OurLM(RecallLM):
         checkpoint = self._checkpoint(source, feature_map, init, revision)
         if checkpoint.kind not in (OURS, HAZY):
             load_config(checkpoint)  # says which model it is and what runs it
-        place = run.place()
-        model = _model(checkpoint, feature_map, init, place, modes)
+        hardware = run.hardware()
+        model = _model(checkpoint, feature_map, init, hardware, modes)
         own = model.config.feature_map
         if feature_map not in (None, own):
             raise JRTError(
@@ -74,7 +74,7 @@ class OurLM(RecallLM):
             tokenizer,
             policy=policy,
             description=_described(checkpoint, model, init, revision),
-            **run.run_arguments(place),
+            **run.run_arguments(hardware),
         )
 
     def _checkpoint(
@@ -150,13 +150,13 @@ class JRTRNN(OurLM):
 
 
 def _model(
-    checkpoint: Checkpoint, feature_map: str | None, init: str | None, place: Place, modes: Mapping[str, Any]
+    checkpoint: Checkpoint, feature_map: str | None, init: str | None, hardware: Hardware, modes: Mapping[str, Any]
 ) -> JRTForCausalLM:
     """The trained model, or an untrained one of its shape if that was asked for by name."""
     if init is None:
-        return load_model(checkpoint, place.dtype, place.device, modes)
+        return load_model(checkpoint, hardware.dtype, hardware.device, modes)
     log.warning("init=random: the weights of this run are untrained; expect scores at chance level.")
-    model = random_model(checkpoint, feature_map, dtype=place.dtype, device=place.device)
+    model = random_model(checkpoint, feature_map, dtype=hardware.dtype, device=hardware.device)
     model.config.set_modes(**{name: value for name, value in modes.items() if value is not None})
     return model
 

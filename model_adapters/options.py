@@ -88,18 +88,18 @@ class RunOptions:
                 raise JRTError(f"{name}={given[name]!r}: must be True or False.")
         return cls(**given)
 
-    def place(self) -> Place:
+    def hardware(self) -> Hardware:
         """Find the device, join the other processes, and settle the number format."""
         world = launched_world()
         device = pick_device(self.device, world.local_rank, world.size)
         connect(world, device)
-        return Place(world, device, pick_dtype(self.dtype, device))
+        return Hardware(world, device, pick_dtype(self.dtype, device))
 
-    def run_arguments(self, place: Place) -> dict[str, Any]:
+    def run_arguments(self, hardware: Hardware) -> dict[str, Any]:
         """Keyword arguments of `RecallLM`."""
         return {
-            "budget": pick_budget(self.batch_size, self.max_batch_size, self.max_batch_tokens, place.device),
-            "world": place.world,
+            "budget": pick_budget(self.batch_size, self.max_batch_size, self.max_batch_tokens, hardware.device),
+            "world": hardware.world,
             "max_length": self.max_length,
             "on_overflow": self.on_overflow,
             "add_bos_token": self.add_bos_token,
@@ -109,7 +109,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Place:
+class Hardware:
     """Where a model runs: among which processes, on which device, in which number format."""
 
     world: World

@@ -13,7 +13,7 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from model_adapters.engines.checkup import Check, checkup
 from model_adapters.engines.hf import HFEngine
 from model_adapters.engines.jrt import JRTEngine
-from model_adapters.running.hardware import pick_device, pick_dtype
+from model_adapters.options import RunOptions
 
 NO_TOKENIZER = "none"
 
@@ -39,12 +39,11 @@ def examine(
         JRTError: no such model or task. A model that is there and does not load is a finding instead.
     """
     checkpoint = find(source)
-    where = pick_device(device, 0, 1)
-    kind = pick_dtype(dtype or "auto", where)
+    hardware = RunOptions(device=device, dtype=dtype).hardware()
     found = None if tokenizer == NO_TOKENIZER else find_tokenizer(checkpoint, tokenizer)
     lengths = prompt_lengths(tasks, found) if tasks and found is not None else ()
     try:
-        model = load_model(checkpoint, kind, where, modes)
+        model = load_model(checkpoint, hardware.dtype, hardware.device, modes)
     except JRTError as error:
         yield Check("all weights loaded", False, str(error))
         return

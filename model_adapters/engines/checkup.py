@@ -74,7 +74,7 @@ def weights(patient: Patient) -> Check:
     return Check("all weights loaded", not bad, f"not finite: {', '.join(bad[:5])}" if bad else count)
 
 
-def place(patient: Patient) -> Check:
+def dtype_and_device(patient: Patient) -> Check:
     kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in patient.parameters.values()})
     devices = sorted({weight.device.type for weight in patient.parameters.values()})
     slow = devices == ["cpu"] and kinds != ["float32"] and kinds != ["float64"]
@@ -179,7 +179,7 @@ def length(patient: Patient) -> Check:
 
 CHECKS: dict[str, Callable[[Patient], Check]] = {
     "all weights loaded": weights,
-    "dtype and device sane": place,
+    "dtype and device sane": dtype_and_device,
     "batch of 1 == batch of 3": batch,
     "padded == unpadded": padding,
     "chunked == naive": forms,

@@ -1,32 +1,72 @@
 """What reading a shared document once saves: many questions on each document, with and without reuse, side by side.
 
-    python benchmarks/reuse.py [--model jrt_rnn] [--arguments prefix=document] [--questions 16] [--tokens 1400]
+    python -m benchmarks --only reuse
 
-The same prompts are asked with `reuse=True` and `reuse=False`, in turns, so that other work on the machine disturbs
-both alike. The answers must be identical. Prints, for each way of asking, the median over the rounds of the ratios:
-tokens that went through the model and the model's seconds, without reuse over with reuse.
+The same prompts are asked of the shipped model with `reuse=True` and `reuse=False`, in turns; the answers must be
+identical. Two lines for each way of asking: tokens that went through the model, and the model's seconds.
 
     whole     every question is on a whole document
     nested    half of the questions are on the first half of a document
+    flat      the document twice, as `lead: false` writes it
+    lead      the document twice after a question of its own, as published: nothing can be shared
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-from statistics import median
+import time
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+from benchmarks.row import Options, Row, counted, row, side_by_side
 from jrt_lmeval.commands.in_process import load_model
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.prompts import Prompt
-from model_adapters.running.figures import machine
 
 QUESTIONS = (
     "Area", "Population", "Capital", "Climate", "Terrain", "Coastline", "Languages", "Religions", "Government",
     "Budget", "Exports", "Imports", "Currency", "Airports", "Railways", "Waterways",
 )  # fmt: skip
+NEW_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of asking.
+
+    Attributes:
+        layout: see the head of this file.
+        prefix: prefix policy, as in `--model_args`.
+        questions, documents, tokens: questions on each of so many documents of so many tokens of the model.
+    """
+
+    layout: str
+    prefix: str
+    questions: int = 16
+    documents: int = 4
+    tokens: int = 1400
+
+    @property
+    def what(self) -> str:
+        """Its name in the table."""
+        asked = f"{self.questions} questions x {self.documents} documents of {self.tokens:,} tokens"
+        return f"{self.layout}, {self.prefix.replace(',', ' ')}: {asked}"
+
+
+CASES = (
+    Case("whole", "prefix=document", questions=4),
+    Case("whole", "prefix=document"),
+    Case("whole", "prefix=document", documents=13),
+    Case("nested", "prefix=document"),
+    Case("whole", "prefix=fixed,prefix_length=256"),
+    Case("whole", "prefix=dynamic,prefix_length=256"),
+    Case("flat", "prefix=document", tokens=700),
+    Case("lead", "prefix=document", tokens=700),
+)
+QUICK_CASES = (Case("whole", "prefix=document", 3, 2, 60), Case("nested", "prefix=document", 4, 2, 60))
+ONE_ROUND = 200  # answers: from here on a case shows that they are the same, and its time is taken once
 
 
 def documents(lm: Any, count: int, tokens: int) -> list[str]:
@@ -36,62 +76,63 @@ def documents(lm: Any, count: int, tokens: int) -> list[str]:
     return [lm.tok_decode(ids[start : start + tokens]) for start in range(0, count * tokens, tokens)]
 
 
-def prompts(texts: list[str], questions: int, nested: bool) -> list[Prompt]:
-    """`questions` on each text; with `nested` every other one is on its first half."""
+def prompts(texts: list[str], questions: int, layout: str) -> list[Prompt]:
+    """`questions` on each text."""
     asked = []
     for number in range(questions):
-        stem = f"\n{QUESTIONS[number % len(QUESTIONS)]} ({number}):"
+        stem = f"{QUESTIONS[number % len(QUESTIONS)]} ({number}):"
         for text in texts:
-            document = text[: text.rfind(" ", 0, len(text) // 2)] if nested and number % 2 else text
-            asked.append(Prompt(document + stem, 0, len(document), document))
+            half = layout == "nested" and number % 2
+            document = text[: text.rfind(" ", 0, len(text) // 2)] if half else text
+            lead = f"{stem}\n" if layout == "lead" else ""
+            before = lead + (f"{document}\n" if layout in ("flat", "lead") else "")
+            asked.append(Prompt(f"{before}{document}\n{stem}", len(before), len(before) + len(document), document))
     return asked
 
 
-def run(lm: Any, asked: list[Prompt], reuse: bool, new_tokens: int) -> tuple[list[str], dict[str, Any]]:
+def run(lm: Any, asked: list[Prompt], reuse: bool) -> tuple[list[str], dict[str, Any]]:
     """Answers and totals."""
     lm.runtime.reset()
     lm._generator.shares = reuse and lm.engine.can_continue
-    requests = [SimpleNamespace(args=(p, {"until": ["\n"], "max_gen_toks": new_tokens})) for p in asked]
-    answers = lm.generate_until(requests, disable_tqdm=True)
+    requests = [SimpleNamespace(args=(p, {"until": ["\n"], "max_gen_toks": NEW_TOKENS})) for p in asked]
+    with patch.object(time, "perf_counter", time.process_time):  # what the model's clock reads: see row.py
+        answers = lm.generate_until(requests, disable_tqdm=True)
     return [str(answer) for answer in answers], lm.get_model_info()["jrt"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="jrt_rnn")
-    parser.add_argument("--arguments", default="prefix=document", help="as --model_args of lm_eval")
-    parser.add_argument("--documents", type=int, default=4)
-    parser.add_argument("--questions", type=int, default=16, help="on each document")
-    parser.add_argument("--tokens", type=int, default=1400, help="of a document, in tokens of the model")
-    parser.add_argument("--new-tokens", type=int, default=12, help="of an answer, at most")
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+def rows(options: Options) -> list[Row]:
+    """Tokens and seconds of every case."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    arguments = dict(part.split("=", 1) for part in given.arguments.split(",") if part)
-    lm = load_model(given.model, arguments)
-    texts = documents(lm, given.documents, given.tokens)
-    print(f"{given.model} {given.arguments}, {given.documents} documents of {given.tokens} tokens, {machine()}")
-    print("questions  documents  tokens without  tokens with  fewer  model time")
-    for questions in sorted({4, given.questions}):
-        for nested in (False, True):
-            asked = prompts(texts, questions, nested)
-            ratios = []
-            run(lm, asked, True, given.new_tokens)  # the first run of a shape is slower
-            for number in range(given.rounds):
-                order = (True, False) if number % 2 else (False, True)
-                found = {reuse: run(lm, asked, reuse, given.new_tokens) for reuse in order}
-                (apart, slow), (shared, fast) = found[False], found[True]
-                if apart != shared:
-                    different = sum(a != b for a, b in zip(apart, shared, strict=True))
-                    raise SystemExit(f"{different} of {len(asked)} answers differ between reuse and none.")
-                ratios.append(slow["seconds"] / fast["seconds"])
-            before, after = slow["prompt_tokens_computed"], fast["prompt_tokens_computed"]
-            name = "nested" if nested else "whole"
-            print(
-                f"{questions:9}  {name:9}  {before:14}  {after:11}  {before / after:4.1f}x  {median(ratios):9.1f}x",
-                flush=True,
-            )
+    found = []
+    for case in QUICK_CASES if options.quick else CASES:
+        arguments = dict(part.split("=", 1) for part in case.prefix.split(","))
+        lm = load_model("jrt_rnn", arguments, batch_size="auto")
+        found += _compared(lm, case, options)
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def _compared(lm: Any, case: Case, options: Options) -> list[Row]:
+    asked = prompts(documents(lm, case.documents, case.tokens), case.questions, case.layout)
+    answers: dict[bool, list[str]] = {}
+    tokens: dict[bool, int] = {}
+
+    def timed(reuse: bool) -> float:
+        answers[reuse], totals = run(lm, asked, reuse)
+        tokens[reuse] = totals["prompt_tokens_computed"]
+        return totals["seconds"]
+
+    many = len(asked) >= ONE_ROUND
+    if not many:
+        timed(True)  # the first run of a shape is slower
+    costs = side_by_side(
+        {"read once": lambda: timed(True), "read afresh": lambda: timed(False)}, 1 if many else options.repeats(5)
+    )
+    if answers[True] != answers[False]:
+        different = sum(a != b for a, b in zip(answers[True], answers[False], strict=True))
+        raise AssertionError(f"{case.what}: {different} of {len(asked)} answers differ between reuse and none.")
+    same = f"identical, {len(asked)} answers"
+    ours, twin = ("read once", tokens[True]), ("read afresh", tokens[False])
+    return [
+        counted(f"tokens, {case.what}", ours, twin, same, "tokens", "trained"),
+        row(f"model time, {case.what}", costs, "read once", "read afresh", same, weights="trained", unit="s", scale=1),
+    ]

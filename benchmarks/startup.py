@@ -1,10 +1,10 @@
-"""What the start-up hook costs a Python that does nothing: two bare environments, with and without it, side by side.
+"""What happens before the model works.
 
-    python benchmarks/startup.py [PAIRS]
+    python -m benchmarks --only startup
 
-Each pair starts both interpreters, in alternating order, and counts the CPU time of the child process, so that other
-work on the machine disturbs both alike. Prints the medians, the median of the paired differences with its quartiles,
-and the ratio.
+The hook: two bare environments, with and without it; what a Python costs that does nothing. The run: from the shell to
+the end of one question of a shipped model on a task of ours, as `jrt-eval run` (which indexes our tasks only) and as
+`lm_eval` (which indexes all). Counted is the processor time of the child, so that other work disturbs little.
 """
 
 from __future__ import annotations
@@ -13,56 +13,54 @@ import compileall
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import venv
 from pathlib import Path
-from statistics import median, quantiles
+
+from benchmarks.command import python, spent
+from benchmarks.row import Options, Row, row, side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("_jrt_lmeval_hook.py", "jrt_lmeval_start.pth", "jrt_lmeval_start.start")
+RUN = ("--model", "jrt_rnn", "--tasks", "factbook_once", "--limit", "1")
 
 
 def environment(folder: Path, with_hook: bool) -> Path:
     """Make an empty virtual environment and return its interpreter."""
     venv.create(folder, symlinks=os.name != "nt")
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if with_hook:
         show = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        site = subprocess.run([python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
+        site = subprocess.run([interpreter, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
         for name in FILES:
             shutil.copy(ROOT / name, site)
         compileall.compile_dir(site, quiet=1)  # as pip does
-    return python
+    return interpreter
 
 
-def cpu_ms(python: Path) -> float:
-    """CPU milliseconds, user and system, of one start."""
-    # -E: with a PYTHONPATH that holds a checkout, the hook would be read from there and not from site-packages
-    child = subprocess.Popen([python, "-E", "-c", "pass"])
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0
-    return 1000 * (usage.ru_utime + usage.ru_stime)
+def rows(options: Options) -> list[Row]:
+    """The hook, and a run of one question."""
+    return [_hook(options), _run(options)]
 
 
-def main(pairs: int) -> None:
+def _hook(options: Options) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        plain = environment(Path(folder) / "plain", with_hook=False)
-        hooked = environment(Path(folder) / "hooked", with_hook=True)
-        times: dict[Path, list[float]] = {plain: [], hooked: []}
-        for pair in range(-5, pairs):  # the first starts fill the disk's cache
-            for python in (plain, hooked) if pair % 2 else (hooked, plain):
-                spent = cpu_ms(python)
-                if pair >= 0:
-                    times[python].append(spent)
-    without, with_hook = times[plain], times[hooked]
-    low, middle, high = quantiles((b - a for a, b in zip(without, with_hook, strict=True)), n=4)
-    print(f"{pairs} pairs, CPU ms a start")
-    print(f"without the hook   median {median(without):.2f}")
-    print(f"with the hook      median {median(with_hook):.2f}   x{median(with_hook) / median(without):.3f}")
-    print(f"paired difference  median {middle:+.2f}   quartiles {low:+.2f} .. {high:+.2f}")
+        ways = {}
+        for name, hooked in (("without the hook", False), ("with the hook", True)):
+            # -E: with a PYTHONPATH that holds a checkout, the hook would be read from there and not from site-packages
+            command = [environment(Path(folder) / name.replace(" ", "-"), hooked), "-E", "-c", "pass"]
+            ways[name] = lambda command=command: spent(command).cpu
+        side_by_side(ways, 5)  # the first starts fill the disk's cache
+        costs = side_by_side(ways, options.repeats(100))
+    return row("a Python that does nothing, CPU time", costs, "with the hook", "without the hook", "nothing to answer")
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+def _run(options: Options) -> Row:
+    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    ways = {
+        "jrt-eval run": lambda: spent(python("-m", "jrt_lmeval", "run", *RUN), offline).cpu,
+        "lm_eval": lambda: spent(python("-m", "lm_eval", *RUN), offline).cpu,
+    }
+    costs = side_by_side(ways, 1 if options.quick else options.repeats(5))
+    what = "a run of one question, CPU time"
+    return row(what, costs, "jrt-eval run", "lm_eval", "one question", weights="trained", unit="s", scale=1)

@@ -23,7 +23,7 @@ from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import samples_dir
 from jrt_lmeval.training.mixture import POOL, Mixture, Place, stage_at, training_texts
-from jrt_lmeval.training.objective import Batch, collate, jrt_loss
+from jrt_lmeval.training.objective import Batch, Share, collate, jrt_loss, shares
 from jrt_lmeval.training.recipes import SMOKE, TEACHER, Recipe, Stage, suite
 from jrt_lmeval.training.rows import (
     LAYOUTS,
@@ -85,6 +85,12 @@ def collated(rows: list[Row], mask_rate: float = 0.0, masked_rows: float = 1.0, 
     return collate(rows, MASK, mask_rate, masked_rows, 0.3, torch.Generator().manual_seed(seed))
 
 
+def whole(batch: Batch) -> Share:
+    """A batch as one share."""
+    (share,) = shares(batch, None)
+    return share
+
+
 def log_probabilities(model: JRTForCausalLM, ids: list[int], prefix: int) -> Tensor:
     with torch.no_grad():
         return model(torch.tensor([ids]), prefix_lengths=torch.tensor([prefix])).logits[0].log_softmax(-1)
@@ -107,7 +113,7 @@ def test_the_loss_is_what_a_hand_computes(mask_rate: float) -> None:
         masked += [-table[t, row.ids[t]] for t, token in enumerate(read) if token == MASK]
     weight = torch.tensor(weights)
     expected = (torch.stack(following) * weight).sum() / weight.sum()
-    loss, figures = jrt_loss(model, batch, mlm_weight=0.25)
+    loss, figures = jrt_loss(model, whole(batch), mlm_weight=0.25)
     assert figures["ntp"] == pytest.approx(expected.item(), rel=1e-4)
     if mask_rate:
         assert figures["mlm"] == pytest.approx(torch.stack(masked).mean().item(), rel=1e-4)
@@ -140,11 +146,11 @@ def test_only_tokens_of_the_prefix_are_masked() -> None:
 
 def test_padding_contributes_nothing() -> None:
     model, rows = tiny_model(), some_rows(*SHAPES)
-    whole = jrt_loss(model, collated(rows), 0.25)[0].item()
+    together = jrt_loss(model, whole(collated(rows)), 0.25)[0].item()
     alone = [collated([row]) for row in rows]
     weights = [batch.weights.sum().item() for batch in alone]
-    combined = sum(w * jrt_loss(model, batch, 0.25)[0].item() for w, batch in zip(weights, alone, strict=True))
-    assert whole == pytest.approx(combined / sum(weights), rel=1e-4)
+    combined = sum(w * jrt_loss(model, whole(batch), 0.25)[0].item() for w, batch in zip(weights, alone, strict=True))
+    assert together == pytest.approx(combined / sum(weights), rel=1e-4)
 
 
 def test_answer_accuracy_counts_scored_answers_only() -> None:
@@ -153,7 +159,7 @@ def test_answer_accuracy_counts_scored_answers_only() -> None:
     best = log_probabilities(model, row.ids, 10).argmax(-1).tolist()
     answers = [t for t in range(10, 30) if row.answer[t]]
     right = sum(best[t - 1] == row.ids[t] for t in answers)
-    assert jrt_loss(model, collated([row]), 0.25)[1]["answer_accuracy"] == pytest.approx(right / len(answers))
+    assert jrt_loss(model, whole(collated([row])), 0.25)[1]["answer_accuracy"] == pytest.approx(right / len(answers))
 
 
 @pytest.mark.parametrize("shifted_heads", [0, 1])
@@ -307,7 +313,7 @@ def _tokens(batches: list[tuple[Place, list[Row]]], pool: int) -> int:
     return sum(len(row.ids) for place, batch in batches if place.pool == pool for row in batch)
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("suite", suite()), ("teacher", TEACHER)])
+@pytest.mark.parametrize(("name", "recipe"), [("suite", suite(teacher="softmax-teacher")), ("teacher", TEACHER)])
 def test_the_docs_tell_the_recipes_as_they_are(name: str, recipe: Recipe) -> None:
     text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
     for stage in recipe.curriculum:

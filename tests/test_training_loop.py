@@ -20,12 +20,15 @@ from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import card, cli, loop
+from jrt_lmeval.training import run as training_run
 from jrt_lmeval.training.card import SOURCES_IN_WORDS, write_card
-from jrt_lmeval.training.loop import Run, learning_rate, train
+from jrt_lmeval.training.loop import train
 from jrt_lmeval.training.mixture import SOURCES, Place, training_texts
 from jrt_lmeval.training.objective import collate, jrt_loss
 from jrt_lmeval.training.recipes import SMOKE, Recipe
 from jrt_lmeval.training.rows import Row
+from jrt_lmeval.training.run import Run, learning_rate
+from jrt_lmeval.training.team import Team
 from jrt_lmeval.training.tokenizer import train_tokenizer
 
 RECIPE = dataclasses.replace(SMOKE, tokens=6000)
@@ -58,7 +61,7 @@ def interrupt_after(steps: int, patch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return jrt_loss(*arguments)
 
-    patch.setattr(loop, "jrt_loss", stopped)
+    patch.setattr(training_run, "jrt_loss", stopped)
 
 
 def test_a_run_leaves_a_whole_model(trained) -> None:
@@ -130,7 +133,7 @@ def test_checkpoints_are_written_on_the_way(tmp_path, monkeypatch) -> None:
 
 
 def a_run(recipe: Recipe = RECIPE, saved: dict[str, Any] | None = None) -> Run:
-    return Run.start(recipe, "cpu", train_tokenizer(training_texts(recipe, documents=200), recipe.vocab_size), saved)
+    return Run.start(recipe, Team(), train_tokenizer(training_texts(recipe, documents=200), recipe.vocab_size), saved)
 
 
 def a_batch(lengths: tuple[int, ...] = (40, 30, 36, 24)):
@@ -187,7 +190,7 @@ def test_the_objective_can_be_learned() -> None:
 def test_a_diverged_run_stops_before_it_spoils_the_weights(monkeypatch) -> None:
     run = a_run()
     before = [parameter.clone() for parameter in run.model.parameters()]
-    monkeypatch.setattr(loop, "jrt_loss", lambda *_: (torch.tensor(float("nan")), {}))
+    monkeypatch.setattr(training_run, "jrt_loss", lambda *given: (jrt_loss(*given)[0] * float("nan"), {}))
     with pytest.raises(JRTError, match="step 1 is not a finite number"):
         run.step(a_batch())
     assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))

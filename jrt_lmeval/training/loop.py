@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS, find
 from jrt_lmeval.checkpoints.tokenizers import read_own
@@ -22,17 +23,15 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
-from jrt_lmeval.training.initialise import start_recalling
 from jrt_lmeval.training.mamba import trainable_scan
 from jrt_lmeval.training.mixture import Mixture, Place, training_texts
 from jrt_lmeval.training.models import new_model
-from jrt_lmeval.training.objective import Batch, collate, jrt_loss
-from jrt_lmeval.training.recipes import Recipe
-from jrt_lmeval.training.teacher import matching_loss, start_from
-from jrt_lmeval.training.tokenizer import train_tokenizer
+from jrt_lmeval.training.objective import Batch, collate
+from jrt_lmeval.training.recipes import GPT2, Recipe
+from jrt_lmeval.training.run import CHECKPOINT, Run
+from jrt_lmeval.training.team import Team, whole_state
+from jrt_lmeval.training.tokenizer import masking_gpt2, train_tokenizer
 
-CHECKPOINT = "training.pt"
-START = Place()
 SAVE_SECONDS = 300
 
 
@@ -50,112 +49,6 @@ class _Stream(IterableDataset):
             masks = torch.Generator().manual_seed(zlib.crc32(f"{r.seed}/{at.pool}/{at.batch}".encode()))
             batch = collate(rows, self.tokenizer.mask_token_id, r.mask_rate, r.masked_rows, r.context_weight, masks)
             yield batch, replace(at, batch=at.batch + 1)
-
-
-def learning_rate(recipe: Recipe, done: int) -> float:
-    """Warm-up, then cosine to a tenth, as a function of the tokens done."""
-    warmup = max(1.0, recipe.warmup * recipe.tokens)
-    if done < warmup:
-        return recipe.learning_rate * (done + 1) / warmup
-    progress = min(1.0, (done - warmup) / max(1.0, recipe.tokens - warmup))
-    return recipe.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
-
-
-def _optimiser(model: PreTrainedModel, recipe: Recipe) -> torch.optim.AdamW:
-    decay = [p for p in model.parameters() if p.dim() >= 2]
-    rest = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
-
-
-@dataclass
-class Run:
-    """A training as it stands; all of it but the recipe and the device is what a checkpoint holds.
-
-    Attributes:
-        done: tokens trained on, prefixes included.
-        steps: of the optimiser.
-        place: of the next batch in the stream.
-        seconds: of wall time, over all the sittings of the run.
-        teacher: whose weights the run started from; None where there was none.
-    """
-
-    recipe: Recipe
-    device: str
-    model: PreTrainedModel
-    optimiser: torch.optim.Optimizer
-    done: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    place: Place = START
-    teacher: JRTForCausalLM | None = None
-
-    @classmethod
-    def start(
-        cls,
-        recipe: Recipe,
-        device: str,
-        tokenizer: PreTrainedTokenizerFast,
-        saved: dict[str, Any] | None,
-        teacher: JRTForCausalLM | None = None,
-    ) -> Run:
-        """A new run, or with `saved`, the contents of a checkpoint, the run that it was written by."""
-        torch.manual_seed(recipe.seed)
-        model = new_model(recipe, tokenizer).to(device)
-        if isinstance(model, JRTForCausalLM):
-            start_recalling(model)
-            if teacher is not None:
-                start_from(model, teacher.to(device))
-            model.linear_attention = "kernel"
-        run = cls(recipe, device, model, _optimiser(model, recipe), teacher=teacher)
-        if saved is not None:
-            run.model.load_state_dict(saved["model"])
-            run.optimiser.load_state_dict(saved["optimiser"])
-            run.done, run.steps, run.seconds = saved["done"], saved["steps"], saved["seconds"]
-            run.place = Place(**saved["place"])
-        return run
-
-    def save(self, out: Path) -> None:
-        """Write the checkpoint; a crash while writing leaves the old one."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "done": self.done,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "place": asdict(self.place),
-        }
-        torch.save(state, out / f"{CHECKPOINT}.part")
-        (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
-
-    def step(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimiser; returns the figures of `jrt_loss`.
-
-        Raises:
-            JRTError: the loss is not finite. The weights are then those of the step before.
-        """
-        batch = Batch(**{name: tensor.to(self.device) for name, tensor in vars(batch).items()})
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.done)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
-            if self.teacher is not None and self.done < self.recipe.match * self.recipe.tokens:
-                assert isinstance(self.model, JRTForCausalLM)
-                loss = matching_loss(self.model, self.teacher, batch)
-                figures = {"match": loss.item()}
-            else:
-                loss, figures = jrt_loss(self.model, batch, self.recipe.mlm_weight)
-        if not bool(loss.isfinite()):
-            raise JRTError(
-                f"the loss at step {self.steps + 1} is not a finite number: the training has diverged. Start again in "
-                "another folder with a lower learning rate or other options of the feature map."
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.optimiser.step()
-        self.done += int(batch.lengths.sum())
-        self.steps += 1
-        return figures
 
 
 def _saved(out: Path, recipe: Recipe) -> dict[str, Any] | None:
@@ -177,8 +70,12 @@ def _saved(out: Path, recipe: Recipe) -> dict[str, Any] | None:
     return torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
 
 
-def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -> dict[str, float]:
+def train(
+    recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False, sharded: bool = False
+) -> dict[str, float]:
     """Train a model, or go on with the run in `out`, and save it there as a Hugging Face folder.
+
+    Started by `accelerate launch` or `torchrun`, the processes train one model together (see `team`).
 
     Args:
         recipe: of the run.
@@ -186,6 +83,7 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
             resume from.
         device: where to train; float32 on a CPU, bfloat16 autocast on CUDA.
         quiet: no progress bar.
+        sharded: each process keeps a part of every weight (FSDP); otherwise each keeps all.
 
     Returns:
         `tokens`, `seconds`, `steps` and the last averages of the losses.
@@ -194,31 +92,50 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False) -
         JRTError: `out` holds a run with another recipe, or a finished model; the training diverged.
         KeyboardInterrupt: the run was interrupted; it is saved first.
     """
+    team = Team(device, sharded)
     out.mkdir(parents=True, exist_ok=True)
-    saved = _saved(out, recipe)
-    teacher = _teacher(recipe)
-    (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
-    if saved is None:
-        tokenizer = read_own(teacher[1]) if teacher else train_tokenizer(training_texts(recipe), recipe.vocab_size)
-        tokenizer.save_pretrained(out)
-    else:
-        tokenizer = read_own(out)
-    run = Run.start(recipe, device, tokenizer, saved, teacher[0] if teacher else None)
-    for log in (LOG, HELDOUT):
-        _cut_log(out / log, run.done)
+    saved, teacher = _saved(out, recipe), _teacher(recipe)
+    team.wait()  # until all have looked, before one writes
+    if team.leads:
+        (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+        if saved is None:
+            _new_tokenizer(recipe, teacher).save_pretrained(out)
+    team.wait()
+    tokenizer = read_own(out)
+    run = Run.start(recipe, team, tokenizer, saved, teacher[0] if teacher else None)
+    if team.leads:
+        for log in (LOG, HELDOUT):
+            _cut_log(out / log, run.done)
     try:
         with trainable_scan():
-            average = _loop(run, tokenizer, out, quiet)
+            average = _loop(run, tokenizer, out, quiet or not team.leads)
     except KeyboardInterrupt as error:
         # a step that was cut short may have moved some weights and not others: one small step, not worth losing all for
         run.save(out)
         raise KeyboardInterrupt(
             f"stopped and saved at {run.done:,} of {recipe.tokens:,} tokens; the same command goes on from there."
         ) from error
-    run.model.to(torch.bfloat16).save_pretrained(out)
-    write_card(out, out.resolve().name)
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    _finish(run, tokenizer, out)
     return {"tokens": run.done, "steps": run.steps, "seconds": run.seconds, **average}
+
+
+def _new_tokenizer(recipe: Recipe, teacher: tuple[JRTForCausalLM, Path] | None) -> PreTrainedTokenizerFast:
+    """The teacher's tokenizer, GPT-2's where the recipe asks for it, or one that is trained on the recipe's texts."""
+    if teacher:
+        return read_own(teacher[1])
+    return masking_gpt2() if recipe.tokenizer == GPT2 else train_tokenizer(training_texts(recipe), recipe.vocab_size)
+
+
+def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the trained model and its card; the checkpoint goes last."""
+    weights, _ = whole_state(run.model, run.optimiser)
+    if run.team.leads:
+        model = new_model(run.recipe, tokenizer)
+        model.load_state_dict(weights)
+        model.to(torch.bfloat16).save_pretrained(out)
+        write_card(out, out.resolve().name)
+        (out / CHECKPOINT).unlink(missing_ok=True)
+    run.team.wait()
 
 
 def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) -> dict[str, float]:
@@ -226,14 +143,12 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
     stream = _Stream(run.recipe, tokenizer, run.place)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8))
     average: dict[str, float] = {}
-    where: dict[str, str | int] = (
-        {"device": run.device} if run.device != "cpu" else {"device": "cpu", "threads": torch.get_num_threads()}
-    )
+    where = _where(run.team)
     judges = _judges(run.recipe, tokenizer)
     last_save = time.monotonic()
     before = last_save - run.seconds
     bar = tqdm(total=run.recipe.tokens, initial=run.done, unit="tok", unit_scale=True, disable=quiet)
-    with bar, open(out / LOG, "a", encoding="utf-8", buffering=1) as log:
+    with bar, open(out / LOG if run.team.leads else os.devnull, "a", encoding="utf-8", buffering=1) as log:
         while run.done < run.recipe.tokens:
             judged = run.done * run.recipe.evaluations // run.recipe.tokens
             batch, place = next(batches)
@@ -247,13 +162,23 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
             bar.update(run.done - bar.n)
             if run.done * run.recipe.evaluations // run.recipe.tokens > judged:
                 begun = time.monotonic()
-                _judge(run, judges, out / HELDOUT)
+                if run.team.leads:
+                    _judge(run, judges, out / HELDOUT)
+                run.team.wait()
                 before += time.monotonic() - begun  # the budget is for training
-            if time.monotonic() - last_save > SAVE_SECONDS:
+            if run.team.agree(time.monotonic() - last_save > SAVE_SECONDS):
                 log.flush()
                 run.save(out)
                 last_save = time.monotonic()
     return average
+
+
+def _where(team: Team) -> dict[str, str | int]:
+    """What a step was computed on, for the log."""
+    where: dict[str, str | int] = {"device": str(team.device)}
+    if team.device.type == "cpu":
+        where["threads"] = torch.get_num_threads()
+    return where if team.size == 1 else {**where, "processes": team.size}
 
 
 def _teacher(recipe: Recipe) -> tuple[JRTForCausalLM, Path] | None:

@@ -1,7 +1,7 @@
 """Train transformers' Mamba on a CPU: its fallback scan takes a token a millisecond, with a graph node for each.
 
-The recurrence is the same, written into one autograd function: no node per token, and the gradient is the recurrence
-run backwards.
+The recurrence is the same, written into one autograd function: no node per token, the gradient is the recurrence run
+backwards, and what is computed at once stays in the cache.
 """
 
 from __future__ import annotations
@@ -15,28 +15,61 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.mamba import modeling_mamba
 
+CHUNK = 16  # tokens whose states are in the cache together
 
-class LinearRecurrence(torch.autograd.Function):
-    """h_t = a_t h_{t-1} + b_t from h_{-1} = 0; a, b and h `[T, ...]`."""
 
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        h = torch.empty_like(b)
-        h[0] = b[0]
-        for t in range(1, len(b)):
-            torch.addcmul(b[t], a[t], h[t - 1], out=h[t])
-        ctx.save_for_backward(a, h)
-        return h
+class SelectiveScan(torch.autograd.Function):
+    """h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t from h_{-1} = 0, y_t = h_t C_t (arXiv 2312.00752, eq. 2).
+
+    u, dt and y `[T, B, E]`, A `[E, N]`, B and C `[T, B, N]`. Only the states between chunks are kept; those inside are
+    computed again on the way back.
+    """
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        a, h = ctx.saved_tensors
-        g = grads[0].clone(memory_format=torch.contiguous_format)
-        for t in range(len(g) - 2, -1, -1):
-            g[t].addcmul_(a[t + 1], g[t + 1])
-        da = torch.zeros_like(a)
-        torch.mul(g[1:], h[:-1], out=da[1:])
-        return da, g
+    def forward(ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int) -> Tensor:
+        h, y, starts = u.new_zeros(*u.shape[1:], A.shape[1]), torch.empty_like(u), []
+        for first in range(0, len(u), chunk):
+            part = slice(first, first + chunk)
+            starts.append(h)
+            _, states = _states(u[part], dt[part], A, B[part], h)
+            y[part] = torch.einsum("tben,tbn->tbe", states, C[part])
+            h = states[-1].clone()
+        ctx.save_for_backward(u, dt, A, B, C, torch.stack(starts))
+        ctx.chunk = chunk
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (u, dt, A, B, C, starts), (dy,) = ctx.saved_tensors, grads
+        du, ddt, dB, dC = (torch.empty_like(x) for x in (u, dt, B, C))
+        dA, later = torch.zeros_like(A), torch.zeros_like(starts[0])
+        for number in range(len(starts) - 1, -1, -1):
+            part = slice(number * ctx.chunk, (number + 1) * ctx.chunk)
+            kept, states = _states(u[part], dt[part], A, B[part], starts[number])
+            dC[part] = torch.einsum("tben,tbe->tbn", states, dy[part])
+            g = dy[part][..., None] * C[part][:, :, None]  # of the states [t, B, E, N]
+            g[-1] += later
+            for t in range(len(g) - 2, -1, -1):
+                g[t].addcmul_(kept[t + 1], g[t + 1])
+            later = kept[0] * g[0]
+            written = torch.einsum("tben,tbn->tbe", g, B[part])
+            du[part] = written * dt[part]
+            dB[part] = torch.einsum("tben,tbe->tbn", g, dt[part] * u[part])
+            kept[1:] *= states[:-1]
+            kept[0] *= starts[number]
+            kept *= g  # now the gradient of the exponent dt A
+            ddt[part] = written * u[part] + torch.einsum("tben,en->tbe", kept, A)
+            dA += torch.einsum("tben,tbe->en", kept, dt[part])
+        return du, ddt, dA, dB, dC, None
+
+
+def _states(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """What each token leaves of the state before it, and the states after each, `[t, B, E, N]`."""
+    kept = torch.mul(dt[..., None], A).exp_()
+    states = (dt * u)[..., None] * B[:, :, None]
+    for t in range(len(states)):
+        h = states[t].addcmul_(kept[t], h)
+    return kept, states
 
 
 def selective_scan(
@@ -61,11 +94,9 @@ def selective_scan(
     Returns:
         `[B, E, T]`.
     """
-    u, dt = hidden_states.permute(2, 0, 1), F.softplus(dt + delta_bias[:, None]).permute(2, 0, 1)  # [T, B, E]
-    kept = torch.exp(dt[..., None] * A)  # [T, B, E, N]
-    added = (dt * u)[..., None] * B.permute(2, 0, 1)[:, :, None]
-    states = LinearRecurrence.apply(kept, added)
-    y = (states @ C.permute(2, 0, 1)[..., None])[..., 0] + u * D
+    dt = F.softplus(dt + delta_bias[:, None])
+    u, dt, B, C = (x.permute(2, 0, 1).contiguous() for x in (hidden_states, dt, B, C))
+    y = SelectiveScan.apply(u, dt, A, B, C, CHUNK) + u * D
     return y.permute(1, 2, 0) * F.silu(z)
 
 

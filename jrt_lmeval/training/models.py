@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -20,23 +22,24 @@ from jrt_lmeval.training.recipes import Recipe
 def model_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> JRTConfig:
     """The configuration that a recipe describes."""
     return JRTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden_size,
-        intermediate_size=recipe.intermediate_size,
-        mixers=recipe.mixers,
-        num_heads=recipe.num_heads,
-        feature_map=recipe.feature_map,
-        feature_map_options=dict(recipe.feature_map_options),
-        feature_dim=recipe.feature_dim,
-        shifted_heads=recipe.shifted_heads,
-        window=recipe.window,
-        normaliser=recipe.normaliser,
-        initializer_range=recipe.hidden_size**-0.5,
-        context_length=max(stage.max_tokens for stage in recipe.curriculum),
-        mask_token_id=tokenizer.mask_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **{
+            "vocab_size": len(tokenizer),
+            "hidden_size": recipe.hidden_size,
+            "intermediate_size": recipe.intermediate_size,
+            "mixers": recipe.mixers,
+            "num_heads": recipe.num_heads,
+            "feature_map": recipe.feature_map,
+            "feature_map_options": dict(recipe.feature_map_options),
+            "feature_dim": recipe.feature_dim,
+            "shifted_heads": recipe.shifted_heads,
+            "window": recipe.window,
+            "normaliser": recipe.normaliser,
+            "initializer_range": recipe.hidden_size**-0.5,
+            "context_length": max(stage.max_tokens for stage in recipe.curriculum),
+            "mask_token_id": tokenizer.mask_token_id,
+            **_special(tokenizer),
+            **recipe.config,
+        }
     )
 
 
@@ -74,7 +77,7 @@ def _mamba(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
     )
 
 
-def _special(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+def _special(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {name: getattr(tokenizer, name) for name in names}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -75,27 +76,60 @@ def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     return model.logits(hidden) if isinstance(model, JRTForCausalLM) else model.lm_head(hidden)
 
 
-def jrt_loss(model: PreTrainedModel, batch: Batch, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
-    """Weighted mean next-token loss + `mlm_weight` x mean masked loss.
+@dataclass(frozen=True)
+class Share:
+    """Some rows of a batch, and the sums over the whole batch that its mean losses are divided by.
+
+    The losses and the gradients of all shares add up to those of the batch, however it was divided: among processes,
+    or one after the other where memory holds no more.
+    """
+
+    rows: Batch
+    weights: float
+    masked: int
+    answers: int
+
+
+def shares(batch: Batch, tokens: int | None, rank: int = 0, processes: int = 1) -> Iterator[Share]:
+    """The rows of a process, in shares of at most `tokens` tokens, padding included (one row at least).
+
+    Every process gets as many shares as any other, since they wait for each other: rows without weight fill up.
+    """
+    rows = len(batch.lengths)
+    mine = -(-rows // processes)
+    size = mine if tokens is None else min(mine, max(1, tokens // batch.ids.shape[1]))
+    sums = (float(batch.weights.sum()), int(batch.masked.sum()), int(batch.answer.sum()))
+    for first in range(0, mine, size):
+        numbers = [number * processes + rank for number in range(first, min(first + size, mine))]
+        there = [number for number in numbers if number < rows]
+        picked = there or [0]
+        longest = int(batch.lengths[picked].max())
+        part = Batch(**{name: x[picked] if x.dim() == 1 else x[picked, :longest] for name, x in vars(batch).items()})
+        if not there:
+            silent = torch.zeros_like(part.masked)
+            part = replace(part, weights=part.weights * 0, masked=silent, answer=silent)
+        yield Share(part, *sums)
+
+
+def jrt_loss(model: PreTrainedModel, share: Share, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
+    """A share's part of weighted mean next-token loss + `mlm_weight` x mean masked loss.
 
     Logits are computed only where a loss is taken.
 
     Returns:
-        The loss, and for the log: `ntp` and `mlm` in nats, `answer_accuracy` per answer token.
+        The loss, and for the log, each the share's part of it: `ntp` and `mlm` in nats (`mlm` only where the batch has
+        masked tokens), `answer_accuracy` per answer token.
     """
+    batch = share.rows
     hidden = last_hidden(model, batch.ids, batch.lengths, batch.prefix_lengths)
     row, token = batch.weights.nonzero(as_tuple=True)
     logits, targets = logits_of(model, hidden[row, token - 1]).float(), batch.targets[row, token]
-    weights = batch.weights[row, token]
-    ntp = (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
+    ntp = (F.cross_entropy(logits, targets, reduction="none") * batch.weights[row, token]).sum() / share.weights
     right = (logits.detach().argmax(-1) == targets) & batch.answer[row, token]
-    figures = {
-        "ntp": ntp.item(),
-        "answer_accuracy": right.sum().item() / max(1, int(batch.answer.sum())),
-        "mlm": float("nan"),
-    }
-    if not bool(batch.masked.any()):
+    figures = {"ntp": ntp.item(), "answer_accuracy": right.sum().item() / max(1, share.answers)}
+    if not share.masked:
         return ntp, figures
-    mlm = F.cross_entropy(logits_of(model, hidden[batch.masked]).float(), batch.targets[batch.masked])
+    guessed, hidden_ones = logits_of(model, hidden[batch.masked]).float(), batch.targets[batch.masked]
+    mlm = F.cross_entropy(guessed, hidden_ones, reduction="sum") / share.masked
     figures["mlm"] = mlm.item()
     return ntp + mlm_weight * mlm, figures

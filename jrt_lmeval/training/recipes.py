@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+
+OWN, GPT2 = "own", "gpt2"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ class Recipe:
             that ask questions fill batches by themselves, in which `prose_weight` has nothing to weigh against.
         prefixes: shares of the rows whose prefix is the prompt, the document, a part of the document; see
             `rows.random_prefix`.
-        sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose.
+        sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose, texts.
+        texts: folder of the source `texts`: `.txt`, `.jsonl` or `.parquet` files, the latter two with a field `text`.
+        tokenizer: `own`, trained on the recipe's texts, or `gpt2`.
+        config: further fields of `JRTConfig`.
+        share_tokens: tokens, padding included, that a process computes at once; a step adds up as many of these shares
+            as a batch has. None for all at once.
         teacher: shipped model or folder that the weights start from (see `training.teacher`); none if empty.
         match: share of the training tokens, from the start, spent on the teacher's layer outputs alone.
         evaluations: how often held-out recall is measured, at equal numbers of tokens, the last time at the end.
@@ -99,6 +105,10 @@ class Recipe:
     sources: dict[str, float] = field(
         default_factory=lambda: {"pages": 0.5, "factbook": 0.32, "repeats": 0.06, "prose": 0.12}
     )
+    texts: str = ""
+    tokenizer: str = OWN
+    config: dict[str, object] = field(default_factory=dict)
+    share_tokens: int | None = None
     questions: int = 10
     teacher: str = ""
     match: float = 0.0
@@ -110,9 +120,9 @@ class Recipe:
 SUITE = Recipe(
     intermediate_size=292,
     feature_dim=32,
-    tokens=1_000_000,
+    tokens=1_600_000,
     batch_tokens=2048,
-    learning_rate=4e-3,
+    learning_rate=2.5e-3,
     mlm_weight=0.0,
     masked_rows=0.0,
     context_weight=0.0,
@@ -126,6 +136,7 @@ SUITE = Recipe(
 """What the models of the suite have in common. `intermediate_size` is what makes their parameters equal."""
 
 MATCH = 0.25
+"""Of a student's tokens. Its rate is lower than the teacher's, at which what it takes over is forgotten first."""
 
 TEACHER = replace(
     SUITE,
@@ -133,6 +144,7 @@ TEACHER = replace(
     mixers=_mixers("attention_nope"),
     intermediate_size=256,
     tokens=2_400_000,
+    learning_rate=4e-3,
     prose_tokens=None,
     sources={"pages": 0.54, "factbook": 0.34, "repeats": 0.04, "prose": 0.08},
 )
@@ -146,23 +158,26 @@ MAP_OPTIONS: dict[str, dict[str, object]] = {
 MORE_WIDTH: dict[str, int] = {"mlp": -36, "based": 29, "llama": 15}
 """What a map or a model adds to `intermediate_size`, so that parameters stay equal."""
 
+FROM_NOTHING = replace(SUITE, tokens=TEACHER.tokens + SUITE.tokens, learning_rate=TEACHER.learning_rate)
+"""A model without a teacher is given the tokens of a student and of its teacher, at the teacher's rate."""
+
 MAMBA_SIZE, MAMBA_LAYERS = 166, 5
 
 
 def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
-    """The suite's recipe for a model: equal parameters, tokens and rows for all.
+    """The suite's recipe for a model: equal parameters, tokens (a teacher's included) and sources for all.
 
     Args:
-        role: `teacher` or `control` for a model that is not meant where its kind is asked for without a name.
         model: `jrt_rnn`, `based` (causal linear attention in the same place), `llama` or `mamba`.
         feature_map: of the first two.
         teacher: what the first two start from; without one they are controls. The others have no part that could.
     """
     if model in ("llama", "mamba"):
-        wide = replace(SUITE, model=model, intermediate_size=SUITE.intermediate_size + MORE_WIDTH.get(model, 0))
+        wider = SUITE.intermediate_size + MORE_WIDTH.get(model, 0)
+        wide = replace(FROM_NOTHING, model=model, intermediate_size=wider)
         return replace(wide, hidden_size=MAMBA_SIZE, mixers=("mamba",) * MAMBA_LAYERS) if model == "mamba" else wide
     return replace(
-        SUITE,
+        SUITE if teacher else FROM_NOTHING,
         role="default" if teacher else "control",
         model=model,
         feature_map=feature_map,
@@ -194,12 +209,5 @@ def smoke(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -
     mixers = ("conv", "linear" if model == "based" else "prefix_linear")
     return replace(SMOKE, model=model, feature_map=feature_map, mixers=mixers, teacher=teacher)
 
-
-RECIPES: dict[str, Callable[[str, str, str], Recipe]] = {
-    "suite": suite,
-    "teacher": lambda model, feature_map, teacher: TEACHER,
-    "smoke": smoke,
-}
-"""Name -> recipe for a model, a feature map and a teacher."""
 
 SHIPPED_TEACHER = "softmax-teacher"

@@ -113,6 +113,14 @@ def prose_row(
     return Row(ids, prefix, [False] * len(ids), weight)
 
 
+def text_row(text: Callable[[], str], encode: Encode, end_of_text: int, tokens: int) -> Row:
+    """Whole texts one after the other, cut at `tokens`; the first half is the prefix (JRT, arXiv 2407.05483)."""
+    ids: list[int] = []
+    while len(ids) < tokens:
+        ids += [*encode(text()), end_of_text]
+    return Row(ids[:tokens], tokens // 2, [False] * tokens)
+
+
 def draw_layout(rng: random.Random, stage: Stage) -> LayoutSpec:
     """One of the layouts, with their usual defaults."""
     return rng.choices(LAYOUTS, weights=stage.layouts)[0]

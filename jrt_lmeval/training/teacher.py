@@ -7,6 +7,8 @@ takes over all of them and has its kernel left to learn (after LoLCATs, arXiv 24
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,12 +61,22 @@ def _widened(name: str, weight: Tensor, wider: Tensor) -> Tensor:
     return weight
 
 
-def matching_loss(student: JRTForCausalLM, teacher: JRTForCausalLM, batch: Batch) -> Tensor:
+def matching_loss(
+    student: JRTForCausalLM,
+    teacher: JRTForCausalLM,
+    batch: Batch,
+    total: Callable[[Tensor], Tensor] = lambda part: part,
+) -> Tensor:
     """How far the student's linear attention layers are from the teacher's attention, each given the teacher's input.
+
+    Args:
+        student, teacher: of one geometry.
+        batch: rows; those without any weight count in nothing.
+        total: adds a number up over processes that have rows of the same batch.
 
     Returns:
         Mean over layers of the squared error of the layers' outputs at tokens from the prefix on, as a share of the
-        teacher's own mean square there. (Before the prefix ends a student sees more than its teacher does.)
+        teacher's own square there. (Before the prefix ends a student sees more than its teacher does.)
     """
     seen: dict[int, tuple[Tensor, Tensor]] = {}
     hooks = [
@@ -85,11 +97,13 @@ def matching_loss(student: JRTForCausalLM, teacher: JRTForCausalLM, batch: Batch
     prefix = order < batch.prefix_lengths[:, None]
     start = torch.zeros_like(batch.lengths)
     span = Span(batch.lengths, real, prefix if bool(prefix.any()) else None, start, student.linear_attention)
-    counted = (real & ~prefix)[..., None]
+    counted = (real & ~prefix & (batch.weights > 0).any(1, keepdim=True))[..., None]
     losses = []
     for i, (x, target) in seen.items():
         y, _ = _mixer(student.blocks[i])(x, span, None)
-        losses.append(F.mse_loss(y * counted, target * counted) / (target * counted).square().mean())
+        losses.append(
+            F.mse_loss(y * counted, target * counted, reduction="sum") / total((target * counted).square().sum())
+        )
     return torch.stack(losses).mean()
 
 

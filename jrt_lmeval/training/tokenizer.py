@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from jrt_lmeval.checkpoints.tokenizers import gpt2
+
 END_OF_TEXT, MASK = "<|endoftext|>", "<|mask|>"
+PUBLISHED_ROWS = 50_264
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -41,3 +44,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         mask_token=MASK,
         clean_up_tokenization_spaces=False,
     )
+
+
+def masking_gpt2() -> PreTrainedTokenizerFast:
+    """GPT-2's tokenizer with a mask token, at the id that the published models mask with (50,263, the last padded row).
+
+    Raises:
+        JRTError: the vocabulary is not installed.
+    """
+    tokenizer = gpt2()
+    unused = [f"<|unused{i}|>" for i in range(PUBLISHED_ROWS - 1 - len(tokenizer))]
+    tokenizer.add_special_tokens({"additional_special_tokens": unused})
+    tokenizer.add_special_tokens({"mask_token": MASK, "pad_token": tokenizer.eos_token})
+    return tokenizer

@@ -1,27 +1,45 @@
-"""How the default entropy thresholds of `prefix=dynamic` were chosen: normalised entropy of the documents of our tasks.
+"""How the default entropy thresholds of `prefix=dynamic` were chosen: normalised entropy of training documents.
 
-    python benchmarks/entropy.py                                  # GPT-2 tokens
-    python benchmarks/entropy.py --tokenizer DIR/tokenizer.json   # a model's own
+    python benchmarks/entropy.py                                  # in tokens of the shipped models
+    python benchmarks/entropy.py --tokenizer DIR/tokenizer.json   # in another model's
+    python benchmarks/entropy.py --tokenizer gpt2
 
-Every row of `factbook` and `swde` counts with its document as the task cuts it. Prints one Markdown row for each task
-and one for both, in which the two weigh the same however many rows they have. Rows come from $JRT_LMEVAL_DATA, the hub
-or the shipped samples, as for the tasks themselves. Needs no torch.
+The documents are of the training split: fact sheets of countries that `factbook` does not ask about, cut as that task
+cuts its own, and pages with names that no test page has, as long as those of `swde`. No test row is looked at. Prints
+the quartiles for whole documents and for passages (`entropy_window`), for each kind and for both, in which the two
+weigh the same. The default thresholds are the outer quartiles of both. Needs no torch.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
+from itertools import islice
 
-from jrt_lmeval.data.sources import load_rows
-from jrt_lmeval.prefix import unigram_entropy
-from jrt_lmeval.prompts import Prompt, render
+from jrt_lmeval.checkpoints.found import find
+from jrt_lmeval.data.making.factbook import train_sheets
+from jrt_lmeval.data.making.pages import generate_pages
+from jrt_lmeval.prefix import THRESHOLDS, passages, unigram_entropy
+from jrt_lmeval.prompts import Window, cut
 from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
 from jrt_lmeval.report.markdown import markdown_table
 
-TASKS = (("factbook", "factbook", 600), ("swde", "hazyresearch/based-swde-v2", 1000))
-"""Task, where its rows are, and its window in GPT-2 tokens (tasks/*/_*.yaml)."""
+SEED = 77
+DOCUMENTS = 400
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+Encode = Callable[[str], list[int]]
+
+
+def documents() -> dict[str, list[str]]:
+    """Training documents by kind, of the lengths that the tasks read."""
+    rng, window = random.Random(SEED), Window(policy="answer_at", answer_at="random", context_length=600)
+    sheets = (cut(page.text, window, [rng.choice(page.facts)[1]]).text for page in train_sheets(SEED, (350, 3200)))
+    pages = (page.text for page in generate_pages("train", SEED, words=(150, 480)))
+    return {
+        "fact sheets": [text for text in islice(sheets, DOCUMENTS) if text],
+        "pages": list(islice(pages, DOCUMENTS)),
+    }
 
 
 def weighted_quantiles(samples: Sequence[tuple[float, float]]) -> list[float]:
@@ -37,34 +55,43 @@ def weighted_quantiles(samples: Sequence[tuple[float, float]]) -> list[float]:
     return found
 
 
-def line(name: str, samples: Sequence[tuple[float, float]]) -> list[str]:
-    """One line of the table."""
-    return [name, str(len(samples)), *(f"{value:.3f}" for value in weighted_quantiles(samples))]
+def quartiles(encode: Encode, window: int | None, kinds: dict[str, list[str]]) -> dict[str, list[float]]:
+    """Minimum, quartiles and maximum of H by kind of document, and of `both`.
+
+    Args:
+        encode: text to tokens.
+        window: of `prefix.passages`.
+        kinds: documents by kind.
+    """
+    found, both = {}, []
+    for kind, texts in kinds.items():
+        values = [unigram_entropy(part) for text in texts for part in passages(encode(text), window)]
+        found[kind] = weighted_quantiles([(value, 1.0) for value in values])
+        both += [(value, 1.0 / len(values)) for value in values]
+    return {**found, "both": weighted_quantiles(both)}
+
+
+def encoder(name: str | None) -> Encode:
+    """The tokenizer of that name or file; None for that of the shipped models."""
+    from tokenizers import Tokenizer
+
+    file = find("softmax-teacher").folder / "tokenizer.json" if name is None else name
+    tokenizer = gpt2_tokenizer() if name == "gpt2" else Tokenizer.from_file(str(file))
+    return lambda text: tokenizer.encode(text).ids
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", help="a tokenizer.json; default: GPT-2")
-    path = parser.parse_args().tokenizer
-    if path:
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(path)
-    else:
-        tokenizer = gpt2_tokenizer()
-
-    lines = []
-    both: list[tuple[float, float]] = []
-    for task, dataset, window in TASKS:
-        loaded = load_rows(dataset, "validation", "auto")
-        prompts = [render(task, "once", row, window) for row in loaded.rows]
-        documents = [prompt.document for prompt in prompts if isinstance(prompt, Prompt)]
-        entropies = [unigram_entropy(tokenizer.encode(document).ids) for document in documents]
-        lines.append(line(f"{task} ({loaded.source}, window {window})", [(entropy, 1.0) for entropy in entropies]))
-        both += [(entropy, 1.0 / len(entropies)) for entropy in entropies]
-    lines.append(line("both, weighing the same", both))
-    header = ["task", "rows", "min", "quartile 1", "median", "quartile 3", "max"]
+    parser.add_argument("--tokenizer", help="a tokenizer.json, or gpt2; default: that of the shipped models")
+    encode = encoder(parser.parse_args().tokenizer)
+    kinds = documents()
+    lines = [
+        [str(window or "document"), kind, *(f"{value:.3f}" for value in values)]
+        for window in THRESHOLDS
+        for kind, values in quartiles(encode, window, kinds).items()
+    ]
+    header = ["H of", "documents", "min", "quartile 1", "median", "quartile 3", "max"]
     print(markdown_table(header, lines), end="")
 
 

@@ -98,7 +98,7 @@ class JRTRNN(OurLM):
         path: the same as `pretrained`.
         feature_map: which shipped model (default `mlp`); with `pretrained` it must be the map of that model.
         prefix: prefix policy: `full`, `document`, `fixed`, `dynamic` or `none`.
-        prefix_length, prefix_step, entropy_high, entropy_low: see `jrt_lmeval.prefix.PrefixPolicy`.
+        prefix_length, prefix_step, entropy_high, entropy_low, entropy_window: see `jrt_lmeval.prefix.PrefixPolicy`.
         init: `random` for untrained weights of the same shape: a chance-level control, never a default.
         revision: branch, tag or commit of a hub id.
         padding, decode, filling, enc_length: the published ways of a released model, see
@@ -122,6 +122,7 @@ class JRTRNN(OurLM):
         prefix_step: float | None = None,
         entropy_high: float | None = None,
         entropy_low: float | None = None,
+        entropy_window: int | None = None,
         init: str | None = None,
         revision: str | None = None,
         padding: str | None = None,
@@ -137,6 +138,7 @@ class JRTRNN(OurLM):
             prefix_step=prefix_step,
             entropy_high=entropy_high,
             entropy_low=entropy_low,
+            entropy_window=entropy_window,
         )
         modes = {"padding": padding, "decode": decode, "filling": filling, "enc_length": enc_length}
         super().__init__(one_source(pretrained, path), feature_map, init, revision, policy, modes, run)

@@ -24,8 +24,8 @@ ONES, HALF = [1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0]
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("prefix_step", 0.2), ("prefix_length", 0.6), ("entropy_low", 0.5), ("entropy_high", 0.9),
-        ("on_overflow", "skip"), ("prefix", "full"),
+        ("prefix_step", 0.2), ("prefix_length", 0.6), ("prefix_length", 1.0), ("prefix_length", 1),
+        ("entropy_low", 0.5), ("entropy_high", 0.9), ("on_overflow", "skip"), ("prefix", "full"),
     ],
 )  # fmt: skip
 def test_settings_of_a_model_that_differ_are_in_the_label(tmp_path: Path, name: str, value: object) -> None:

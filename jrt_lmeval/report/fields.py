@@ -58,7 +58,7 @@ MEASURED = frozenset(
 )
 """Facts that a model reports of a run and that were measured, not set."""
 
-NUMERIC_SETTINGS = frozenset("prefix_length prefix_step entropy_low entropy_high max_length".split())
+NUMERIC_SETTINGS = frozenset("prefix_length prefix_step entropy_low entropy_high entropy_window max_length".split())
 """Numbers among a model's facts that were set. Other numbers are taken for measured, unless a user gave them."""
 
 MACHINE = frozenset(
@@ -78,6 +78,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "prefix_step": ("dynamic",),
     "entropy_low": ("dynamic",),
     "entropy_high": ("dynamic",),
+    "entropy_window": ("dynamic",),
     "prefix_length": ("fixed", "dynamic"),
 }
 """Settings of a model that only these values of `prefix` read; elsewhere they say nothing."""
@@ -98,7 +99,9 @@ def dotted(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
         elif isinstance(inner, (list, tuple)):
             found[before + key] = "+".join(map(_entry, inner))
         elif inner is not None:
-            found[before + key] = int(inner) if isinstance(inner, float) and inner.is_integer() else inner
+            # prefix_length=1 is one token, prefix_length=1.0 the whole document
+            whole = isinstance(inner, float) and inner.is_integer() and key != "prefix_length"
+            found[before + key] = int(inner) if whole else inner
     return found
 
 

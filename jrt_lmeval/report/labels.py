@@ -8,7 +8,7 @@ from typing import Any
 
 from jrt_lmeval.report.records import Result
 
-_FIRST = ("feature_map", "prefix", "prefix_length", "prefix_step", "entropy_low", "entropy_high")
+_FIRST = ("feature_map", "prefix", "prefix_length", "prefix_step", "entropy_low", "entropy_high", "entropy_window")
 
 
 class Labels:

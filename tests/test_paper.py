@@ -20,7 +20,7 @@ from jrt_lmeval.paper.cli import write_tables
 from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
 from jrt_lmeval.paper.floor import verdict
 from jrt_lmeval.paper.logs import keep, kept_results, kept_sample
-from jrt_lmeval.paper.plan import NO_CONTEXT, PAPER_ROWS, POLICIES, STEPS, SUITES, Entry, Run, plan, runs
+from jrt_lmeval.paper.plan import NO_CONTEXT, NO_LEAD, PAPER_ROWS, POLICIES, STEPS, SUITES, Entry, Run, plan, runs
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.paper.tables import paper_report
 from jrt_lmeval.plugin import register
@@ -230,6 +230,34 @@ def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -
     assert sorted(file.suffix for file in files) == [".csv", ".json", ".md", ".tex"]
     again = write_tables(entries, tmp_path, tmp_path / "again")
     assert [file.read_bytes() for file in files] == [file.read_bytes() for file in again]
+
+
+def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path) -> None:
+    once = Entry("comparison", "Mamba, once", Run("dummy", {}, ("factbook_once",)))
+    flat = Entry("comparison", "Mamba, flat", Run("dummy", {}, ("factbook_jrt",)))
+    alone = Entry("comparison", "Mamba, flat without the lead", Run("dummy", {}, ("factbook_jrt",), NO_LEAD))
+    entries = (once, flat, alone)
+    assert execute([entry.run for entry in entries], tmp_path, Options(limit=30), nothing) == []
+    tables = {table.name: table for table in paper_report(entries, tmp_path).tables}
+    ours, printed_table = tables["jrt_form"], tables["jrt_table1"]
+    assert ours.header == ("model", "read", "factbook")
+    assert [row[:2] for row in ours.rows] == [("Mamba", "once"), ("Mamba", "flat")]
+    assert len(printed_table.rows) == 32
+    assert printed_table.header[4:7] == (
+        "fda, 1,000",
+        "swde, 1,000",
+        "nq_1024, 1,000",
+    )
+    based = next(row for row in printed_table.rows if row[:4] == ("Based", "1.3B", "10B", "flat"))
+    assert [entry.value for entry in based[4:]] == [58.9, 44.7, 28.4, 46.7, 51.9, 34.6]
+    claims = {(row[0], row[1]) for row in tables["claims"].rows}
+    assert ("Mamba, flat without the lead > Mamba, once (the second copy by itself)", "factbook") in claims
+    assert ("Mamba, flat > Mamba, flat without the lead (the question before the first copy)", "factbook") in claims
+
+
+def test_what_fills_the_second_copy_alone_has_no_lead() -> None:
+    rows = [entry for entry in plan(SUITES["bundled"], {}) if entry.row == "Based, flat without the lead"]
+    assert [entry.run.block for entry in rows] == [{"lead": False}] and rows[0].run.tasks[0] == "factbook_jrt"
 
 
 def logged(folder: Path, name: str, scores: list[int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from jrt_lmeval.paper.plan import NARROW
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.report.compare import Difference, difference
 from jrt_lmeval.report.records import Cell
@@ -42,6 +43,7 @@ class Claim:
 
 
 MLP = "Learnable MLP"
+FAMILIES = ("Mamba", "Based", "JRT-RNN", "Llama")
 CLAIMS = (
     Claim("prefix", "JRT-RNN dynamic prefix", "JRT-RNN fixed prefix"),
     *(Claim("feature_map", MLP, other) for other in ("Linear", "GELU", "ReLU", "Gaussian kernel")),
@@ -53,8 +55,17 @@ CLAIMS = (
     *(Claim("overlap", "20%", other, "around 20 % generally best") for other in ("0%", "10%", "30%")),
     *(
         Claim("comparison", f"{model}, flat", f"{model}, once", "JRT (arXiv 2407.05483): reading twice helps")
-        for model in ("Mamba", "Based", "JRT-RNN", "Llama")
+        for model in FAMILIES
     ),
+    *(
+        Claim("comparison", f"{model}, flat without the lead", f"{model}, once", "the second copy by itself")
+        for model in FAMILIES
+    ),
+    *(
+        Claim("comparison", f"{model}, flat", f"{model}, flat without the lead", "the question before the first copy")
+        for model in FAMILIES
+    ),
+    *(Claim("feature_map", NARROW, other, "at equal state") for other in ("Linear", "GELU", "ReLU")),
 )  # fmt: skip
 
 

@@ -15,6 +15,9 @@ MAPS = ("linear", "gelu", "relu", "poly", "gaussian", "mlp", "taylor")
 POLICIES = ("fixed", "dynamic", "full", "document", "none")
 STEPS = (0.05, 0.10, 0.20)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)
+NARROW = "Learnable MLP, 32 features: the state of Linear, GELU and ReLU"
+NO_LEAD = {"lead": False}
+"""The question does not stand before the first copy: what the second copy alone does."""
 LAYOUT_ENDINGS = {"once": "_once", "flat": "_jrt", "hier": "_jrt_hier", "focus": "_jrt_focus", "passages": "_passages"}
 PERPLEXITY = "recall_ppl"
 NO_CONTEXT = {"control": "no_context"}
@@ -94,7 +97,7 @@ class Suite:
 ALL = ("swde", "fda", "squadv2", "nq_1024", "triviaqa", "drop")
 SUITES: dict[str, Suite] = {
     "bundled": Suite(
-        maps={name: {"feature_map": name} for name in MAPS},
+        maps={**{name: {"feature_map": name} for name in MAPS}, NARROW: {"pretrained": "jrt-mlp-32"}},
         default={"feature_map": "mlp"},
         others=(("Mamba", "mamba", {}), ("Based", "based", {}), ("Llama", "hf_recall", {})),
         benchmarks=("factbook", "swde"),
@@ -192,6 +195,8 @@ def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[Entry]:
             yield Entry(
                 "comparison", f"{row}, {layout}", Run(model, arguments, (*_tasks(suite.compared, layout), *extra))
             )
+        flat = _tasks(suite.compared, "flat")
+        yield Entry("comparison", f"{row}, flat without the lead", Run(model, arguments, flat, NO_LEAD))
         yield Entry("control", row, Run(model, arguments, _tasks(suite.compared, "once"), NO_CONTEXT))
 
 

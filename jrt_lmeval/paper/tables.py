@@ -10,6 +10,7 @@ import numpy as np
 
 from jrt_lmeval.paper.claims import METRIC, Verdict, verdicts
 from jrt_lmeval.paper.floor import floor_table
+from jrt_lmeval.paper.jrt_form import jrt_tables
 from jrt_lmeval.paper.plan import PERPLEXITY, Entry, Run
 from jrt_lmeval.paper.published import printed, source
 from jrt_lmeval.report.collect import collect
@@ -51,7 +52,7 @@ def paper_report(entries: Sequence[Entry], folder: Path) -> Report:
         tables.append(floor_table(entries, runs))
     by_benchmark = {key: {cell.first.benchmark: cell for cell in found.values()} for key, found in cells.items()}
     judged = verdicts(by_benchmark)
-    shown = [table for table in tables if table is not None]
+    shown = [table for table in tables if table is not None] + jrt_tables(entries, cells)
     return Report(tuple([*shown, _verdict_table(judged)] if judged else shown), _about(cells))
 
 
@@ -107,7 +108,9 @@ def _measures(perplexity: bool) -> dict[str, Callable[[Mapping[str, Cell]], Show
     found: dict[str, Callable[[Mapping[str, Cell]], Shown]] = {
         "model time, ms an answer (median)": lambda cells: _figure(cells, "seconds", 1000, 1),
         "prefix, share of the prompt": lambda cells: _figure(cells, "prefix_share", 1, 2),
+        "answers a second": _throughput,
         "state, KB": lambda cells: _figure(cells, "state_bytes", 0.001, 0),
+        "of it recurrent, KB": lambda cells: _figure(cells, "recurrent_bytes", 0.001, 0),
         "parameters": _parameters,
     }
     return {"perplexity a token": _perplexity, **found} if perplexity else found
@@ -123,6 +126,18 @@ def _figure(cells: Mapping[str, Cell], name: str, scale: float, digits: int) -> 
         return None
     middle = float(np.nanmedian(np.concatenate(values)))
     return None if math.isnan(middle) else Number(middle, scale, digits)
+
+
+def _throughput(cells: Mapping[str, Cell]) -> Shown:
+    """Answers by the model's seconds for them, what shared documents save included."""
+    timed = [
+        columns.figures["seconds"]
+        for benchmark, cell in cells.items()
+        if benchmark != PERPLEXITY and (columns := cell.columns) is not None and "seconds" in columns.figures
+    ]
+    seconds = np.concatenate(timed) if timed else np.array([])
+    seconds = seconds[~np.isnan(seconds)]
+    return Number(len(seconds) / float(seconds.sum()), 1, 1) if seconds.sum() > 0 else None
 
 
 def _parameters(cells: Mapping[str, Cell]) -> Shown:

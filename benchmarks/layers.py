@@ -52,9 +52,9 @@ def rows(options: Options) -> list[Row]:
     return found
 
 
-def _span(config: JRTConfig, B: int, tokens: int, form: str = "chunked") -> Span:
+def _span(B: int, tokens: int) -> Span:
     prefix = torch.arange(tokens) < tokens // 2
-    return Span(torch.full((B,), tokens), None, prefix.expand(B, tokens), torch.zeros(B, dtype=torch.long), form)
+    return Span(torch.full((B,), tokens), None, prefix.expand(B, tokens), torch.zeros(B, dtype=torch.long))
 
 
 def _grouped(self: GatedShortConv, x: Tensor, span: Span, state: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -74,7 +74,7 @@ def plain(block: Block, x: Tensor, span: Span) -> Tensor:
 
 
 def _reading(size: str, kind: str, block: Block, config: JRTConfig, tokens: int, rounds: int) -> Row:
-    x, span = torch.randn(1, tokens, config.hidden_size), _span(config, 1, tokens)
+    x, span = torch.randn(1, tokens, config.hidden_size), _span(1, tokens)
     torch.testing.assert_close(block(x, span, None)[0], plain(block, x, span), rtol=TOLERANCE, atol=TOLERANCE)
     ways: dict[str, Callable[[], float]] = {
         "ours": lambda: seconds(lambda: block(x, span, None)),
@@ -87,7 +87,7 @@ def _reading(size: str, kind: str, block: Block, config: JRTConfig, tokens: int,
 
 def _decoding(size: str, kind: str, block: Block, config: JRTConfig, rounds: int) -> Row:
     x = torch.randn(ROWS, 1, config.hidden_size)
-    _, state = block(torch.randn(ROWS, 160, config.hidden_size), _span(config, ROWS, 160), None)
+    _, state = block(torch.randn(ROWS, 160, config.hidden_size), _span(ROWS, 160), None)
     lengths = torch.full((ROWS,), 160)
     span = Span(torch.ones_like(lengths), None, None, lengths, decoding=True)
     one = Span(span.lengths[:1], None, None, lengths[:1], decoding=True)
@@ -120,7 +120,7 @@ def _whole(config: JRTConfig, tokens: int, rounds: int) -> Row:
     model = JRTForCausalLM(config).eval()
     ids = torch.randint(config.vocab_size, (1, tokens))
     lengths, prefixes = torch.tensor([tokens]), torch.tensor([tokens // 2])
-    x, span = torch.randn(1, tokens, config.hidden_size), _span(config, 1, tokens)
+    x, span = torch.randn(1, tokens, config.hidden_size), _span(1, tokens)
 
     def parts() -> float:
         return sum(seconds(lambda b=block: b(x, span, None)) for block in model.blocks)

@@ -3,7 +3,7 @@
     python -m benchmarks --only processes
 
 The shipped model on rows of `factbook_jrt`, one thread a process. The time is that of the whole command on the wall,
-start included; with few rows most of it is start. On a machine whose cores are busy with other work two processes gain little.
+start included; with few rows most of it is start. Where other work keeps the cores busy two processes gain little.
 """
 
 from __future__ import annotations

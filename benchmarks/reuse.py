@@ -125,7 +125,7 @@ def _compared(lm: Any, case: Case, options: Options) -> list[Row]:
     if not many:
         timed(True)  # the first run of a shape is slower
     costs = side_by_side(
-        {"read once": lambda: timed(True), "read afresh": lambda: timed(False)}, 1 if many else options.repeats(5)
+        {"read once": lambda: timed(True), "read afresh": lambda: timed(False)}, 1 if many else options.repeats(3)
     )
     if answers[True] != answers[False]:
         different = sum(a != b for a, b in zip(answers[True], answers[False], strict=True))

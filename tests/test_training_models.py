@@ -16,7 +16,8 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training import cli
 from jrt_lmeval.training.mamba import SelectiveScan, trainable_scan
 from jrt_lmeval.training.models import new_model
-from jrt_lmeval.training.recipes import SUITE, TEACHER, suite
+from jrt_lmeval.training.named import narrow
+from jrt_lmeval.training.recipes import MAP_OPTIONS, SUITE, TEACHER, suite
 
 MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian")
 ALL = [*(("jrt_rnn", name) for name in MAPS), ("based", "taylor"), ("llama", "mlp"), ("mamba", "mlp")]
@@ -38,6 +39,7 @@ def parameters(model: torch.nn.Module) -> int:
 
 def test_the_models_of_the_suite_have_equal_parameters() -> None:
     counts = {names: parameters(new_model(suite(*names), Tokenizer())) for names in ALL}
+    counts |= {("narrow", name): parameters(new_model(narrow("jrt_rnn", name), Tokenizer())) for name in MAP_OPTIONS}
     assert max(counts.values()) <= 1.03 * min(counts.values()), counts
     assert all(1_000_000 < count < 4_000_000 for count in counts.values())
 
@@ -53,6 +55,16 @@ def test_the_models_of_the_suite_read_the_same_rows() -> None:
         assert recipe.learning_rate == (SUITE if recipe.teacher else TEACHER).learning_rate
     assert suite("jrt_rnn", "mlp").tokens == suite("llama").tokens
     assert {field for field in same if getattr(TEACHER, field) != getattr(SUITE, field)} == {"sources"}
+
+
+def test_a_narrow_map_has_the_state_of_the_element_wise_ones() -> None:
+    for name in MAP_OPTIONS:
+        recipe = narrow("jrt_rnn", name, "softmax-teacher")
+        made = build_feature_map(name, recipe.num_heads, recipe.feature_dim, **recipe.feature_map_options)
+        assert made.feature_dim == build_feature_map("linear", recipe.num_heads, recipe.feature_dim).feature_dim
+        assert recipe.role == "control" and recipe.tokens == SUITE.tokens
+    with pytest.raises(JRTError, match="unknown feature map with a number of features to choose 'relu'"):
+        narrow("jrt_rnn", "relu")
 
 
 def test_a_model_without_a_teacher_spends_nothing_on_matching() -> None:

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--teacher",
         help="shipped model or folder whose weights jrt_rnn and based start from; 'none' for random weights "
-        f"(default: {SHIPPED_TEACHER} with --recipe suite, else none)",
+        f"(default: {SHIPPED_TEACHER} with --recipe suite and narrow, else none)",
     )
     p.add_argument("--texts", help="folder of .txt, .jsonl or .parquet files, for --recipe 360m and 1b")
     p.add_argument("--tokens", type=int, help="training tokens (default: the recipe's)")
@@ -81,7 +81,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     ours = arguments.model in ("jrt_rnn", "based")
     if not ours and (arguments.feature_map or arguments.map_options or arguments.teacher):
         raise JRTError(f"--model {arguments.model} has no feature map and no teacher: leave these options out.")
-    default = SHIPPED_TEACHER if ours and arguments.recipe == "suite" else "none"
+    default = SHIPPED_TEACHER if ours and arguments.recipe in ("suite", "narrow") else "none"
     teacher = "" if (arguments.teacher or default) == "none" else arguments.teacher or default
     feature_map = arguments.feature_map or ("taylor" if arguments.model == "based" else "mlp")
     recipe = RECIPES[arguments.recipe](arguments.model, feature_map, teacher)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jrt_lmeval.errors import JRTError
-from jrt_lmeval.training.recipes import GPT2, TEACHER, Recipe, Stage, smoke, suite
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.training.recipes import GPT2, MAP_OPTIONS, SUITE, TEACHER, Recipe, Stage, smoke, suite
 
 
 def _placed(layers: int, linear: tuple[int, ...], mixer: str) -> tuple[str, ...]:
@@ -80,9 +81,28 @@ def published(size: str, model: str = "jrt_rnn", feature_map: str = "taylor", te
     )
 
 
+def narrow(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
+    """The suite's recipe with as many features as the element-wise maps have: maps compared at equal state.
+
+    Raises:
+        JRTError: a map whose number of features cannot be chosen.
+    """
+    if feature_map not in MAP_OPTIONS:
+        raise unknown("feature map with a number of features to choose", feature_map, MAP_OPTIONS)
+    options = {**MAP_OPTIONS[feature_map], "features": SUITE.feature_dim}
+    # the width that others have: what the suite takes off it is for weights that a small map has not
+    return replace(
+        suite(model, feature_map, teacher),
+        role="control",
+        feature_map_options=options,
+        intermediate_size=SUITE.intermediate_size,
+    )
+
+
 RECIPES: dict[str, Callable[[str, str, str], Recipe]] = {
     "suite": suite,
     "teacher": lambda model, feature_map, teacher: TEACHER,
+    "narrow": narrow,
     "smoke": smoke,
     "360m": partial(published, "360m"),
     "1b": partial(published, "1b"),

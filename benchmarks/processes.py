@@ -18,7 +18,11 @@ from benchmarks.row import Options, Row, row, side_by_side
 PROCESSES = 2
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={PROCESSES}"],
-    "accelerate launch": ["-m", "accelerate.commands.launch", "--cpu", "--multi_cpu", f"--num_processes={PROCESSES}"],
+    # on a CPU too: without --multi_gpu accelerate starts a single process there
+    "accelerate launch": [
+        *("-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={PROCESSES}", "--num_machines=1"),
+        *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"),
+    ],
 }
 LIMIT, QUICK_LIMIT = 200, 4
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks --only startup
 
-The hook: two bare environments, with and without it; what a Python costs that does nothing. The run: from the shell to
-the end of one question of a shipped model on a task of ours, as `jrt-eval run` (which indexes our tasks only) and as
-`lm_eval` (which indexes all). Counted is the processor time of the child, so that other work disturbs little.
+The hook: two bare environments, with and without it; what a Python costs that does nothing. The imports: what a run
+loads of others (torch, transformers' models, lm_eval), with and without ours on top. The run: from the shell to the end
+of one question of a shipped model on a task of ours, as `jrt-eval run` (which indexes our tasks only) and as `lm_eval`
+(which indexes all). Counted is the processor time of the child, so that other work disturbs little.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from benchmarks.row import Options, Row, row, side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("_jrt_lmeval_hook.py", "jrt_lmeval_start.pth", "jrt_lmeval_start.start")
+OTHERS = "import torch, transformers.modeling_utils, lm_eval.models, lm_eval.tasks, lm_eval.evaluator"
+OURS = f"{OTHERS}; import jrt_lmeval, model_adapters.jrt_rnn, jrt_lmeval.task; jrt_lmeval.register()"
 RUN = ("--model", "jrt_rnn", "--tasks", "factbook_once", "--limit", "1")
 
 
@@ -39,8 +42,8 @@ def environment(folder: Path, with_hook: bool) -> Path:
 
 
 def rows(options: Options) -> list[Row]:
-    """The hook, and a run of one question."""
-    return [_hook(options), _run(options)]
+    """The hook, our imports, and a run of one question."""
+    return [_hook(options), _imports(options), _run(options)]
 
 
 def _hook(options: Options) -> Row:
@@ -53,6 +56,17 @@ def _hook(options: Options) -> Row:
         side_by_side(ways, 5)  # the first starts fill the disk's cache
         costs = side_by_side(ways, options.repeats(100))
     return row("a Python that does nothing, CPU time", costs, "with the hook", "without the hook", "nothing to answer")
+
+
+def _imports(options: Options) -> Row:
+    off = {"JRT_LMEVAL_DISABLE": "1"}  # or the hook would load ours in both
+    ways = {
+        "others' and ours": lambda: spent(python("-c", OURS), off).cpu,
+        "others'": lambda: spent(python("-c", OTHERS), off).cpu,
+    }
+    costs = side_by_side(ways, 1 if options.quick else options.repeats(5))
+    what, ours = "imports of a run, CPU time", "others' and ours"
+    return row(what, costs, ours, "others'", "nothing to answer", unit="s", scale=1)
 
 
 def _run(options: Options) -> Row:

@@ -34,15 +34,22 @@ def test_a_task_gives_each_process_whole_documents(tmp_path: Path) -> None:
     assert sorted(limited) == [0, 1, 2]
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+ACCELERATE = [
+    *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"),
+    *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"),
+]
+
+
 def run(folder: Path, launcher: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Results and samples of the task in `folder`, by the bare command under a launcher."""
-    out = folder / "-".join(["out", *launcher]).replace("/", "_")
+    out = folder / (f"out-{launcher[1]}" if launcher else "out")
     command = [
         sys.executable, *launcher, "-m", "jrt_lmeval", "run", "--model", "jrt_rnn", "--tasks", str(folder / "t.yaml"),
         "--model_args", f"pretrained={folder / 'model'},prefix=document", "--output_path", str(out), "--log_samples",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     (results,), (samples,) = out.rglob("results_*.json"), out.rglob("samples_*.jsonl")
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
@@ -65,15 +72,16 @@ def test_two_processes_give_the_answers_of_one(tmp_path: Path) -> None:
     text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in task.items())
     (tmp_path / "t.yaml").write_text("class: !function jrt_lmeval.task.RecallTask\n" + text)
     alone, rows_alone = run(tmp_path, [])
-    both, rows_both = run(tmp_path, ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
 
     def kept(row: dict[str, Any]) -> dict[str, Any]:
         doc = {**row["doc"], "jrt": {k: v for k, v in row["doc"]["jrt"].items() if k != "jrt_seconds"}}
         # the last request of a process is handed out again until all have as many: `resps` shows the answer twice
         return {**row, "doc": doc, "resps": row["resps"][0][:1]}
 
-    assert [kept(row) for row in rows_both] == [kept(row) for row in rows_alone]
-    one, two = alone["config"]["jrt"], both["config"]["jrt"]
-    for name in ("rows", "prompt_tokens", "prompt_tokens_computed", "prompt_tokens_reused", "new_tokens"):
-        assert two[name] == one[name], name
-    assert two["world_size"] == 2 and one["prompt_tokens_reused"] > 0
+    for launcher in (TORCHRUN, ACCELERATE):
+        both, rows_both = run(tmp_path, launcher)
+        assert [kept(row) for row in rows_both] == [kept(row) for row in rows_alone]
+        one, two = alone["config"]["jrt"], both["config"]["jrt"]
+        for name in ("rows", "prompt_tokens", "prompt_tokens_computed", "prompt_tokens_reused", "new_tokens"):
+            assert two[name] == one[name], name
+        assert two["world_size"] == 2 and one["prompt_tokens_reused"] > 0

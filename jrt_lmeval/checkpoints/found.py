@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.mixer_kinds import with_prefix
 from jrt_lmeval.paths import weights_dir
 
 CONFIG, WEIGHTS, RECIPE = "config.json", "model.safetensors", "recipe.json"
@@ -52,7 +53,7 @@ class Checkpoint:
     def family(self) -> str | None:
         """The `--model` that runs it: `jrt_rnn`, `based`, `mamba` or `hf_recall`; None where the weights must tell."""
         if self.kind == OURS:
-            return "jrt_rnn" if "prefix_linear" in self.fields.get("mixers", ()) else "based"
+            return "jrt_rnn" if with_prefix(self.fields.get("mixers", ())) else "based"
         if self.kind == HAZY:
             return None
         return "mamba" if self.kind == MAMBA_SSM or self.model_type in MAMBAS else "hf_recall"

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling.mixer_kinds import with_feature_map, with_prefix
 
 MODES = {
     "padding": ("exact", "published"),
@@ -147,7 +148,7 @@ class JRTConfig(PretrainedConfig):
                 raise unknown(name, value, MODES[name])
             setattr(self, name, value)
         fills = self.padding == "published" or self.filling == "read_twice"
-        if fills and "prefix_linear" in self.mixers and self.enc_length is None:
+        if fills and with_prefix(self.mixers) and self.enc_length is None:
             raise JRTError(
                 f"padding={self.padding}, filling={self.filling}: prompts are filled up to enc_length, which this "
                 "model does not have. Give enc_length= in tokens (1024 for the released JRT models)."
@@ -155,13 +156,13 @@ class JRTConfig(PretrainedConfig):
 
     def describe(self) -> str:
         """What the model is made of, in a line."""
-        counts = Counter(self.mixers)
-        name = "JRT-RNN" if counts["prefix_linear"] else "Based" if counts["linear"] else "Transformer"
-        layers = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        linear = f"; {self.feature_map} of {self.feature_dim}" if counts["prefix_linear"] or counts["linear"] else ""
+        linear = with_feature_map(self.mixers)
+        name = "JRT-RNN" if with_prefix(self.mixers) else "Based" if linear else "Transformer"
+        layers = ", ".join(f"{count} {kind}" for kind, count in Counter(self.mixers).items())
+        mapped = f"; {self.feature_map} of {self.feature_dim}" if linear else ""
         prefix = f"; prefixes of up to {self.enc_length} tokens" if self.enc_length else ""
         modes = ", ".join(f"{mode}={getattr(self, mode)}" for mode in MODES)
-        return f"{name}, width {self.hidden_size}, {len(self.mixers)} layers ({layers}){linear}{prefix}; {modes}"
+        return f"{name}, width {self.hidden_size}, {len(self.mixers)} layers ({layers}){mapped}{prefix}; {modes}"
 
 
 def rotated(head_dim: int, fraction: float) -> tuple[int, int]:

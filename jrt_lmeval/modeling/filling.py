@@ -15,6 +15,7 @@ from torch import Tensor
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
+from jrt_lmeval.modeling.mixer_kinds import with_prefix
 from jrt_lmeval.modeling.state import RecurrentState
 
 WHOLE = torch.iinfo(torch.int64).max // 2
@@ -54,14 +55,14 @@ def real_first(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def fill(prompts: Prompts, config: JRTConfig) -> Prompts:
     """The prompts as `config.filling` and `config.padding` have them read."""
-    if config.filling == "read_twice" and config.enc_length is not None and "prefix_linear" in config.mixers:
+    if config.filling == "read_twice" and config.enc_length is not None and with_prefix(config.mixers):
         prompts = read_twice(prompts, config.enc_length)
     return fill_left(prompts, config) if config.filling != "iterate" and pads_left(config) else prompts
 
 
 def pads_left(config: JRTConfig) -> bool:
     """Whether short texts are padded as in the published code."""
-    return config.padding == "published" and config.enc_length is not None and "prefix_linear" in config.mixers
+    return config.padding == "published" and config.enc_length is not None and with_prefix(config.mixers)
 
 
 def fill_left(prompts: Prompts, config: JRTConfig) -> Prompts:

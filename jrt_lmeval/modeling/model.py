@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.filling import Prompts, fill, fill_left, pads_left, real_first, recall, remember
+from jrt_lmeval.modeling.mixer_kinds import with_prefix
 from jrt_lmeval.modeling.mixers import Span, build_mixer
 from jrt_lmeval.modeling.state import RecurrentState
 
@@ -107,7 +108,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
     @property
     def has_prefix(self) -> bool:
         """Whether any layer gives the prefix a head start."""
-        return "prefix_linear" in self.config.mixers
+        return with_prefix(self.config.mixers)
 
     def hidden_states(
         self,
@@ -275,6 +276,10 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # the state is ours, not a key-value cache
+
+    def _update_model_kwargs_for_generation(self, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # since 5.24 transformers carries nothing from token to token that is not called `cache`
+        return super()._update_model_kwargs_for_generation(outputs, *args, **kwargs) | {"state": outputs.state}
 
     def prepare_inputs_for_generation(
         self,

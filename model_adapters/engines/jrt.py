@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
+from jrt_lmeval.modeling.mixer_kinds import growing_layers
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
 from model_adapters.engines.engine import TokenScores, score_positions
@@ -58,7 +59,7 @@ class JRTEngine:
         modes = model.config.padding, model.config.filling
         # a filling depends on the whole prompt, so no part of it can be read ahead
         self.can_continue = not self.has_prefix or modes == ("exact", "left_pad")
-        self.growing = frozenset(i for i, mixer in enumerate(model.config.mixers) if mixer == "attention")
+        self.growing = growing_layers(model.config.mixers)
         self.constant_state = not self.growing
 
     def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

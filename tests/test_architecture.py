@@ -68,6 +68,11 @@ def test_every_arrow_is_drawn_and_every_drawn_arrow_is_one() -> None:
     assert not drawn - arrows.keys(), "drawn in docs/architecture.md, and nothing imports so"
 
 
+def test_there_is_one_door_to_tokenizers() -> None:
+    doors = [file for file in modules().values() if "transformers.AutoTokenizer" in imported(file)]
+    assert doors == ["jrt_lmeval/prompts/tokenizer_files.py"]
+
+
 def test_every_room_is_on_the_page_which_is_short() -> None:
     text = PAGE.read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| (\w+) \|", text, re.M))

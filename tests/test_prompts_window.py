@@ -15,10 +15,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
+from jrt_lmeval.checkpoints.found import shipped_names
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paths import weights_dir
 from jrt_lmeval.prompts import Window, cut, window_spec
 from jrt_lmeval.prompts.gpt2 import END_OF_TEXT, count_tokens, gpt2_tokenizer
-from jrt_lmeval.prompts.tokens import tokens_before
+from jrt_lmeval.prompts.tokens import tokenizer_named, tokens_before
 
 
 # A place is counted in the tokens of the text before it, whose last space is a token by itself: one more than words.
@@ -101,6 +103,11 @@ def test_a_window_can_be_counted_in_a_models_tokens(tmp_path: Path) -> None:
     assert placed.text is not None and placed.text.split()[-1] == "Rome"
     with pytest.raises(JRTError, match="cannot be loaded: it must be 'gpt2', a folder"):
         cut(text, Window("head", 70, tokenizer=str(tmp_path / "none")), ["Rome"])
+
+
+def test_a_shipped_model_names_its_tokenizer() -> None:
+    name = shipped_names()[0]
+    assert tokenizer_named(name).to_str() == tokenizer_named(str(weights_dir() / name)).to_str()
 
 
 def test_nothing_sought_means_the_head_and_nothing_found_the_end() -> None:

@@ -13,7 +13,7 @@ import torch
 from released import FOLDERS, HERE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from jrt_lmeval.checkpoints import load_pretrained, tokenizers
+from jrt_lmeval.checkpoints import load_pretrained
 from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, gpt2, limit_to
 from jrt_lmeval.cli import main
@@ -99,7 +99,7 @@ def test_state_spaces_models_get_neox_or_a_fix(tmp_path: Path, monkeypatch) -> N
         asked.append(source)
         raise OSError("no network")
 
-    monkeypatch.setattr(tokenizers.AutoTokenizer, "from_pretrained", nothing)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", nothing)
     with pytest.raises(JRTError, match=r"GPT-NeoX-20B.*hf download EleutherAI/gpt-neox-20b.*tokenizer=DIR"):
         find_tokenizer(find(tmp_path))
     assert asked == ["EleutherAI/gpt-neox-20b"]

@@ -15,6 +15,7 @@ from jrt_lmeval.checkpoints.assemble import assemble, require_finite, require_re
 from jrt_lmeval.checkpoints.files import read_weights, refused
 from jrt_lmeval.checkpoints.found import CONFIG, HAZY, MAMBA_SSM, OURS, TRANSFORMERS, Checkpoint, read_object
 from jrt_lmeval.checkpoints.released import gpt, mamba
+from jrt_lmeval.checkpoints.tokenizers import suppress_beyond
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
@@ -198,10 +199,3 @@ def random_model(
         config.feature_map, config.feature_map_options = feature_map, {}
     torch.manual_seed(seed)
     return JRTForCausalLM(config).to(device=device, dtype=dtype).eval()
-
-
-def suppress_beyond(model: PreTrainedModel, tokens: int) -> None:
-    """Keep `generate` from choosing ids that only pad the embedding, from `tokens` on."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    if tokens < rows:
-        model.generation_config.suppress_tokens = list(range(tokens, rows))

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
-from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from jrt_lmeval.checkpoints.found import HAZY, MAMBA_SSM, OURS, Checkpoint
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.prompts.gpt2 import END_OF_TEXT, gpt2_tokenizer
+from jrt_lmeval.prompts.tokenizer_files import read_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,8 +81,6 @@ def gpt2() -> PreTrainedTokenizerFast:
     Raises:
         JRTError: neither is to be had.
     """
-    from jrt_lmeval.prompts.gpt2 import END_OF_TEXT, gpt2_tokenizer
-
     try:
         bpe = gpt2_tokenizer()
     except JRTError as error:
@@ -105,14 +105,7 @@ def neox() -> PreTrainedTokenizerBase:
 
 
 def _read(source: str, why: str, **options: Any) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(source, **options)
-    except Exception as error:  # the tokenizers library raises bare exceptions, transformers many kinds
-        raise JRTError(
-            f"{why}: no tokenizer could be read from {source} ({' '.join(str(error).split())[:200]}). "
-            f"Where there is a network, 'hf download {source} --include \"tokenizer*\" --local-dir DIR' fetches it; "
-            "then give tokenizer=DIR, or put its tokenizer.json beside the weights."
-        ) from error
+    return read_tokenizer(source, why, "give tokenizer=DIR, or put its tokenizer.json beside the weights", **options)
 
 
 def _none_in(folder: Path) -> str:
@@ -160,5 +153,11 @@ def limit_to(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     rows = model.config.vocab_size
     tokens = require_fitting(tokenizer, rows)
     model.config.token_count = min(getattr(model.config, "token_count", None) or rows, tokens)
-    if model.config.token_count < rows:
-        model.generation_config.suppress_tokens = list(range(model.config.token_count, rows))
+    suppress_beyond(model, model.config.token_count)
+
+
+def suppress_beyond(model: PreTrainedModel, tokens: int) -> None:
+    """Keep `generate` from choosing ids that only pad the embedding, from `tokens` on."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokens < rows:
+        model.generation_config.suppress_tokens = list(range(tokens, rows))

@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paths import weights_dir
 from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
+from jrt_lmeval.prompts.tokenizer_files import read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -19,22 +21,19 @@ _ENDS_A_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01
 
 @lru_cache(maxsize=8)
 def tokenizer_named(name: str) -> Tokenizer:
-    """GPT-2's tokenizer, which needs no files, or that of a model: its folder or its name on the Hugging Face hub.
+    """GPT-2's tokenizer, or that of a model: its folder, its name on the Hugging Face hub, or that of a shipped one.
 
     Raises:
         JRTError: no tokenizer there, or one that does not say which characters its tokens stand for.
     """
     if name == GPT2:
         return gpt2_tokenizer()
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # transformers and the hub's client raise a dozen kinds
-        raise JRTError(
-            f"window tokenizer {name!r} cannot be loaded: it must be {GPT2!r}, a folder with a tokenizer.json, or "
-            f"a model of the Hugging Face hub ({str(error).splitlines()[0]})."
-        ) from None
+    shipped = weights_dir() / name
+    why = (
+        f"window tokenizer {name!r} cannot be loaded: it must be {GPT2!r}, a folder with a tokenizer.json, a shipped "
+        "model or one of the Hugging Face hub"
+    )
+    tokenizer = read_tokenizer(str(shipped) if shipped.is_dir() else name, why, "name that folder as window.tokenizer")
     if not tokenizer.is_fast:
         raise JRTError(f"window tokenizer {name!r} has no tokenizer.json: windows need a fast tokenizer.")
     return tokenizer.backend_tokenizer

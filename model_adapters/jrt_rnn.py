@@ -145,7 +145,7 @@ class JRTRNN(OurLM):
 
     def check_family(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
         """A model without a prefix is refused; a released baseline may run here, but not under another prefix."""
-        if not model.has_prefix and (checkpoint.kind == OURS or policy.policy not in ("full", "none")):
+        if not model.has_prefix and (checkpoint.kind == OURS or policy not in (PrefixPolicy(), PrefixPolicy("none"))):
             raise JRTError(
                 f"{checkpoint.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
             )

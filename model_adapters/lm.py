@@ -17,8 +17,8 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.checkup import as_records, checkup, table
 from model_adapters.engines.engine import Engine
-from model_adapters.options import OVERFLOW, one_of
-from model_adapters.processes import World
+from model_adapters.options import OVERFLOW, context_length, one_of
+from model_adapters.processes import World, without_repeats
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget
 from model_adapters.running.figures import LogLikelihood, Totals, machine
@@ -74,7 +74,7 @@ class RecallLM(TemplateLM):
         self.encoder = Encoder(tokenizer, add_bos_token)
         model: Any = engine.model
         self._vocabulary = require_fitting(tokenizer, model.get_input_embeddings().weight.shape[0])
-        self._max_length = _context(max_length, engine.max_length)
+        self._max_length = context_length(max_length, engine.max_length)
         # a recurrent model has no limit of its own, but a fixed prefix beyond any row it was trained on is a mistake
         self.policy.check_context(self._max_length or engine.trained_length)
         self.runtime = Runtime(
@@ -284,28 +284,3 @@ class RecallLM(TemplateLM):
 
     def _progress(self, total: int, what: str, disable: bool) -> tqdm:
         return tqdm(total=total, desc=what, disable=disable or self.rank != 0)
-
-
-def _context(asked: int | None, limit: int | None) -> int | None:
-    if asked is None:
-        return limit
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 2:
-        raise JRTError(f"max_length={asked!r}: must be a whole number of at least 2 tokens.")
-    if limit is not None and asked > limit:
-        raise JRTError(f"max_length={asked} is more than the model can read; its context holds {limit} tokens.")
-    return asked
-
-
-def without_repeats(requests: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """The requests to run, and for every request its place among them.
-
-    With several processes lm_eval hands out the last request of a process again until all have as many, and a request
-    with `repeats` so many times, always right after itself.
-    """
-    asked: list[Any] = []
-    places = []
-    for request in requests:
-        if not asked or request is not asked[-1]:
-            asked.append(request)
-        places.append(len(asked) - 1)
-    return asked, places

@@ -41,6 +41,21 @@ def one_source(pretrained: str | None, path: str | None) -> str | None:
     return None if source is None else str(source)
 
 
+def context_length(asked: int | None, limit: int | None) -> int | None:
+    """Tokens a model may read: those asked for (`max_length`), or by default its own limit; None is no limit.
+
+    Raises:
+        JRTError: no number of tokens, or more than the model can read.
+    """
+    if asked is None:
+        return limit
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 2:
+        raise JRTError(f"max_length={asked!r}: must be a whole number of at least 2 tokens.")
+    if limit is not None and asked > limit:
+        raise JRTError(f"max_length={asked} is more than the model can read; its context holds {limit} tokens.")
+    return asked
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """How to run, whatever the model.

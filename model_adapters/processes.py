@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +66,18 @@ def connect(world: World, device: torch.device) -> None:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def without_repeats(requests: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The requests to run, and for every request its place among them.
+
+    With several processes lm_eval hands out the last request of a process again until all have as many, and a request
+    with `repeats` so many times, always right after itself.
+    """
+    asked: list[Any] = []
+    places = []
+    for request in requests:
+        if not asked or request is not asked[-1]:
+            asked.append(request)
+        places.append(len(asked) - 1)
+    return asked, places

@@ -77,7 +77,7 @@ def cells(axes: Sequence[str]) -> list[Cell]:
     """All combinations of the values of axes such as `"overlap=0,0.1"`, the last axis changing fastest.
 
     Raises:
-        JRTError: values that are no YAML list, a key given twice, or a block that is not valid (`settings.settings`).
+        JRTError: values that are no YAML list, a key given twice, or a block that is not valid (`block.settings`).
     """
     from jrt_lmeval.recall.block import settings
 

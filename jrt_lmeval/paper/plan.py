@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jrt_lmeval.prompts.layouts import LAYOUTS
+
 MAPS = ("linear", "gelu", "relu", "poly", "gaussian", "mlp", "taylor")
 POLICIES = ("fixed", "dynamic", "full", "document", "none")
 STEPS = (0.05, 0.10, 0.20)
@@ -18,7 +20,7 @@ OVERLAPS = (0.0, 0.1, 0.2, 0.3)
 NARROW = "Learnable MLP, 32 features: the state of Linear, GELU and ReLU"
 NO_LEAD = {"lead": False}
 """The question does not stand before the first copy: what the second copy alone does."""
-LAYOUT_ENDINGS = {"once": "_once", "flat": "_jrt", "hier": "_jrt_hier", "focus": "_jrt_focus", "passages": "_passages"}
+LAYOUT_ENDINGS = {name: layout.ending for name, layout in LAYOUTS.items() if layout.ending}
 PERPLEXITY = "recall_ppl"
 NO_CONTEXT = {"control": "no_context"}
 EQUAL_LENGTH = {"repeat_random": "sentences of other documents", "repeat_question": "the question again"}

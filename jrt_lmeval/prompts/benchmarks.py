@@ -132,7 +132,7 @@ def _swde_text(row: Row, layout: str, window: Window) -> str:
     if SWDE_MARKER not in text:
         raise JRTError(f"{_name(row)}: field 'text' of an SWDE row must hold the mark {SWDE_MARKER!r}, and does not.")
     # The published window cuts the text with its tail; any other window is spared it.
-    return text if _is_published(window) else text.split(SWDE_MARKER)[0]
+    return text if window.published else text.split(SWDE_MARKER)[0]
 
 
 def _swde(row: Row, text: str, layout: str, window: Window) -> Parts:
@@ -204,7 +204,7 @@ def _split_off(text: str, stem: str) -> tuple[str, str, str]:
 def _stem_apart(layout: str, window: Window) -> bool:
     # As published, the window cuts passage and stem as one text, so that a window may lose the stem.
     # A layout that cuts the document into segments must not take the stem for one of them.
-    return "levels" in LAYOUTS[layout].keys or not _is_published(window)
+    return "levels" in LAYOUTS[layout].keys or not window.published
 
 
 def _squad_text(row: Row, layout: str, window: Window) -> str:
@@ -227,10 +227,6 @@ def _squad(row: Row, text: str, layout: str, window: Window) -> Parts:
 
 def _field(name: str) -> Callable[[Row, str, Window], str]:
     return lambda row, layout, window: text_of(row, name)
-
-
-def _is_published(window: Window) -> bool:
-    return window.policy in ("answer_centered", "none") or not window.cuts
 
 
 def _key_value(dataset: str, sample: str | None, text: Text, parts: Form) -> Recipe:

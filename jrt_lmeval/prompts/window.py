@@ -84,6 +84,11 @@ class Window:
         """Whether documents are tokenised and cut at all."""
         return self.policy != "none" and self.context_length is not None
 
+    @property
+    def published(self) -> bool:
+        """Whether it is one of the published code's: the answer-centred one, or none."""
+        return self.policy == "answer_centered" or not self.cuts
+
     def drops(self, sought: Sequence[str]) -> bool:
         """Whether a row is left out, as the published code does where a string that places the window is too short."""
         return self.cuts and self.policy == "answer_centered" and any(len(string) <= 1 for string in sought)

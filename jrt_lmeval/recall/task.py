@@ -7,56 +7,40 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.config.task import TaskConfig
 
 from jrt_lmeval import __version__
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts.benchmarks import recipe_of
-from jrt_lmeval.prompts.layouts import LAYOUTS, Prompt, build
-from jrt_lmeval.prompts.spans import cut_left, placed, position, without_document
+from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts.spans import cut_left, placed, position
 from jrt_lmeval.recall.baselines import BASELINES, Baselines
 from jrt_lmeval.recall.block import merged, settings
-from jrt_lmeval.recall.controls import other_document, other_sentences
 from jrt_lmeval.recall.keeping import keep
+from jrt_lmeval.recall.keys import completed, taken_out
 from jrt_lmeval.recall.log import answer_places, sentence, summed
+from jrt_lmeval.recall.prompter import Prompter
 from jrt_lmeval.recall.ranks import ranks
 from jrt_lmeval.recall.readers import reader_of
 from jrt_lmeval.recall.rows import Rows, Sample, SplitRow, source_row
 from jrt_lmeval.recall.scores import (
     CUT_CHARACTERS,
-    SCORES,
     Scored,
     aggregations,
     found,
     mean_of_read,
-    metric_list,
-    name_of,
     named_scores,
     scored,
 )
-from jrt_lmeval.recall.taskfiles import OUR_KEYS
 from jrt_lmeval.recall.templates import TEMPLATE_KEYS
 
 log = logging.getLogger("lm_eval.jrt")
 
-# As published: greedy, to the end of the line.
-_DEFAULTS: dict[str, Any] = {
-    "output_type": "generate_until",
-    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 48},
-    "num_fewshot": 0,
-    # Keeps lm_eval from looking for metrics of these names; `RecallTask.process_results` does the work.
-    "process_results": "jrt_lmeval",
-}
-_OWN_KEYS = ("class", "jrt_file", *OUR_KEYS, *TEMPLATE_KEYS)
-_LM_EVAL_KEYS = tuple(field.name for field in fields(TaskConfig))
 _LINE_FILES = ("json", "jsonl")
 # Controls in which the document of the prompt is the row's: only there a rule can guess from it.
 _READING = ("none", "counterfactual")
@@ -66,10 +50,10 @@ class RecallTask(ConfigurableTask):
     """A recall benchmark: rows with a document, a question on it and accepted answers.
 
     Its YAML holds lm_eval's own keys and
-        jrt: layout, window, recipe, source and control (`settings.Settings`); `--metadata '{"jrt": {...}}'` is laid
+        jrt: layout, window, recipe, source and control (`block.Settings`); `--metadata '{"jrt": {...}}'` is laid
             over it;
         jrt_common: the same, laid under it: lm_eval's `include` replaces a `jrt` block as a whole;
-        document, question, lead, joiner: templates (`reading.TemplateReader`), for a task without a recipe.
+        document, question, lead, joiner: templates (`templates.TemplateReader`), for a task without a recipe.
 
     The prompt of a request is a `prompts.Prompt`, so that a model can see where the document stands. The block as
     used, with the source of the rows and what was dropped or cut, is in the results under `config.metadata.jrt`; what
@@ -82,41 +66,27 @@ class RecallTask(ConfigurableTask):
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         given = dict(config or {})
         self._label = str(given.get("task", "?"))
-        own = {key: given.pop(key) for key in _OWN_KEYS if key in given}
-        for key in given:
-            if key not in _LM_EVAL_KEYS:
-                raise JRTError(f"task {self._label}: {unknown('key', key, [*_LM_EVAL_KEYS, *_OWN_KEYS])}")
         metadata = dict(given.get("metadata") or {})
         try:
+            own = taken_out(given)
             self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")), metadata)
             templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
             self._reader = reader_of(self.jrt.recipe, templates, given)
             self._scores = named_scores(given.get("metric_list"), callable(given.get("process_results")))
+            complete = completed(given, self._scores)
         except JRTError as error:
             raise JRTError(f"task {self._label}: {error}") from None
         # lm_eval says "inline" of a file whose path it was given on the command line.
         file = metadata.get("config_source") if metadata.get("config_source") != "inline" else own.get("jrt_file")
         self._folder = Path(file).parent if file else None
-        self._prompts: dict[tuple[str, int], Prompt] = {}
         self._before: dict[tuple[str, int], int] = {}
         self._baselines: dict[str, Baselines] = {}
         self._counted: dict[str, int] = {}
         self._source = ""
         if self.jrt.recipe is not None:
-            given.setdefault("dataset_path", recipe_of(self.jrt.recipe).dataset)
-        super().__init__(config=self._completed(given) | {"metadata": metadata})
+            complete.setdefault("dataset_path", recipe_of(self.jrt.recipe).dataset)
+        super().__init__(config=complete | {"metadata": metadata})
         self._describe()
-
-    def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
-        """lm_eval's keys with our defaults for those that the YAML leaves out."""
-        if given.get("output_type", "generate_until") != "generate_until":
-            raise JRTError(f"task {self._label}: output_type must be generate_until, not {given['output_type']!r}.")
-        # A copy for each task: lm_eval's --gen_kwargs changes the one it is given.
-        complete = deepcopy(_DEFAULTS) | given
-        theirs = [entry for entry in given.get("metric_list") or () if name_of(entry) not in SCORES]
-        complete["metric_list"] = [*metric_list(self._scores), *theirs]
-        complete["generation_kwargs"] = {**_DEFAULTS["generation_kwargs"], **(given.get("generation_kwargs") or {})}
-        return complete
 
     def _describe(self) -> None:
         """Put into the results what was done, and into the table what must not be missed."""
@@ -154,6 +124,7 @@ class RecallTask(ConfigurableTask):
             if split == evaluated:
                 self._source, self._counted = loaded.source, counted
         self.dataset = dataset
+        self._prompter = Prompter(dataset, self._reader, self.jrt)
         # It was applied to all splits; lm_eval would apply it again, to rows that bear their numbers.
         config.process_docs = None
 
@@ -188,29 +159,11 @@ class RecallTask(ConfigurableTask):
             raise JRTError(
                 f"task {self._label}: prompts are made of this task's own rows, and not of {str(row)[:60]}..."
             )
-        if (row.split, row.number) not in self._prompts:
-            try:
-                self._prompts[row.split, row.number] = self._prompt(row)
-            except JRTError as error:
-                name = f" (doc_id {row['doc_id']!r})" if "doc_id" in row else ""
-                raise JRTError(f"task {self._label}{name}: {error}") from None
-        return self._prompts[row.split, row.number]
-
-    def _prompt(self, row: SplitRow) -> Prompt:
-        spec, window, control = self.jrt.layout, self.jrt.window, self.jrt.control
-        parts, counters = self._reader.read(row, spec, window)
-        if control == "no_context":
-            return without_document(parts, spec)
-        if control == "wrong_context":
-            other = other_document(self.dataset[row.split], row.number, self._reader, spec, window)
-            parts = replace(parts, document=other.document, first_document=other.first_document)
-            counters = {"answer_outside": 1}
-        if LAYOUTS[spec.layout].needs_filler:
-            filler = other_sentences(self.dataset[row.split], row.number, self._reader, spec, window)
-            parts = replace(parts, filler=filler)
-        prompt = build(parts, spec)
-        prompt.counters.update(counters)
-        return prompt
+        try:
+            return self._prompter.prompt(row)
+        except JRTError as error:
+            name = f" (doc_id {row['doc_id']!r})" if "doc_id" in row else ""
+            raise JRTError(f"task {self._label}{name}: {error}") from None
 
     def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> list[str]:
         """The accepted answers."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LAYOUT_ENDINGS = (("_jrt_focus", "focus"), ("_jrt_hier", "hier"), ("_passages", "passages"), ("_jrt", "flat"),
-                  ("_once", "once"))  # fmt: skip
+from jrt_lmeval.prompts.layouts import LAYOUTS
+
+LAYOUT_ENDINGS = sorted(
+    ((layout.ending, layout.name) for layout in LAYOUTS.values() if layout.ending), key=lambda pair: -len(pair[0])
+)
 """Ending of a task's name -> its layout, longest first; taken off a task's name it leaves the benchmark."""
 
 FIGURES: dict[str, tuple[str, ...]] = {

@@ -78,8 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind, file in files.items():
         given = {**asked, "paths": relative(asked["paths"], file.parent)}
         write(kind, file, replace(report, arguments=given), chosen(collection.cells, arguments.where))
+    shown = replace(collection, cells=chosen(collection.cells, arguments.where))
+    if arguments.out is not None and arguments.out.is_dir():
+        from jrt_lmeval.report.plots.folder import write_folder
+
+        write_folder(arguments.out, shown, report, arguments.metric, tuple(files.values()))
     if arguments.plot:
-        _plot(replace(collection, cells=chosen(collection.cells, arguments.where)), arguments.metric, arguments.plot)
+        _plot(shown, arguments.metric, arguments.plot)
     return 0
 
 
@@ -110,14 +115,14 @@ def build(asked: dict) -> tuple[Collection, Report]:
 def _plot(collection: Collection, metric: str, file: Path) -> None:
     """Write the picture that a file is named for."""
     from jrt_lmeval.report.plots.gallery import gallery
-    from jrt_lmeval.report.plots.picture import PNG_DPI
+    from jrt_lmeval.report.plots.picture import SAVED
 
     drawn, _ = gallery(collection, metric)
     found = {picture.name: picture for picture in drawn}
     if file.stem not in found:
         raise unknown("picture in --plot", file.stem, found)
     _folder(file.parent)
-    found[file.stem].figure.savefig(file, dpi=PNG_DPI)
+    file.write_bytes(SAVED[file.suffix](found[file.stem]))
     print(f"wrote {file}", file=sys.stderr)
 
 

@@ -16,6 +16,7 @@ from jrt_lmeval.report.fields import MEASURED
 from jrt_lmeval.report.labels import Labels
 from jrt_lmeval.report.records import Broken, Cell, Collection, Result
 from jrt_lmeval.report.resultfiles import looks_like_results, read_file
+from jrt_lmeval.report.trainings import trainings
 
 _SAME = 1e-6
 
@@ -46,6 +47,7 @@ def collect(paths: Iterable[Path | str]) -> Collection:
         where = ", ".join(map(str, given))
         raise JRTError(f"no results of lm_eval in {where}{more}: run lm_eval with --output_path there.")
     _same_questions(results)
+    trained, unread = trainings(given)
     labels = Labels(results)
     groups: dict[Any, list[Result]] = defaultdict(list)
     copies = 0
@@ -58,7 +60,7 @@ def collect(paths: Iterable[Path | str]) -> Collection:
     cells = tuple(
         Cell(tuple(_seeds(group)), labels.model(group[0]), labels.setting(group[0])) for group in groups.values()
     )
-    return Collection(cells, tuple(broken), copies, labels.common, len(files))
+    return Collection(cells, (*broken, *unread), copies, labels.common, len(files), trained)
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

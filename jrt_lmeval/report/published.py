@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import yaml
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import published_dir
+
+BYTES_PER_NUMBER = 2
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,38 @@ def _percent(value: Any, file: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
         raise JRTError(f"{file}: {value!r} is not a percentage; it must be a number from 0 to 100.")
     return float(value)
+
+
+def state_bytes(number: Published, tokens_per_copy: int = 1024) -> float:
+    """Bytes of the state that the model of a published number kept of one prompt; NaN where it is not known.
+
+    Counted from configurations (`state_elements.yaml`), in two bytes a number as these models were run. That of
+    attention grows with what was read: the document, or twice that, of `context_length` or else `tokens_per_copy`.
+    """
+    elements = _elements().get(f"{number.model} {number.params}")
+    if elements is None:
+        return math.nan
+    tokens = (number.context_length or tokens_per_copy) * (2 if number.setting in ("flat", "read_twice") else 1)
+    return BYTES_PER_NUMBER * float(elements.get("fixed", 0) + elements.get("per_token", 0) * tokens)
+
+
+@lru_cache(maxsize=1)
+def _elements() -> dict[str, dict[str, int]]:
+    file = published_dir() / "state_elements.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8"))["models"]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A row of the paper's tables that has a time: recall in percent and milliseconds, no task named."""
+
+    row: str
+    recall: float
+    milliseconds: float
+
+
+def timed() -> tuple[Timed, ...]:
+    """The rows of the paper's tables (`recall_paper.yaml`) that print recall beside a time."""
+    content = yaml.safe_load((published_dir() / "recall_paper.yaml").read_text(encoding="utf-8"))
+    tables = [table for table in content["tables"].values() if table["columns"] == ["recall_percent", "inference_ms"]]
+    return tuple(Timed(row, *map(float, values)) for table in tables for row, values in table["rows"].items())

@@ -14,6 +14,7 @@ import numpy as np
 from jrt_lmeval.report.fields import FIGURES, benchmark_of, layout_of
 from jrt_lmeval.report.samples import Columns, Sample, read_columns, read_samples
 from jrt_lmeval.report.stats import LEVEL, Interval, interval, t_quantile
+from jrt_lmeval.report.trainings import Broken, Training
 
 
 @dataclass(frozen=True)
@@ -237,14 +238,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A file that could not be used, and why, in a sentence that names it."""
-
-    file: Path
-    why: str
-
-
-@dataclass(frozen=True)
 class Collection:
     """Everything that was found.
 
@@ -254,6 +247,7 @@ class Collection:
         copies: results that were found more than once, word for word the same, and counted once.
         common: settings that all runs share, so that no label needs to say them.
         files: results files read.
+        trainings: logs of trainings found beside them.
     """
 
     cells: tuple[Cell, ...]
@@ -261,6 +255,7 @@ class Collection:
     copies: int = 0
     common: Mapping[str, Any] = field(default_factory=dict)
     files: int = 0
+    trainings: tuple[Training, ...] = ()
 
     @property
     def results(self) -> tuple[Result, ...]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import matplotlib
 
-from jrt_lmeval.report.plots.style import SAVING
+from jrt_lmeval.report.plots.style import SAVING, styled
 from jrt_lmeval.report.records import Collection
 
-PNG_DPI = 300
+DPI = 300
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Picture:
     title: str
     caption: str
     figure: Any
+
+    def __post_init__(self) -> None:
+        # Laid out once: each further time moves everything by a millionth, and two files of it would differ.
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,33 @@ def svg(picture: Picture) -> str:
     What is written or ruled in `style.INK` may be replaced by `currentColor`.
     """
     out = io.StringIO()
-    with matplotlib.rc_context(SAVING):
-        picture.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    _save(picture, out, format="svg", transparent=True, metadata={"Date": None})
     return out.getvalue()
 
 
 def png(picture: Picture) -> bytes:
     """The picture as PNG, on white."""
     out = io.BytesIO()
-    with matplotlib.rc_context(SAVING):
-        picture.figure.savefig(out, format="png", dpi=PNG_DPI, facecolor="white")
+    _save(picture, out, format="png", facecolor="white")
     return out.getvalue()
+
+
+def pdf(picture: Picture) -> bytes:
+    """The picture as PDF."""
+    out = io.BytesIO()
+    _save(picture, out, format="pdf", metadata={"CreationDate": None})
+    return out.getvalue()
+
+
+@styled
+def _save(picture: Picture, out: Any, **how: Any) -> None:
+    with matplotlib.rc_context(SAVING):
+        picture.figure.savefig(out, dpi=DPI, **how)
+
+
+SAVED: dict[str, Callable[[Picture], bytes]] = {
+    ".png": png,
+    ".svg": lambda picture: svg(picture).encode(),
+    ".pdf": pdf,
+}
+"""Ending of a file -> its content."""

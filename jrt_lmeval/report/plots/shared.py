@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from jrt_lmeval.report.pivot import ORDER
 from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.tables import Number
+
+T = TypeVar("T")
 
 
 def scaled(number: Number) -> float:
@@ -22,10 +26,41 @@ def reach(number: Number) -> tuple[float, float]:
     return number.scale * (found.mean - found.low), number.scale * (found.high - found.mean)
 
 
-def label_of(cell: Cell) -> str:
-    """Model and the task's settings that differ; generated rows and parts of a task marked."""
-    part = f"[{cell.first.partly} of {cell.first.total}]" if cell.first.partly else ""
-    return " ".join(word for word in (cell.model, cell.setting, part) if word)
+class Names:
+    """What the runs of one picture are called.
+
+    A setting of the task that all of them have, such as the window, is part of a run's name where it differs; one that
+    only some layouts have, such as the overlap, is a detail: it does not part the layouts of one model.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        settings = [_settings(cell) for cell in cells]
+        names = list(dict.fromkeys(name for found in settings for name in found))
+        differ = [name for name in names if len({found[name] for found in settings if name in found}) > 1]
+        self._shared = [name for name in differ if all(name in found for found in settings)]
+        self._details = [name for name in differ if name not in self._shared]
+
+    def label(self, cell: Cell) -> str:
+        """Model, and the settings that differ; parts of a task marked."""
+        part = f"[{cell.first.partly} of {cell.first.total}]" if cell.first.partly else ""
+        return " ".join(word for word in (cell.model, *_told(cell, self._shared), part) if word)
+
+    def detail(self, cell: Cell) -> str:
+        """The settings of its layout that differ; often empty."""
+        return " ".join(_told(cell, self._details))
+
+    def settings(self, cell: Cell) -> str:
+        """All settings of the task that differ, the model aside; often empty."""
+        return " ".join(_told(cell, [*self._shared, *self._details]))
+
+
+def _settings(cell: Cell) -> dict[str, str]:
+    return {name: str(value) for name, value in {**cell.first.settings, "version": cell.first.version}.items()}
+
+
+def _told(cell: Cell, names: Sequence[str]) -> list[str]:
+    settings = _settings(cell)
+    return [f"{name.rpartition('.')[2]}={settings[name]}" for name in names if name in settings]
 
 
 def asked(cells: Sequence[Cell], metric: str) -> str:
@@ -52,3 +87,24 @@ def bars_note(cells: Sequence[Cell], metric: str) -> str:
         ", clustered by document where answers were logged, else" if any(clustered) else ""
     )
     return f"{some} by question, which is too narrow where questions share documents."
+
+
+def parts(cells: Sequence[Cell], name: Callable[[Cell], str], most: int) -> list[list[Cell]]:
+    """Cells in as many parts as it takes so that none holds more than `most` names: nothing is left out of pictures."""
+    names = list(dict.fromkeys(name(cell) for cell in cells))
+    return [[cell for cell in cells if name(cell) in group] for group in batched(names, most)]
+
+
+def batched(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """The items in runs of so many, the last one shorter."""
+    return [items[at : at + most] for at in range(0, len(items), most)]
+
+
+def numbered(name: str, number: int) -> str:
+    """A picture's name; from the second part on with its number."""
+    return name if number == 1 else f"{name}_{number}"
+
+
+def place_of(kind: str) -> int:
+    """Where a layout or control (`pivot.condition`) stands among all, in the order in which they are read."""
+    return ORDER.index(kind) if kind in ORDER else len(ORDER)

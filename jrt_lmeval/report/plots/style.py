@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 WIDTH = 3.3
 """Inches: a column of a two-column paper."""
@@ -22,6 +26,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7
 MARKERS = "os^Dv<>"
 DASHES = ("-", "--", ":", "-.")
 SMALL = 7.0
+CHARACTERS = 62
+"""That fit into the width beside the handle of a legend."""
 
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"], "font.size": SMALL, "axes.labelsize": SMALL, "axes.titlesize": 7.5,
@@ -70,23 +76,26 @@ def look(at: int) -> dict[str, Any]:
     }
 
 
-def legend_below(figure: Figure, entries: Sequence[tuple[str, Any]], columns: int = 1, characters: int = 62) -> None:
-    """A legend under the axes; the figure grows by its height.
+def legend(figure: Figure, entries: Sequence[tuple[str, Any]], columns: int = 1, above: bool = False) -> None:
+    """A legend below or above the axes; the figure grows by its height.
 
     Args:
         figure: with its axes.
         entries: words and what stands before them; long words are broken over lines.
-        columns: of the legend.
-        characters: that one column is wide.
+        columns: of the legend, at most: one where a name is too long to stand beside another.
+        above: above the axes; one legend on each side at most.
     """
-    names = [textwrap.fill(name, characters // columns) for name, _ in entries]
+    if any(len(name) > CHARACTERS // columns - 4 for name, _ in entries):
+        columns = 1
+    names = [textwrap.fill(name, CHARACTERS) for name, _ in entries]
     lines = [name.count("\n") + 1 for name in names]
-    tallest = sum(max(lines[at : at + columns]) for at in range(0, len(lines), columns)) + len(lines) / columns * 0.35
+    in_column = math.ceil(len(lines) / columns)  # filled column by column
+    tallest = max(sum(lines[at : at + in_column]) for at in range(0, len(lines), in_column)) + 0.35 * in_column
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.09 + tallest * SMALL * 1.2 / 72)
+    figure.set_size_inches(width, height + 0.1 + tallest * SMALL * 1.2 / 72)
     figure.legend(
-        [handle for _, handle in entries], names, loc="outside lower left", ncols=columns, handlelength=2.0,
-        borderaxespad=0.1, columnspacing=1.0, labelspacing=0.35,
+        [handle for _, handle in entries], names, loc=f"outside {'upper' if above else 'lower'} left", ncols=columns,
+        handlelength=2.0, borderaxespad=0.1, columnspacing=1.0, labelspacing=0.35,
     )  # fmt: skip
 
 
@@ -95,9 +104,21 @@ def line(**look: Any) -> Line2D:
     return Line2D([], [], **look)
 
 
+def letter(text: str) -> Line2D:
+    """A faint letter for a legend; in axes it is a text."""
+    return line(color=FAINT, marker=rf"$\mathrm{{{text}}}$", linestyle="", markersize=5, markeredgewidth=0.2)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Round numbers along a logarithmic axis, however short it is."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,), numticks=6))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def file_name(text: str) -> str:
-    """Text as part of a file's name: letters, digits, points, hyphens and underscores."""
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in text)
+    """Text as part of a file's name: letters, digits, points and hyphens, an underscore for all between."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")
 
 
 def listed(words: Iterable[str]) -> str:

@@ -148,7 +148,7 @@ def test_a_report_is_derived_again(runs: Path, tmp_path: Path, capsys: pytest.Ca
     out = tmp_path / "report"
     assert main([str(runs), "--out", str(out), "--format", "md,tex,csv,json,eval_results"]) == 0
     assert {file.name for file in out.iterdir()} == {
-        "report.md", "report.tex", "report.csv", "report.json", "eval_results.yaml"
+        "report.md", "report.tex", "report.csv", "report.json", "eval_results.yaml", "index.md", "pictures"
     }  # fmt: skip
     assert str(tmp_path) not in (out / "report.json").read_text()
     assert main(["--check", str(out)]) == 0

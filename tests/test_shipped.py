@@ -66,6 +66,6 @@ def test_its_tokenizer_loses_nothing(name: str) -> None:
 
 
 def test_a_prefix_beyond_every_row_it_was_trained_on_is_refused() -> None:
-    with pytest.raises(JRTError, match=r"prefix_length=2561 is longer than the model's context of 2560 tokens"):
-        JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2561, device="cpu")
-    JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2560, device="cpu")
+    with pytest.raises(JRTError, match=r"prefix_length=2049 is longer than the model's context of 2048 tokens"):
+        JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2049, device="cpu")
+    JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2048, device="cpu")

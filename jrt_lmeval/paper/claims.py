@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from jrt_lmeval.paper.measured import METRIC
 from jrt_lmeval.paper.plan import NARROW
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.report.compare import Difference, difference
@@ -13,7 +14,6 @@ from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.stats import holm
 
 ALPHA = 0.05
-METRIC = "contains"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Claim:
 
 
 MLP = "Learnable MLP"
-FAMILIES = ("Mamba", "Based", "JRT-RNN", "Llama")
+FAMILIES = ("Mamba", "Based", "JRT-RNN", "Llama", "Softmax in its place")
 CLAIMS = (
     Claim("prefix", "JRT-RNN dynamic prefix", "JRT-RNN fixed prefix"),
     *(Claim("feature_map", MLP, other) for other in ("Linear", "GELU", "ReLU", "Gaussian kernel")),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jrt_lmeval.paper.measured import METRIC, recall
 from jrt_lmeval.paper.plan import Entry
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import Interval, interval
+from jrt_lmeval.report.stats import Interval
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number, Table
 
-METRIC = "contains"
 TIMES = 5
 """How much more a model must score with the document than without it."""
 
@@ -42,7 +42,7 @@ def floor_table(entries: Sequence[Entry], runs: Mapping[str, Mapping[str, Cell]]
         measured, without = runs.get(entry.run.plain.name, {}), runs.get(entry.run.name, {})
         for task in entry.run.tasks:
             once = measured.get(task)
-            found = None if once is None else _interval(once)
+            found = None if once is None else recall(once)
             no_document = None if task not in without else without[task].mean(METRIC)
             rules = {name: None if once is None else rule(once, name) for name in RULES}
             mark = " [sample]" if once is not None and once.first.source == "sample" else ""
@@ -71,10 +71,3 @@ def rule(cell: Cell, name: str) -> float | None:
     facts = [sample.facts for sample in cell.first.samples()]
     known = [float(found[name]) for found in facts if name in found]
     return sum(known) / len(known) if known and len(known) == len(facts) else None
-
-
-def _interval(cell: Cell) -> Interval | None:
-    columns = cell.columns
-    if columns is None or METRIC not in columns.scores:
-        return None
-    return interval(columns.scores[METRIC].tolist(), columns.clusters.tolist())

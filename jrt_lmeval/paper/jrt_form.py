@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jrt_lmeval.paper.measured import recall
 from jrt_lmeval.paper.plan import PERPLEXITY, Entry
 from jrt_lmeval.report.fields import benchmark_of
 from jrt_lmeval.report.published import published
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import interval
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number, Table
 
-METRIC = "contains"
 SETTINGS = ("once", "flat")
 PRINTED = {
     "jrt_table1": "JRT, Table 1, as printed: read once and twice (flat)",
@@ -45,10 +44,8 @@ def jrt_tables(entries: Sequence[Entry], cells: Mapping[tuple[str, str], Mapping
 
 
 def _percent(cell: Cell | None) -> Shown:
-    if cell is None or cell.columns is None or METRIC not in cell.columns.scores:
-        return None
-    found = interval(cell.columns.scores[METRIC].tolist(), cell.columns.clusters.tolist())
-    return Number(found.mean, 100.0, 1, found)
+    found = recall(cell)
+    return None if found is None else Number(found.mean, 100.0, 1, found)
 
 
 def _printed(name: str) -> Table:

@@ -101,7 +101,12 @@ SUITES: dict[str, Suite] = {
     "bundled": Suite(
         maps={**{name: {"feature_map": name} for name in MAPS}, NARROW: {"pretrained": "jrt-mlp-32"}},
         default={"feature_map": "mlp"},
-        others=(("Mamba", "mamba", {}), ("Based", "based", {}), ("Llama", "hf_recall", {})),
+        others=(
+            ("Mamba", "mamba", {}),
+            ("Based", "based", {}),
+            ("Llama", "hf_recall", {}),
+            ("Softmax in its place", "based", {"pretrained": "softmax-teacher"}),
+        ),
         benchmarks=("factbook", "swde"),
         compared=("factbook", "swde", "fda"),
         about="the models that come with the package, on local rows or samples; two CPU cores are enough",

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from jrt_lmeval.paper.claims import METRIC, Verdict, verdicts
+from jrt_lmeval.paper.claims import Verdict, verdicts
 from jrt_lmeval.paper.floor import floor_table
 from jrt_lmeval.paper.jrt_form import jrt_tables
-from jrt_lmeval.paper.plan import PERPLEXITY, Entry, Run
+from jrt_lmeval.paper.measured import METRIC, measured, recall
+from jrt_lmeval.paper.plan import PERPLEXITY, Entry
 from jrt_lmeval.paper.published import printed, source
-from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.fields import benchmark_of
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import interval
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number, Report, Table
 
@@ -45,7 +44,7 @@ def paper_report(entries: Sequence[Entry], folder: Path) -> Report:
         entries: of the plan.
         folder: that `jrt-eval paper` wrote.
     """
-    runs = {run.name: _measured(folder, run) for run in {e.run.name: e.run for e in entries}.values()}
+    runs = {run.name: measured(folder, run) for run in {e.run.name: e.run for e in entries}.values()}
     cells = {(e.table, e.row): {t: c for t, c in runs[e.run.name].items() if t in e.run.tasks} for e in entries}
     tables = [_table(name, [e for e in entries if e.table == name], cells) for name in TITLES]
     if any(e.table == "control" for e in entries):
@@ -54,14 +53,6 @@ def paper_report(entries: Sequence[Entry], folder: Path) -> Report:
     judged = verdicts(by_benchmark)
     shown = [table for table in tables if table is not None] + jrt_tables(entries, cells)
     return Report(tuple([*shown, _verdict_table(judged)] if judged else shown), _about(cells))
-
-
-def _measured(folder: Path, run: Run) -> dict[str, Cell]:
-    """Task -> what was measured in a run's folder; empty where it was not run."""
-    place = folder / run.name
-    if not any(place.glob("results_*.json")):
-        return {}
-    return {cell.task: cell for cell in collect([place]).cells}
 
 
 def _table(name: str, entries: Sequence[Entry], cells: Cells) -> Table | None:
@@ -74,9 +65,9 @@ def _table(name: str, entries: Sequence[Entry], cells: Cells) -> Table | None:
     samples = {
         cell.first.benchmark for found in cells.values() for cell in found.values() if cell.first.source == "sample"
     }
-    measured = [f"{one}{' [sample]' if one in samples else ''}: {METRIC}, %" for one in benchmarks]
+    columns_of = [f"{one}{' [sample]' if one in samples else ''}: {METRIC}, %" for one in benchmarks]
     measures = _measures(PERPLEXITY in tasks)
-    header = (name.replace("_", " "), *(PRINTED_COLUMNS[c] for c in columns), *measured, *measures)
+    header = (name.replace("_", " "), *(PRINTED_COLUMNS[c] for c in columns), *columns_of, *measures)
     rows: list[tuple[Shown, ...]] = []
     for entry in entries:
         found = {_benchmark(task): cell for task, cell in cells[entry.table, entry.row].items()}
@@ -96,10 +87,9 @@ def _benchmark(task: str) -> str:
 
 
 def _recall(cell: Cell | None) -> Shown:
-    if cell is None or cell.columns is None or METRIC not in cell.columns.scores:
+    found = recall(cell)
+    if cell is None or found is None:
         return None
-    columns = cell.columns
-    found = interval(columns.scores[METRIC].tolist(), columns.clusters.tolist())
     return Number(found.mean, 100.0, 1, found, "*" if cell.first.partly else "")
 
 

@@ -1,0 +1,127 @@
+"""What README and the model cards say in numbers, from a suite's logs alone.
+
+    python -m jrt_lmeval.paper.front results/measured/bundled README.md
+
+rewrites what stands between the markers `<!-- measured -->` and `<!-- /measured -->` of the page, and the measured
+figures on the cards of the shipped models.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paper.floor import rule, verdict
+from jrt_lmeval.paper.measured import METRIC, measured, recall
+from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, POLICIES, SUITES, Run, Suite
+from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.report.stats import Interval
+from jrt_lmeval.report.tables import Number
+
+NAMES = {
+    "once": "read once",
+    "flat": "read twice (JRT)",
+    "hier": "hierarchical JRT",
+    "focus": "focus (retrieval)",
+    "passages": "its passages alone",
+}
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def _percent(found: Interval | None) -> str:
+    return "-" if found is None else Number(found.mean, 100.0, 1, found).text()
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def front(logs: Path, suite: Suite) -> str:
+    """The README's tables: the main model by prompt layout, beside what needs no recall, and by prefix policy."""
+    main = {**suite.default, "prefix": "dynamic"}
+    by_layout = measured(logs, Run("jrt_rnn", main))
+    control = measured(logs, Run("jrt_rnn", main, (), NO_CONTEXT))
+    by_policy = {policy: measured(logs, Run("jrt_rnn", {**suite.default, "prefix": policy})) for policy in POLICIES}
+    rows, policies = [], []
+    for benchmark in suite.benchmarks:
+        once = by_layout.get(f"{benchmark}_once")
+        if once is None:
+            continue
+        found = recall(once)
+        mark = " [sample]" if once.first.source == "sample" else ""
+        counted = "-" if found is None else f"{found.n:,} / {found.clusters:,}"
+        layouts = [_percent(recall(by_layout.get(benchmark + ending))) for ending in LAYOUT_ENDINGS.values()]
+        without = control.get(f"{benchmark}_once")
+        floor = [_percent(recall(without)), _share(rule(once, "majority"))]
+        rows.append([f"`{benchmark}{mark}`", counted, *layouts, *floor])
+        shown = [_percent(recall(by_policy[policy].get(f"{benchmark}_once"))) for policy in POLICIES]
+        policies.append([f"`{benchmark}{mark}`, once", *shown])
+    head = ["answers recalled, %", "questions / documents", *NAMES.values(), "no document", "majority answer"]
+    second = ["by prefix policy, %", *(f"`prefix={policy}`" for policy in POLICIES)]
+    return markdown_table(head, rows) + "\n" + markdown_table(second, policies)
+
+
+def card_rows(logs: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
+    """Name of a shipped model -> what its card says was measured."""
+    kinds = [("jrt_rnn", {**given, "prefix": "full"}) for given in suite.maps.values()]
+    kinds += [(model, dict(given)) for _, model, given in suite.others]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for model, given in kinds:
+        cells, without = (measured(logs, Run(model, given, (), block)) for block in ({}, NO_CONTEXT))
+        rows = []
+        for benchmark in suite.benchmarks:
+            task = f"{benchmark}_once"
+            if task not in cells:
+                continue
+            cell, score = cells[task], recall(cells[task])
+            control = without[task].mean(METRIC) if task in without else None
+            majority = rule(cell, "majority")
+            rows.append(
+                {
+                    "task": task + (" [sample]" if cell.first.source == "sample" else ""),
+                    "questions": "-" if score is None else score.n,
+                    "contains, % [95 % by document]": _percent(score),
+                    "without the document, %": _share(control),
+                    "majority answer, %": _share(majority),
+                    "recalls": verdict(score, control, majority),
+                }
+            )
+        if rows:
+            found[_name_of(model, given)] = rows
+    return found
+
+
+def _name_of(model: str, given: Mapping[str, Any]) -> str:
+    return str(given.get("pretrained") or Path(shipped_for(model, given.get("feature_map")).name).name)
+
+
+def with_front(page: str, block: str) -> str:
+    """A page with the block between its markers.
+
+    Raises:
+        JRTError: the page has no such markers.
+    """
+    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.S)
+    if not pattern.search(page):
+        raise JRTError(f"the page has no {BEGIN} and {END} to write between.")
+    return pattern.sub(lambda _: f"{BEGIN}\n{block}{END}", page)
+
+
+def main(argv: list[str]) -> int:
+    """Bring a page and the cards of the shipped models up to date."""
+    from jrt_lmeval.training.card import write_card
+
+    logs, page = Path(argv[0]), Path(argv[1])
+    page.write_text(with_front(page.read_text(encoding="utf-8"), front(logs, SUITES["bundled"])), encoding="utf-8")
+    for name, rows in card_rows(logs, SUITES["bundled"]).items():
+        write_card(shipped_models()[name].folder, name, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import families
 import pytest
 import tiny
 import torch
@@ -218,11 +219,8 @@ def test_hf_recall_agrees_with_lm_evals_hf(folders):
 
 
 def test_a_model_whose_state_cannot_be_forked_is_refused(tmp_path):
-    from transformers import RwkvConfig, RwkvForCausalLM
-
-    config = RwkvConfig(vocab_size=tiny.VOCAB, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32)
-    folder = tiny.save(RwkvForCausalLM(config), tmp_path / "rwkv")
-    with pytest.raises(JRTError, match=r"RwkvForCausalLM takes none of cache, past_key_values.*--model hf"):
+    folder = tiny.save(families.model("qwen4_exp_text"), tmp_path / "qwen4")
+    with pytest.raises(JRTError, match=r"Qwen4ExpForCausalLM.*first dimension is not the row.*--model hf"):
         HFRecall(folder, device="cpu")
 
 

@@ -1,12 +1,13 @@
 """Any Hugging Face causal language model as an engine: left padding with a mask, its cache as the state.
 
-Recurrent models need the mask as much as attention does: padding that enters a state stays in it.
+Recurrent models need the mask as much as attention does: padding that enters a state stays in it. Those that heed none
+read rows of equal length together. What the cache holds is seen by reading a few tokens, not from the configuration.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,60 +15,121 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from jrt_lmeval.errors import JRTError
+from model_adapters.engines.cache_tree import merged, selected
 from model_adapters.engines.engine import TokenScores, score_positions
+from model_adapters.engines.families import ONE_ROW_STEPS, OWN_MASK_AFTER_PREFILL, REFUSED, STEPS_DIFFER, UNMASKED
+from model_adapters.engines.held_state import HELD, HeldState
 from model_adapters.engines.hf_state import (
     ELSEWHERE,
+    CacheLayout,
     HFState,
-    only_full_attention,
-    only_recurrent,
-    require_cache,
+    layout,
+    recurrent_part,
+    require_rows_first,
     unshared,
-    write_rows,
 )
 
-CACHE_NAMES = ("cache", "past_key_values", "cache_params")  # the first since transformers 5.24
+CACHE_NAMES = ("cache", "past_key_values", "cache_params", "state")  # the first since transformers 5.24
+PROBE_ROWS = 7  # so many that no other dimension is likely to pass for the rows
+
+PADDED, BY_LENGTH, BY_STEP = "padded", "by_length", "by_step"
 
 
 class HFEngine:
     """Wraps a model of `AutoModelForCausalLM`.
 
     Raises:
-        JRTError: the model takes no attention mask or no cache: batching or generation would be wrong.
+        JRTError: the model keeps no state whose rows can be told apart, or padding would change its answers.
     """
 
     has_prefix = False
     longest_prefix: int | None = None
     trained_length: int | None = None
-    padding = "left"
 
     def __init__(self, model: Any):
         self.model = model.eval()
         self.device: torch.device = model.device
         accepts = inspect.signature(model.forward).parameters
-        self._name = type(model).__name__
-        if "attention_mask" not in accepts:
-            raise JRTError(f"{self._name} takes no attention_mask: padding would change its answers. {ELSEWHERE}")
+        self._name, kind = type(model).__name__, model.config.model_type
+        if kind in REFUSED:
+            raise JRTError(f"{self._name} is refused: {REFUSED[kind]}. {ELSEWHERE}")
         cache_name = next((name for name in CACHE_NAMES if name in accepts), None)
         if cache_name is None:
             raise JRTError(f"{self._name} takes none of {', '.join(CACHE_NAMES)}: it keeps no state. {ELSEWHERE}")
         self._cache_name = cache_name
+        self._takes_mask = "attention_mask" in accepts and kind not in UNMASKED
+        self._one_row_steps, self._own_mask = kind in ONE_ROW_STEPS, kind in OWN_MASK_AFTER_PREFILL
         self._takes_positions = "position_ids" in accepts
         self._keeps = "logits_to_keep" in accepts
-        layout = DynamicCache(config=model.config)
-        self._maskable = only_full_attention(layout) and self._takes_positions
-        self.constant_state = bool(layout.layers) and only_recurrent(layout)
-        self.can_continue = self._maskable or self.constant_state
+        self._held = HeldState(model, kind) if kind in HELD else None
         self.max_length = context_length(model.config)
+        self._layout = self._probe()
+        self.constant_state = not self._layout.slots
+        if not self._takes_mask and not self.constant_state:
+            raise JRTError(f"{self._name} takes no attention_mask: padding would change its answers. {ELSEWHERE}")
+        self.padding = "left" if self._takes_mask else "none"
+        self._continues = None if kind in STEPS_DIFFER else self._way_on()
+        self.can_continue = self._continues is not None
 
-    def _forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any, keep: int) -> Any:
-        kwargs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
-        if cache is not None:
-            kwargs[self._cache_name] = cache
+    @torch.inference_mode()
+    def _probe(self) -> CacheLayout:
+        ids = torch.ones(PROBE_ROWS, 2, dtype=torch.long, device=self.device)
+        mask, positions = torch.ones_like(ids), torch.arange(2, device=self.device).expand_as(ids)
+        _, before = self._forward(ids, mask, positions, None, 1)
+        kept = unshared(before)  # a cache may be changed in place
+        mask = torch.cat([mask, mask[:, :1]], dim=1)
+        _, after = self._forward(ids[:, :1], mask, positions[:, 1:] + 1, before, 1)
+        return layout(kept, after)
+
+    def _way_on(self) -> str | None:
+        """How a state takes in several tokens of ragged rows; None where no way is exact."""
+        if not self._takes_mask:
+            return BY_LENGTH
+        if self.constant_state:
+            return BY_LENGTH if type(self.model).__module__.startswith("fla.") else BY_STEP
+        if not (self._layout.full_attention and self._takes_positions):
+            return None
+        return BY_STEP if self._layout.recurrent else PADDED
+
+    def _forward(
+        self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any, keep: int
+    ) -> tuple[Tensor, Any]:
+        """Logits of the last tokens, `keep` of them or more, and the cache, which may be `cache` itself."""
+        if self._one_row_steps and ids.shape == (len(ids), 1) and len(ids) > 1:
+            return self._row_by_row(ids, mask, positions, cache, keep)
+        kwargs: dict[str, Any] = {"input_ids": ids, "use_cache": True}
+        if self._takes_mask:
+            kwargs["attention_mask"] = mask
+            if self._own_mask and cache is not None and mask is not None:
+                kwargs["attention_mask"] = {"full_attention": additive(mask), "linear_attention": None}
         if self._takes_positions:
             kwargs["position_ids"] = positions
         if self._keeps:
             kwargs["logits_to_keep"] = keep
-        return self.model(**kwargs)
+        fresh = cache is None
+        if self._held is not None:
+            self._held.put(None if cache is None else cache["held"], mask)
+            cache = DynamicCache(config=self.model.config) if cache is None else cache["cache"]
+        if cache is not None:
+            kwargs[self._cache_name] = cache
+        out = self.model(**kwargs)
+        if self._held is None:
+            cache = getattr(out, self._cache_name, None)
+        else:
+            cache = {"cache": cache, "held": self._held.take()}
+        if fresh:
+            require_rows_first(cache, len(ids), self._name)
+        return out.logits, cache
+
+    def _row_by_row(
+        self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any, keep: int
+    ) -> tuple[Tensor, Any]:
+        order = torch.arange(len(ids), device=self.device)
+        parts = []
+        for row in order.split(1):
+            own = None if cache is None else selected(cache, row)
+            parts.append(self._forward(ids[row], None if mask is None else mask[row], positions[row], own, keep))
+        return torch.cat([logits for logits, _ in parts]), merged([after for _, after in parts], order)
 
     def _left_padded(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         width = max(len(row) for row in ids)
@@ -82,60 +144,98 @@ class HFEngine:
     def prefill(
         self, ids: Sequence[Sequence[int]], prefix_lengths: Sequence[int], state: HFState | None = None
     ) -> tuple[Tensor, HFState]:
-        if state is not None and not self._maskable:
-            return self._continue_stepwise(ids, state)
+        if state is None:
+            return self._read(ids, None) if self._takes_mask else self._by_length(ids, None)
+        if self._continues is None:
+            raise JRTError(f"{self._name} mixes kinds of layers: its state cannot be continued with several tokens.")
+        ways: dict[str, Callable[..., tuple[Tensor, HFState]]] = {
+            PADDED: self._read,
+            BY_LENGTH: self._by_length,
+            BY_STEP: self._by_step,
+        }
+        return ways[self._continues](ids, state)
+
+    def _read(self, ids: Sequence[Sequence[int]], state: HFState | None) -> tuple[Tensor, HFState]:
         padded, mask = self._left_padded(ids)
         offset = torch.zeros(len(ids), dtype=torch.long, device=self.device) if state is None else state.lengths
         positions = (mask.cumsum(1) - 1).clamp(min=0) + offset[:, None]
         cache = None
         if state is not None:
             mask, cache = torch.cat([state.mask, mask], dim=1), unshared(state.cache)
-        out = self._forward(padded, mask, positions, cache, 1)
-        cache = require_cache(getattr(out, self._cache_name, None), self._name)
-        return out.logits[:, -1], HFState(cache, mask, mask.sum(1))
+        logits, cache = self._forward(padded, mask, positions, cache, 1)
+        return logits[:, -1], HFState(cache, mask, mask.sum(1), self._layout.slots)
 
-    def _continue_stepwise(self, ids: Sequence[Sequence[int]], state: HFState) -> tuple[Tensor, HFState]:
+    def _by_length(self, ids: Sequence[Sequence[int]], state: HFState | None) -> tuple[Tensor, HFState]:
+        """Rows of equal length together, without padding; the states must be of constant size."""
+        logits, caches, order = [], [], []
+        lengths = torch.tensor([len(row) for row in ids], device=self.device)
+        for length in lengths.unique().tolist():
+            rows = torch.nonzero(lengths == length)[:, 0]
+            # the copies are used up: several models write into the state they are given
+            part = None if state is None else state.select(rows)
+            if part is not None:
+                part.mask = part.mask[:, :0]  # of constant size, it holds no padding
+            some, after = self._read([ids[row] for row in rows.tolist()], part)
+            logits.append(some)
+            caches.append(after.cache)
+            order.append(rows)
+        back = torch.cat(order).argsort()
+        known = torch.zeros_like(lengths) if state is None else state.lengths
+        mask = torch.ones(len(ids), 1, dtype=torch.long, device=self.device)
+        return torch.cat(logits)[back], HFState(merged(caches, back), mask, known + lengths, self._layout.slots)
+
+    def _by_step(self, ids: Sequence[Sequence[int]], state: HFState) -> tuple[Tensor, HFState]:
         # transformers' recurrent layers start afresh when given several tokens with a cache, and padding in the
         # middle would decay their state; so one token at a time, shorter rows joining in later.
-        if not self.constant_state:
-            raise JRTError(f"{self._name} mixes kinds of layers: its state cannot be continued with several tokens.")
         state = state.clone()
-        lengths = torch.tensor([len(row) for row in ids], device=self.device)
-        longest = int(lengths.max())
+        longest = max(len(row) for row in ids)
         logits = None
-        for done in range(longest):
-            rows = torch.nonzero(lengths >= longest - done)[:, 0]
-            tokens = [ids[row][int(lengths[row]) - longest + done] for row in rows.tolist()]
-            part = state if len(rows) == len(lengths) else state.select(rows)
-            logits, part = self.step(torch.tensor(tokens), part)
-            if part is not state and len(rows) < len(lengths):
-                write_rows(state.cache, rows, part.cache)
-                state.lengths[rows] += 1
-            else:
-                state = part
+        for left in range(longest, 0, -1):
+            reads = torch.tensor([len(row) >= left for row in ids], device=self.device)
+            tokens = torch.tensor([row[-left] if len(row) >= left else 0 for row in ids])
+            waiting = torch.nonzero(~reads)[:, 0]
+            before = [leaf.tensor[waiting] for leaf in recurrent_part(state)] if len(waiting) else []
+            logits, state = self._step(tokens, state, reads)
+            for leaf, old in zip(recurrent_part(state), before, strict=bool(before)):
+                leaf.tensor[waiting] = old
         assert logits is not None
         return logits, state
 
-    @torch.inference_mode()
-    def step(self, ids: Tensor, state: HFState) -> tuple[Tensor, HFState]:
-        mask = torch.cat([state.mask, state.mask.new_ones(len(ids), 1)], dim=1)
+    def _step(self, ids: Tensor, state: HFState, reads: Tensor) -> tuple[Tensor, HFState]:
+        """`reads [B]`: rows that take the token in; for the others it is masked out of attention."""
+        mask = torch.cat([state.mask, reads[:, None].to(state.mask.dtype)], dim=1)
         # A recurrent step has nothing to mask: the state holds no padding.
         seen = None if self.constant_state else mask
-        out = self._forward(ids.to(self.device)[:, None], seen, state.lengths[:, None], state.cache, 1)
-        return out.logits[:, -1], HFState(getattr(out, self._cache_name), mask, state.lengths + 1)
+        logits, cache = self._forward(ids.to(self.device)[:, None], seen, state.lengths[:, None], state.cache, 1)
+        return logits[:, -1], HFState(cache, mask, state.lengths + reads, self._layout.slots)
+
+    @torch.inference_mode()
+    def step(self, ids: Tensor, state: HFState) -> tuple[Tensor, HFState]:
+        return self._step(ids, state, torch.ones(len(ids), dtype=torch.bool, device=self.device))
 
     @torch.inference_mode()
     def score(
         self, rows: Sequence[Sequence[int]], prefix_lengths: Sequence[int], starts: Sequence[int]
     ) -> list[TokenScores]:
-        padded, mask = self._left_padded([row[:-1] for row in rows])
-        wanted = [len(row) - start for row, start in zip(rows, starts, strict=True)]
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        logits = self._forward(padded, mask, positions, None, max(wanted)).logits
-        return [
-            score_positions(logits[row, -count:], torch.tensor(tokens[-count:], device=self.device))
-            for row, (tokens, count) in enumerate(zip(rows, wanted, strict=True))
-        ]
+        lengths = [len(row) for row in rows]
+        groups = [list(range(len(rows)))]
+        if not self._takes_mask:
+            groups = [[row for row, n in enumerate(lengths) if n == length] for length in sorted(set(lengths))]
+        scores: dict[int, TokenScores] = {}
+        for group in groups:
+            padded, mask = self._left_padded([rows[row][:-1] for row in group])
+            wanted = [lengths[row] - starts[row] for row in group]
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            logits, _ = self._forward(padded, mask, positions, None, max(wanted))
+            for place, (row, count) in enumerate(zip(group, wanted, strict=True)):
+                targets = torch.tensor(rows[row][-count:], device=self.device)
+                scores[row] = score_positions(logits[place, -count:], targets)
+        return [scores[row] for row in range(len(rows))]
+
+
+def additive(mask: Tensor) -> Tensor:
+    """A mask `[B, slots]` of ones and zeros for one new token, as what is added to its weights: `[B, 1, 1, slots]`."""
+    return (1.0 - mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
 
 
 def context_length(config: Any) -> int | None:

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.one_line import tell
 from jrt_lmeval.paths import tasks_dir
 
 
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, _, function = COMMANDS[name].target.partition(":")
         return int(getattr(import_module(module), function)(rest) or 0)
     except JRTError as error:
-        print(f"jrt-eval: {error}", file=sys.stderr)
+        tell(f"jrt-eval: {error}")
         return 1
     except KeyboardInterrupt as error:
         said = str(error) or "interrupted; with --use_cache FILE, or --grid, the same command goes on from there"

@@ -7,14 +7,20 @@ not ours are printed as ever.
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import sqlite3
 import sys
+import time
+from pathlib import Path
 from types import TracebackType
 
 from jrt_lmeval.errors import JRTError
 
 ALL = "JRT_LMEVAL_TRACEBACK"
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+"""Where a process that torchrun or accelerate started says why it failed."""
 
 
 def line_for(error: BaseException) -> str | None:
@@ -25,12 +31,26 @@ def line_for(error: BaseException) -> str | None:
             return f"error: {found}"
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
     # lm_eval opens the file of --use_cache itself, before any model sees it
-    if isinstance(error, sqlite3.DatabaseError) and any(word.startswith("--use_cache") for word in sys.argv):
+    unreadable = (sqlite3.DatabaseError, pickle.UnpicklingError, EOFError)
+    if isinstance(error, unreadable) and any(word.startswith("--use_cache") for word in sys.argv):
         return (
             f"error: the file of --use_cache cannot be read as a request cache ({error}): it is damaged or something "
             "else. Delete it, or use another path."
         )
     return None
+
+
+def tell(line: str) -> None:
+    """Print a line; of several processes that one launcher started only the first does.
+
+    The others leave theirs where torchrun and accelerate look: both show it in their report of what failed.
+    """
+    file = os.environ.get(ERROR_FILE)
+    if os.environ.get("RANK", "0") == "0" or not file:
+        print(line, file=sys.stderr)
+    if file:
+        facts = {"message": line, "extraInfo": {"py_callstack": line, "timestamp": str(int(time.time()))}}
+        Path(file).write_text(json.dumps({"message": facts}), encoding="utf-8")
 
 
 def install() -> None:
@@ -43,8 +63,8 @@ def install() -> None:
         line = None if os.environ.get(ALL, "0") not in ("", "0") else line_for(error)
         if line is None:
             before(kind, error, trace)
-        elif os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-            print(line, file=sys.stderr)
+        else:
+            tell(line)
 
     hook._one_line = True  # type: ignore[attr-defined]
     sys.excepthook = hook

@@ -31,6 +31,8 @@ MODELS = {
 }
 """`--model` names and the classes they stand for, as text: importing a class waits until it is asked for."""
 
+FINGERPRINT = "jrt_lmeval:fingerprint"
+"""Key of a request cache under which our models leave whose answers it holds."""
 
 _OURS_ONLY = ContextVar("_OURS_ONLY", default=False)
 
@@ -73,11 +75,34 @@ def models_ready(models: ModuleType) -> None:
     from jrt_lmeval import one_line
 
     one_line.install()
+    _watch_caches()
     for name, target in MODELS.items():
         if name not in model_registry:
             model_registry.register(name, target=target)
         elif not _same(model_registry, name, target):
             log.warning("lm_eval has a model named %r of its own; ours (%s) is not registered.", name, target)
+
+
+def _watch_caches() -> None:
+    """Warn where a model that is not ours opens a request cache that one of ours filled: it looks at no fingerprint."""
+    from lm_eval.api.model import CachingLM
+
+    plain = CachingLM.__init__
+    if getattr(plain, "_knows_jrt", False):
+        return
+
+    @functools.wraps(plain)
+    def init(self: Any, lm: Any, cache_db: str, *args: Any, **kwargs: Any) -> None:
+        plain(self, lm, cache_db, *args, **kwargs)
+        if not hasattr(lm, "fingerprint") and FINGERPRINT in self.dbdict:
+            log.warning(
+                "%s: holds answers of a model of jrt_lmeval, which this model (%s) would give as its own. Use another "
+                "--use_cache path.",
+                *(cache_db, type(lm).__name__),
+            )
+
+    init._knows_jrt = True  # type: ignore[attr-defined]
+    CachingLM.__init__ = init
 
 
 def model_class(name: str) -> Any:

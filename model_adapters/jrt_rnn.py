@@ -11,7 +11,7 @@ from jrt_lmeval.checkpoints.load import load_config, load_model, random_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import MODES
-from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
+from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, FeatureMap
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prefix import PrefixPolicy, prefix_policy
 from model_adapters.engines.jrt import JRTEngine
@@ -169,8 +169,15 @@ def _described(checkpoint: Checkpoint, model: JRTForCausalLM, init: str | None, 
     facts = {
         "pretrained": checkpoint.name,
         "revision": revision,
+        "architecture": config.describe(),
         "feature_map": config.feature_map,
+        "features_per_head": features_per_head(model),
         "init": init or "trained",
         "modes": {mode: getattr(config, mode) for mode in (*MODES, "enc_length")},
     }
     return {**facts, "released": config.describe()} if checkpoint.kind == HAZY else facts
+
+
+def features_per_head(model: JRTForCausalLM) -> int | None:
+    """F of the linear attention layers; None where there are none."""
+    return next((part.feature_dim for part in model.modules() if isinstance(part, FeatureMap)), None)

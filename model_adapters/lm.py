@@ -153,6 +153,7 @@ class RecallLM(TemplateLM):
         facts = {**self._configuration(), "device": str(self.device), "world_size": self.world_size, **machine()}
         weights = list(self.engine.model.parameters())
         facts["model_bytes"] = sum(weight.numel() * weight.element_size() for weight in weights)
+        facts |= {"sliding_window": self.engine.window} if self.engine.window else {}
         return {
             "model_num_parameters": sum(weight.numel() for weight in weights),
             "model_dtype": facts["dtype"],

@@ -59,6 +59,25 @@ def test_every_prefix_policy_equals_a_plain_loop(kind, policy):
         assert answer.stats["jrt_prompt_tokens"] == len(row.ids)
 
 
+WINDOW, KV_BYTES = 16, 2 * 32 * 4  # keys and values of a token in a layer of the tiny models, float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "slots"),
+    [("jrt", 1, WINDOW - 1), ("based", 1, WINDOW - 1), ("mistral", 1, None), ("mamba", 0, 0)],
+)
+def test_the_two_parts_of_a_state_are_told_apart(kind, layers, slots):
+    lm = tiny.lm(kind, budget=Budget(rows=4))
+    for answer in lm.generate_until([tiny.ask(prompt) for prompt in tiny.prompts()], disable_tqdm=True):
+        # Mistral's two layers keep two heads of keys and values where there are four of queries
+        expected = layers * KV_BYTES * (min(answer.stats["jrt_prompt_tokens"], WINDOW - 1) if slots is None else slots)
+        assert answer.stats["jrt_window_bytes"] == expected
+        rest = answer.stats["jrt_state_bytes"] - expected
+        assert answer.stats.get("jrt_recurrent_bytes", rest) == rest and (rest > 0 or kind == "mistral")
+    assert ("jrt_recurrent_bytes" in answer.stats) == (kind != "mistral")
+    assert lm.get_model_info()["jrt"].get("sliding_window") == (None if kind == "mamba" else WINDOW)
+
+
 @pytest.mark.parametrize("kind", ["llama", "mamba", "jrt", "attention"])
 def test_a_shared_document_is_read_once(kind):
     lm = tiny.lm(kind, budget=Budget(rows=8), policy=PrefixPolicy("document"))

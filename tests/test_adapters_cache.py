@@ -78,6 +78,22 @@ def test_answers_of_a_model_without_a_fingerprint_are_refused(tmp_path):
         cached(tiny.lm("jrt"), tmp_path / "c.db")
 
 
+def test_another_model_on_our_cache_is_warned_of(tmp_path, caplog):
+    from lm_eval.models.dummy import DummyLM
+
+    from jrt_lmeval.plugin import register
+
+    register()
+    cached(tiny.lm("jrt"), tmp_path / "c.db").dbdict.close()
+    assert "only the models of this package look at whose answers a cache holds" in caplog.text
+    caplog.clear()
+    cached(DummyLM(), tmp_path / "c.db").dbdict.close()
+    assert "c.db: holds answers of a model of jrt_lmeval, which this model (DummyLM) would give" in caplog.text
+    caplog.clear()
+    cached(DummyLM(), tmp_path / "theirs.db").dbdict.close()
+    assert not caplog.text
+
+
 class Interrupted:
     """An engine that is interrupted in its n-th prefill."""
 

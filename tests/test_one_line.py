@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from jrt_lmeval import cli, one_line
 from jrt_lmeval.errors import JRTError
@@ -43,9 +44,32 @@ def test_the_traceback_is_there_for_the_asking() -> None:
     assert done.returncode == 1 and "Traceback" in done.stderr and "Did you mean 'mlp'?" in done.stderr
 
 
-def test_of_several_processes_one_speaks() -> None:
-    done = plain_lm_eval("--model", "jrt_rnn", "--model_args", "feature_map=mpl", "--tasks", "swde_once", RANK="1")
-    assert done.returncode == 1 and "Did you mean" not in done.stderr
+def test_of_several_processes_one_speaks_and_the_others_tell_their_launcher(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(one_line.ERROR_FILE, str(tmp_path / "error.json"))
+    for rank, printed in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        (tmp_path / "error.json").unlink(missing_ok=True)
+        assert cli.main(["rum"]) == 1
+        assert ("Did you mean 'run'" in capsys.readouterr().err) == printed
+        failure = ProcessFailure(local_rank=int(rank), pid=1, exitcode=1, error_file=str(tmp_path / "error.json"))
+        report = ChildFailedError("lm_eval", {int(rank): failure}).format_msg()
+        assert "traceback : jrt-eval: unknown command 'rum'. Did you mean 'run'" in report
+    monkeypatch.delenv(one_line.ERROR_FILE)
+    assert cli.main(["rum"]) == 1 and "Did you mean 'run'" in capsys.readouterr().err, "nobody else would tell"
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_mistake_is_told_once_by_us_and_once_by_torchrun() -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    arguments = ["--model", "jrt_rnn", "--model_args", "feature_map=mpl", "--tasks", "swde_once"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, "-m", "jrt_lmeval", "run", *arguments], capture_output=True, text=True, timeout=500, env=environment
+    )
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if "Did you mean 'mlp'?" in line]
+    assert sum(line.startswith("jrt-eval: ") for line in told) <= 1 and len(told) >= 1
+    assert "JRTError" not in done.stderr and done.stderr.count("Traceback") <= 1, "torchrun's own, and none of ours"
 
 
 def test_errors_of_others_are_printed_as_ever(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
@@ -70,6 +94,22 @@ def test_a_cache_that_is_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one_line.line_for(damaged) is None
     monkeypatch.setattr(sys, "argv", ["lm_eval", "--use_cache", "c.db"])
     assert "cannot be read as a request cache (file is not a database)" in str(one_line.line_for(damaged))
+
+
+@pytest.mark.parametrize("value", [b"no pickle", b"\x80\x05cut short"])
+def test_a_cached_answer_that_is_damaged(tmp_path, monkeypatch: pytest.MonkeyPatch, value: bytes) -> None:
+    from sqlitedict import SqliteDict
+
+    with SqliteDict(str(tmp_path / "c.db"), autocommit=True) as store:
+        store["answer"] = "it"
+    with sqlite3.connect(tmp_path / "c.db") as raw:
+        raw.execute("UPDATE unnamed SET value = ?", (value,))
+    raw.close()
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "--use_cache", "c.db"])
+    with SqliteDict(str(tmp_path / "c.db")) as store:
+        with pytest.raises(Exception) as error:
+            store["answer"]
+        assert "cannot be read as a request cache" in str(one_line.line_for(error.value))
 
 
 def test_ctrl_c_is_one_line_and_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,14 +226,36 @@ def test_mistakes_are_one_clear_line(runs: Path, arguments: list[str], message: 
 def test_distance_of_the_last_copy(tmp_path: Path) -> None:
     def line(i: int) -> dict:
         facts = {"answer_last_token": 90.0 if i < 10 else 20.0, "prompt_tokens": 100, "jrt_prompt_tokens": 200}
-        return sample(i, float(i < 10), facts=facts)
+        parts = {"jrt_window_bytes": 260_000, "jrt_recurrent_bytes": 72_000}
+        return sample(i, float(i < 10), facts=facts | parts)
 
-    write_run(tmp_path, lines=[line(i) for i in range(20)], facts={**FACTS, "window": 64})
+    write_run(tmp_path, lines=[line(i) for i in range(20)], facts={**FACTS, "sliding_window": 64})
     (table,) = (t for t in standard_tables(collect([tmp_path]), "contains") if t.name == "distance")
     row = dict(zip(table.header, table.rows[0], strict=True))
     assert row["1-64"].value == 1.0 and row["65-128"].value == 0.0  # type: ignore[union-attr]
     # 10 GPT-2 tokens are 20 of the model's: in its window of 64; 80 are 160: before it
     assert row["in the window"].value == 1.0 and row["before it"].value == 0.0  # type: ignore[union-attr]
+    assert row["window, KB"].text() == "260" and row["other state, KB"].text() == "72"  # type: ignore[union-attr]
+
+
+def test_what_a_run_took_and_on_what_has_a_line(tmp_path: Path) -> None:
+    parts = {"jrt_state_bytes": 332_000, "jrt_window_bytes": 260_000}
+    took = {"processor": "A CPU", "threads": 2, "load_average": 7.5, "model_bytes": 6_000_000, "features_per_head": 512}
+    memory = {"work_peak_bytes": 40_000_000, "process_peak_memory_bytes": 900_000_000}
+    write_run(tmp_path, lines=[sample(i, 1.0, facts=parts) for i in range(4)], facts={**FACTS, **took, **memory})
+    (cost,) = (t for t in standard_tables(collect([tmp_path]), "contains") if t.name == "cost")
+    shown = {name: e.text() if isinstance(e, Number) else e for name, e in zip(cost.header, cost.rows[0], strict=True)}
+    assert (shown["processor"], shown["threads"], shown["load"]) == ("A CPU", "2", "7.5")
+    assert (shown["state, KB"], shown["of it window, KB"], shown["features F / head"]) == ("332", "260", "512")
+    assert (shown["states and activations at most, MB"], shown["process at most, MB"]) == ("40", "900")
+    assert all(e.interval is None for e in cost.rows[0] if isinstance(e, Number)), "no error of a wall clock"
+
+
+def test_runs_on_two_machines_are_told_apart_only_where_nothing_else_does(tmp_path: Path) -> None:
+    for name, cpu, prefix in (("a", "one", "full"), ("b", "another", "none")):
+        lines = [sample(i, 1.0) for i in range(4)]
+        write_run(tmp_path / name, lines=lines, facts={**FACTS, "processor": cpu, "prefix": prefix})
+    assert not any("processor" in cell.model for cell in collect([tmp_path]).cells)
 
 
 def test_the_same_table_from_a_moved_folder(runs: Path, tmp_path: Path) -> None:

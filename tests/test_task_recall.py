@@ -39,7 +39,7 @@ def test_results_hold_scores_with_errors_figures_and_the_block(tmp_path: Path) -
         f"{name},none" for name in ("contains", "contains_word", "exact", "f1")
     ]
     found = results["configs"]["mine"]["metadata"]["jrt_found"]
-    assert found["means"]["jrt_prefix_tokens"] == 3.0 and found["means"]["jrt_seconds"] == 0.5
+    assert found["means"]["jrt_prefix_tokens"] == 3.0 and found["medians"]["jrt_seconds"] == 0.5
     assert found["documents"] == 2 and 10 < found["means"]["prompt_tokens"] < 40
     block = results["configs"]["mine"]["metadata"]["jrt"]
     assert block["layout"] == "once" and block["source"] == "files"

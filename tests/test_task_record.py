@@ -175,7 +175,7 @@ def test_skipped_rows_are_in_no_mean_and_the_table_counts_them(tmp_path: Path) -
     assert found["results"]["mine"]["alias"] == "mine [2 skipped] [2 truncated]"
     assert "mine [2 skipped] [2 truncated]" in make_table(found)
     counted = found["configs"]["mine"]["metadata"]["jrt_found"]
-    assert (counted["skipped"], counted["truncated"], counted["means"]["jrt_seconds"]) == (2, 2, 0.5)
+    assert (counted["skipped"], counted["truncated"], counted["medians"]["jrt_seconds"]) == (2, 2, 0.5)
 
 
 def test_after_a_cut_the_log_describes_what_was_read(tmp_path: Path) -> None:

@@ -212,12 +212,40 @@ def test_the_learning_rate_warms_up_and_ends_at_a_tenth() -> None:
         (["--recipe", "smok"], r"unknown recipe 'smok'\. Did you mean 'smoke'"),
         (["--feature-map", "mlpp"], r"unknown feature map 'mlpp'\. Did you mean 'mlp'"),
         (["--map-options", "{degree: 2}"], r"--map-options '\{degree: 2\}' is not JSON"),
+        (["--recipe", "smoke", "--tokens", "0"], "tokens=0: a model is trained for at least 1 token"),
+        (["--recipe", "smoke", "--tokens", "-5"], "tokens=-5: "),
     ],
 )
 def test_bad_options_are_named_before_anything_is_written(tmp_path, arguments, message) -> None:
     with pytest.raises(JRTError, match=message):
         cli.main(["--out", str(tmp_path / "out"), *arguments])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_in_the_place_of_a_file_is_refused(tmp_path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(JRTError, match=r"file: cannot be written .*Give --out a folder"):
+        cli.main(["--recipe", "smoke", "--out", str(tmp_path / "file")])
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("written", ["training.pt", "model.safetensors"])
+def test_a_full_disk_is_one_clear_error_and_leaves_no_model(tmp_path, monkeypatch, written) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        if written == "training.pt":
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed writing file")
+        raise OSError(28, "No space left on device")
+
+    if written == "training.pt":
+        monkeypatch.setattr(torch, "save", full)
+        monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    else:
+        monkeypatch.setattr(loop, "write_card", full)  # after the weights and config.json
+    with pytest.raises(JRTError, match=r"out: cannot be written \(.*(PytorchStreamWriter|No space left)"):
+        train(RECIPE, tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out" / "config.json").exists() and not (tmp_path / "out" / "training.pt.part").exists()
+    with pytest.raises(JRTError):
+        find(tmp_path / "out")
 
 
 def test_the_command_says_what_came_out(tmp_path, capsys) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from jrt_lmeval import scoring
@@ -18,9 +19,11 @@ SCORES: dict[str, Callable[[str, list[str]], float]] = {
 }
 FIGURES = (
     "prompt_tokens", "document_tokens", "jrt_prompt_tokens", "jrt_prefix_tokens", "jrt_prefix_share", "jrt_entropy",
-    "jrt_state_bytes", "jrt_seconds",
+    "jrt_state_bytes", "jrt_window_bytes", "jrt_recurrent_bytes",
 )  # fmt: skip
 """What is known of an answer beside its scores and is worth a mean; lm_eval's table is spared it."""
+MEDIANS = ("jrt_seconds",)
+"""The same with a median: a mean of seconds is that of the slowest, and times have no error that means anything."""
 SKIPPED = "jrt_skipped"
 TRUNCATED = "jrt_truncated_tokens"
 CUT_CHARACTERS = "jrt_truncated_characters"
@@ -118,15 +121,18 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         `documents`: how many there are; `means`: figure -> mean over the answers that have it, rows that the model
-        skipped left out; `skipped` and `truncated`: prompts that were not read, or not wholly, where there are any;
+        skipped left out, and `medians`, of seconds; `skipped` and `truncated`: prompts that were not read, or not
+        wholly, where there are any;
         `without_a_model`: rule -> share of questions that it answers, with its error by document.
     """
     beyond = {
         "skipped": len(scores) - len(read(scores)),
         "truncated": sum(TRUNCATED in score.facts for score in scores),
     }
+    answered = read(scores)
     known = {
-        name: [score.facts[name] for score in read(scores) if _is_number(score.facts.get(name))] for name in FIGURES
+        name: [score.facts[name] for score in answered if _is_number(score.facts.get(name))]
+        for name in (*FIGURES, *MEDIANS)
     }
     guessed = {
         name: [(score.document, float(score.facts[name])) for score in scores if name in score.facts]
@@ -135,7 +141,8 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
     return {
         "documents": len({score.document for score in scores}),
         **{name: count for name, count in beyond.items() if count},
-        "means": {name: mean(values) for name, values in known.items() if values},
+        "means": {name: mean(known[name]) for name in FIGURES if known[name]},
+        "medians": {name: median(known[name]) for name in MEDIANS if known[name]},
         "without_a_model": {
             name: {"contains": mean([value for _, value in values]), "stderr": error(values)}
             for name, values in guessed.items()

@@ -122,7 +122,10 @@ def _plot(collection: Collection, metric: str, file: Path) -> None:
     if file.stem not in found:
         raise unknown("picture in --plot", file.stem, found)
     _folder(file.parent)
-    file.write_bytes(SAVED[file.suffix](found[file.stem]))
+    try:
+        file.write_bytes(SAVED[file.suffix](found[file.stem]))
+    except OSError as error:
+        raise JRTError(f"{file}: cannot be written ({error.strerror}).") from None
     print(f"wrote {file}", file=sys.stderr)
 
 

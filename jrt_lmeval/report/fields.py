@@ -56,8 +56,9 @@ FOUND = "jrt_found"
 
 MEASURED = frozenset(
     "seconds rows batches prompt_tokens prompt_tokens_reused new_tokens scored_tokens rows_truncated rows_skipped "
-    "rows_beyond_training largest_batch state_bytes_per_row peak_memory_bytes prefix_tokens_mean entropy_mean "
-    "tokens_per_second model_class threads load machine host process_peak_memory_bytes median_seconds".split()
+    "rows_beyond_training largest_batch state_bytes_per_row peak_memory_bytes work_peak_bytes "
+    "process_peak_memory_bytes prefix_tokens_mean entropy_mean tokens_per_second model_class architecture threads load "
+    "machine host median_seconds".split()
 )
 """Facts that a model reports of a run and that were measured, not set."""
 
@@ -67,8 +68,8 @@ NUMERIC_SETTINGS = frozenset("prefix_length prefix_step entropy_low entropy_high
 MACHINE = frozenset(
     "device devices device_map batch_size max_batch_size base_url num_concurrent max_retries timeout parallelize "
     "tensor_parallel_size data_parallel_size gpu_memory_utilization trust_remote_code verify_certificate cache_dir "
-    "world_size package_version lm_eval_version model_sha weights_folder tokenizer_backend tokenized_requests "
-    "token eos_string header backend".split()
+    "world_size processor package_version lm_eval_version model_sha weights_folder tokenizer_backend "
+    "tokenized_requests token eos_string header backend".split()
 )
 """Settings that should not change an answer: told only where nothing else tells two runs apart."""
 

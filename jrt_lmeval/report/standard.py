@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jrt_lmeval.report.compare import Difference, difference
+from jrt_lmeval.report.cost import cost_table
 from jrt_lmeval.report.distance import by_distance
 from jrt_lmeval.report.fields import BASELINES
 from jrt_lmeval.report.misses import MOST_SAMPLES, miss_table
@@ -44,6 +45,7 @@ def standard_tables(collection: Collection, metric: str, everything: bool = Fals
     tables += without_a_model(cells)
     tables += published_table(cells) if metric == "contains" else []
     tables += [every_run(cells, metric)]
+    tables += cost_table(cells)
     tables += other_metrics(collection.cells, metric)
     tables += differences(cells, metric)
     tables += ties(cells, metric)
@@ -77,7 +79,7 @@ def every_run(cells: Sequence[Cell], metric: str) -> Table:
     """A line a run: accuracy, cost, and the unit of each number."""
     header = (
         "model", "task", f"{metric}, %", "f1, %", "questions", "documents", "prompt, GPT-2 tokens",
-        "read, model's tokens", "prefix M / read", "state, KB", "median s / answer",
+        "read, model's tokens", "prefix M / read", "state, KB", "of it window, KB", "median s / answer",
     )  # fmt: skip
     rows: list[tuple[Entry, ...]] = []
     for cell in cells:
@@ -95,10 +97,11 @@ def every_run(cells: Sequence[Cell], metric: str) -> Table:
                 Number(cell.figure("model_prompt_tokens"), digits=0),
                 Number(_prefix_share(cell), digits=2),
                 Number(cell.figure("state_bytes") / 1000, digits=0),
+                Number(cell.figure("window_bytes") / 1000, digits=0),
                 Number(cell.median("seconds"), digits=3),
             )
         )
-    notes = ("Seconds are of the machine and the load of each run; a dash: not logged.",)
+    notes = ("Seconds are of the machine and the load of each run (below); a dash: not logged.",)
     return Table("runs", "Every run", header, tuple(rows), 2, notes)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
@@ -89,9 +90,22 @@ def train(
         `tokens`, `seconds`, `steps` and the last averages of the losses.
 
     Raises:
-        JRTError: `out` holds a run with another recipe, or a finished model; the training diverged.
+        JRTError: `out` holds a run with another recipe, or a finished model, or cannot be written; there is nothing to
+            train for; the training diverged.
         KeyboardInterrupt: the run was interrupted; it is saved first.
     """
+    if recipe.tokens < 1:
+        raise JRTError(f"tokens={recipe.tokens}: a model is trained for at least 1 token.")
+    try:
+        return _trained(recipe, out, device, quiet, sharded)
+    except (OSError, SafetensorError) as error:
+        raise JRTError(
+            f"{out}: cannot be written ({error}). Give --out a folder with room; a run whose {CHECKPOINT} is there "
+            "goes on from it."
+        ) from error
+
+
+def _trained(recipe: Recipe, out: Path, device: str, quiet: bool, sharded: bool) -> dict[str, float]:
     team = Team(device, sharded)
     out.mkdir(parents=True, exist_ok=True)
     saved, teacher = _saved(out, recipe), _teacher(recipe)
@@ -132,8 +146,12 @@ def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     if run.team.leads:
         model = new_model(run.recipe, tokenizer)
         model.load_state_dict(weights)
-        model.to(torch.bfloat16).save_pretrained(out)
-        write_card(out, out.resolve().name)
+        try:
+            model.to(torch.bfloat16).save_pretrained(out)
+            write_card(out, out.resolve().name)
+        except (OSError, SafetensorError):
+            (out / CONFIG).unlink(missing_ok=True)  # without it nothing takes the folder for a model
+            raise
         (out / CHECKPOINT).unlink(missing_ok=True)
     run.team.wait()
 

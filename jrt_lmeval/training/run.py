@@ -130,7 +130,11 @@ class Run:
             "seconds": self.seconds,
             "place": asdict(self.place),
         }
-        torch.save(state, out / f"{CHECKPOINT}.part")
+        try:
+            torch.save(state, out / f"{CHECKPOINT}.part")
+        except RuntimeError as error:  # what torch says of a full disk
+            (out / f"{CHECKPOINT}.part").unlink(missing_ok=True)
+            raise OSError(f"{CHECKPOINT}: {' '.join(str(error).split())[:200]}") from error
         (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
 
     def step(self, batch: Batch) -> dict[str, float]:

@@ -45,6 +45,7 @@ class Engine(Protocol):
         longest_prefix: the most tokens a prefix can have; None for no limit.
         constant_state: whether a row's state has the same size however many tokens it has read.
         can_continue: whether `prefill` accepts a state.
+        window: tokens that its sliding windows see, the widest of them; None where it has none.
         padding: `left` or `right`, for the record.
     """
 
@@ -55,6 +56,7 @@ class Engine(Protocol):
     longest_prefix: int | None
     constant_state: bool
     can_continue: bool
+    window: int | None
     padding: str
 
     @property
@@ -77,6 +79,10 @@ class Engine(Protocol):
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Read one token per row, LongTensor `[B]`: logits `[B, vocabulary]` and the state. May use up `state`."""
+        ...
+
+    def window_bytes(self, state: Any) -> list[int]:
+        """Bytes of each row of a state that are keys and values of sliding windows, as `row_bytes` counts them."""
         ...
 
     def score(

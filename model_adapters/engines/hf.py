@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.cache_tree import merged, selected
@@ -79,6 +79,7 @@ class HFEngine:
         kept = unshared(before)  # a cache may be changed in place
         mask = torch.cat([mask, mask[:, :1]], dim=1)
         _, after = self._forward(ids[:, :1], mask, positions[:, 1:] + 1, before, 1)
+        self.window: int | None = max((layer.sliding_window for layer in _sliding(after)), default=None)
         return layout(kept, after)
 
     def _way_on(self) -> str | None:
@@ -213,6 +214,11 @@ class HFEngine:
     def step(self, ids: Tensor, state: HFState) -> tuple[Tensor, HFState]:
         return self._step(ids, state, torch.ones(len(ids), dtype=torch.bool, device=self.device))
 
+    def window_bytes(self, state: HFState) -> list[int]:
+        kept = [tensor for layer in _sliding(state.cache) for tensor in (layer.keys, layer.values)]
+        per_slot = [(tensor[0, :, :1].numel() * tensor.element_size(), tensor.shape[-2]) for tensor in kept]
+        return [sum(size * min(length, slots) for size, slots in per_slot) for length in state.lengths.tolist()]
+
     @torch.inference_mode()
     def score(
         self, rows: Sequence[Sequence[int]], prefix_lengths: Sequence[int], starts: Sequence[int]
@@ -246,3 +252,9 @@ def context_length(config: Any) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
+
+
+def _sliding(cache: Any) -> list[DynamicSlidingWindowLayer]:
+    """The layers of a cache that are sliding windows."""
+    inner = cache["cache"] if isinstance(cache, dict) and "cache" in cache else cache
+    return [layer for layer in getattr(inner, "layers", ()) if isinstance(layer, DynamicSlidingWindowLayer)]

@@ -43,6 +43,13 @@ class JRTState:
                     fixed += size
         return [fixed + per_token * length for length in self.inner.lengths.tolist()]
 
+    def window_bytes(self) -> list[int]:
+        """Bytes of each row that are keys and values of sliding windows."""
+        windows = [layer for index, layer in enumerate(self.inner.layers) if index not in self.growing]
+        kept = [layer[name] for layer in windows for name in ("k", "v") if name in layer]
+        rows = self.inner.batch_size
+        return [sum(tensor.numel() * tensor.element_size() // rows for tensor in kept)] * rows
+
 
 class JRTEngine:
     """Wraps `JRTForCausalLM`."""
@@ -61,6 +68,7 @@ class JRTEngine:
         self.can_continue = not self.has_prefix or modes == ("exact", "left_pad")
         self.growing = growing_layers(model.config.mixers)
         self.constant_state = not self.growing
+        self.window = model.config.window if "swa" in model.config.mixers else None
 
     def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(row) for row in ids], device=self.device)
@@ -82,6 +90,9 @@ class JRTEngine:
     def step(self, ids: Tensor, state: JRTState) -> tuple[Tensor, JRTState]:
         logits, inner = self.model.step(ids.to(self.device), state.inner)
         return logits, JRTState(inner, self.growing)
+
+    def window_bytes(self, state: JRTState) -> list[int]:
+        return state.window_bytes()
 
     @torch.inference_mode()
     def score(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,10 +18,11 @@ class Answer(str):
 
     `stats` holds, in tokens of the model, `jrt_prompt_tokens`, `jrt_prefix_tokens` (M) and `jrt_new_tokens`;
     `jrt_prefix_share` (M / prompt), `jrt_entropy` (H of the document), `jrt_state_bytes` (of this row after its prompt,
-    padding not counted) and `jrt_seconds` (this row's share of the model's time; the shares of all rows add up to the
-    whole). A prompt that was cut on the left has `jrt_truncated_tokens` and `jrt_truncated_characters`, one that was
-    not run at all only `jrt_skipped`. An answer taken from lm_eval's request cache carries the figures of the run that
-    made it.
+    padding not counted), of it `jrt_window_bytes` (keys and values of sliding windows) and, where no part of the state
+    grows with the prompt, `jrt_recurrent_bytes` (the rest), and `jrt_seconds` (this row's share of the model's time;
+    the shares of all rows add up to the whole). A prompt that was cut on the left has `jrt_truncated_tokens` and
+    `jrt_truncated_characters`, one that was not run at all only `jrt_skipped`. An answer taken from lm_eval's request
+    cache carries the figures of the run that made it.
     """
 
     stats: dict[str, float]
@@ -50,9 +50,16 @@ class LogLikelihood(float):
         return LogLikelihood, (float(self), self.stats)
 
 
+_LARGEST = ("largest_batch", "state_bytes_per_row", "work_peak_bytes", "process_peak_memory_bytes")
+
+
 @dataclass
 class Totals:
-    """Sums over the rows a process ran (not over answers taken from a cache)."""
+    """Sums over the rows a process ran (not over answers taken from a cache).
+
+    `work_peak_bytes` is what states and activations took at most, beyond the weights; `process_peak_memory_bytes` what
+    the process held at most, with everything else in it (0: cannot be told).
+    """
 
     seconds: float = 0.0
     rows: int = 0
@@ -68,14 +75,14 @@ class Totals:
     rows_beyond_training: int = 0
     largest_batch: int = 0
     state_bytes_per_row: int = 0
-    peak_memory_bytes: int = 0
+    work_peak_bytes: int = 0
+    process_peak_memory_bytes: int = 0
 
     def add(self, other: Totals) -> None:
         """Add another process's sums; largest values are compared."""
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            largest = field.name in ("largest_batch", "state_bytes_per_row", "peak_memory_bytes")
-            setattr(self, field.name, max(mine, theirs) if largest else mine + theirs)
+            setattr(self, field.name, max(mine, theirs) if field.name in _LARGEST else mine + theirs)
 
     def summary(self) -> dict[str, Any]:
         """Totals for the results file: means where a sum says little, and the speed."""
@@ -144,15 +151,3 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def peak_memory(device: torch.device) -> int:
-    """Highest memory use so far in bytes: tensors on CUDA, the whole process elsewhere; 0 where it cannot be told."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

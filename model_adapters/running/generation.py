@@ -98,6 +98,7 @@ class Generator:
 
     def _decode(self, batch: Batch) -> Iterator[tuple[Row, Answer]]:
         runtime, state_bytes = self.runtime, batch.state.row_bytes()
+        window_bytes = runtime.engine.window_bytes(batch.state)
         goals = [_goal(row) for row in batch.rows]
         runtime.count(batch.rows, state_bytes=max(state_bytes))
         for done in decode(
@@ -112,8 +113,12 @@ class Generator:
         ):
             row = batch.rows[done.row]
             runtime.count_new(done.tokens)
-            stats = _stats(row, done.tokens, batch.seconds[done.row] + done.seconds, state_bytes[done.row])
-            yield row, Answer(done.text, stats)
+            stats = _stats(row, done.tokens, batch.seconds[done.row] + done.seconds)
+            yield row, Answer(done.text, stats | self._state_parts(state_bytes[done.row], window_bytes[done.row]))
+
+    def _state_parts(self, state: int, window: int) -> dict[str, float]:
+        parts: dict[str, float] = {"jrt_state_bytes": state, "jrt_window_bytes": window}
+        return {**parts, "jrt_recurrent_bytes": state - window} if self.runtime.engine.constant_state else parts
 
 
 def shares(seconds: float, weights: Sequence[int]) -> list[float]:
@@ -131,7 +136,7 @@ def _cost(row: Row) -> int:
     return len(row.ids) + _goal(row).max_gen_toks
 
 
-def _stats(row: Row, new_tokens: int, seconds: float, state_bytes: int) -> dict[str, float]:
+def _stats(row: Row, new_tokens: int, seconds: float) -> dict[str, float]:
     cut = {"jrt_truncated_tokens": row.truncated} if row.truncated else {}
     return {
         "jrt_prefix_tokens": row.choice.length,
@@ -140,6 +145,5 @@ def _stats(row: Row, new_tokens: int, seconds: float, state_bytes: int) -> dict[
         "jrt_prompt_tokens": len(row.ids),
         "jrt_new_tokens": new_tokens,
         "jrt_seconds": seconds,
-        "jrt_state_bytes": state_bytes,
         **cut,
     }

@@ -10,7 +10,8 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import Clock, Totals, peak_memory
+from model_adapters.running.figures import Clock, Totals
+from model_adapters.running.memory import Memory, process_peak
 from model_adapters.running.rows import Row, fit, with_prefix
 
 log = logging.getLogger("lm_eval.jrt")
@@ -38,21 +39,26 @@ class Runtime:
     def __init__(self, engine: Engine, policy: PrefixPolicy, budget: Budget, max_length: int | None, on_overflow: str):
         self.engine, self.policy, self.budget = engine, policy, budget
         self.max_length, self.on_overflow = max_length, on_overflow
-        self._clock = Clock(engine.device)
+        self._clock, self._memory = Clock(engine.device), Memory(engine.device)
         self._totals = Totals()
+        self._process_peak = 0
 
     @property
     def totals(self) -> Totals:
         """What this process has done so far."""
-        self._totals.peak_memory_bytes = peak_memory(self.engine.device)
+        self._totals.work_peak_bytes = self._memory.read()
+        self._totals.process_peak_memory_bytes = max(self._process_peak, process_peak())
         return self._totals
 
     def reset(self) -> None:
         """Forget what was done so far: a model may serve several runs."""
         self._totals = Totals()
+        self._memory = Memory(self.engine.device)
 
     def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
         """Rows cut to the model's context, with their prefix lengths; `room` as in `rows.fit`."""
+        self._process_peak = max(self._process_peak, process_peak())  # before it is reset
+        self._memory.started()
         fitted = fit(rows, room, self.max_length, self.on_overflow)
         truncated, skipped = sum(row.truncated > 0 for row in fitted), sum(row.skipped for row in fitted)
         self._totals.rows_truncated += truncated

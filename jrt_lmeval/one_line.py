@@ -1,8 +1,9 @@
 """A user's mistake ends in one line and exit status 1, also under the plain `lm_eval` command.
 
 Python prints thirty lines of traceback for an error that reaches the top, under torchrun a hundred. For our own errors,
-which say what is wrong and what would be right, the line is enough. `JRT_LMEVAL_TRACEBACK=1` shows all; errors that are
-not ours are printed as ever.
+which say what is wrong and what would be right, the line is enough, and so it is for three mistakes that lm_eval finds
+first: a misspelt task, a misspelt model, options that are no JSON. `JRT_LMEVAL_TRACEBACK=1` shows all; other errors are
+printed as ever.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import sqlite3
 import sys
 import time
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.paths import tasks_dir
 
 ALL = "JRT_LMEVAL_TRACEBACK"
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -37,7 +41,29 @@ def line_for(error: BaseException) -> str | None:
             f"error: the file of --use_cache cannot be read as a request cache ({error}): it is damaged or something "
             "else. Delete it, or use another path."
         )
-    return None
+    return _found_by_lm_eval(error)
+
+
+def _found_by_lm_eval(error: BaseException) -> str | None:
+    """A line for what lm_eval says of a mistake, with the nearest name that would be right."""
+    text = " ".join(str(error).split())
+    if type(error) is not ValueError or not _raised_in(error).startswith("lm_eval."):
+        return None
+    if found := re.match(r"Tasks not found: ([^ ,]+)", text):
+        near = get_close_matches(found[1], (file.stem for file in tasks_dir().rglob("*.yaml")), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"error: {text}.{hint} 'jrt-eval run ls tasks' lists all tasks."
+    if found := re.match(r"Attempted to load model '(.+?)', .*Supported model names: (.+)", text):
+        return f"error: {unknown('model', found[1], found[2].split(', '))}"
+    return f"error: {text}" if text.startswith("Invalid JSON: ") else None
+
+
+def _raised_in(error: BaseException) -> str:
+    """The name of the module that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
 
 
 def tell(line: str) -> None:

@@ -80,10 +80,10 @@ class PrefixPolicy:
         for field in fields(self)[1:]:
             if field.name != "entropy_window":
                 _require_number(field.name, getattr(self, field.name))
-        if isinstance(self.prefix_length, int):
+        if isinstance(self.prefix_length, int) or self.prefix_length <= -1:  # lm_eval reads -5 as -5.0
             if self.prefix_length < 1:
                 raise JRTError(
-                    f"prefix_length={self.prefix_length}: must be at least 1 token, or a fraction of the document "
+                    f"prefix_length={self.prefix_length:g}: must be at least 1 token, or a fraction of the document "
                     "such as 0.8; for no prefix at all use prefix=none."
                 )
         elif not 0.0 < self.prefix_length <= 1.0:

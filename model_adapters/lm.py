@@ -137,7 +137,9 @@ class RecallLM(TemplateLM):
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         if not self.tokenizer.chat_template:
-            raise JRTError(f"tokenizer {self.tokenizer_name!r} has no chat template; leave out --apply_chat_template.")
+            raise JRTError(
+                f"tokenizer {self.tokenizer.name_or_path!r} has no chat template; leave out --apply_chat_template."
+            )
         return self.tokenizer.apply_chat_template(
             chat_history,
             tokenize=False,

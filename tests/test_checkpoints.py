@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from jrt_lmeval.checkpoints import found
 from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_models
 from jrt_lmeval.checkpoints.load import load_config, load_model, random_model
-from jrt_lmeval.checkpoints.tokenizers import read_own, require_fitting
+from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, read_own, require_fitting
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
@@ -85,6 +85,16 @@ def test_a_good_folder_is_loaded_as_it_was_saved(good) -> None:
 def test_a_folder_that_is_not_there(name, shelf) -> None:
     with pytest.raises(JRTError, match=f"pretrained={name}: no such folder.*'jrt-eval train'.*shipped model"):
         find(name)
+
+
+def test_a_misspelt_model_is_told_the_nearest(good: Path) -> None:
+    name = next(iter(shipped_models()))
+    with pytest.raises(JRTError, match=f"Did you mean '{name}'"):
+        find(name[:-1] + name[-1] * 2)
+    with pytest.raises(JRTError, match=f"Did you mean '{good}'"):
+        find(f"{good}s")
+    with pytest.raises(JRTError, match=rf"tokenizer={good}s: {good}s is no folder\. .*give tokenizer=DIR"):
+        find_tokenizer(find(good), f"{good}s")
 
 
 def test_a_folder_without_a_model(tmp_path) -> None:

@@ -10,8 +10,9 @@ import sys
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from jrt_lmeval import cli, one_line
+from jrt_lmeval import cli, one_line, register
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.plugin import ours_only
 
 
 def plain_lm_eval(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +88,28 @@ def test_errors_of_others_are_printed_as_ever(capsys: pytest.CaptureFixture[str]
         sys.excepthook(type(error), error, None)
     assert seen == ["'theirs'"]
     assert capsys.readouterr().err == "error: ours\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--tasks", "swde_jrt_heir"], "Tasks not found: swde_jrt_heir. Did you mean 'swde_jrt_hier'?"),
+        (["--tasks", "swde_once", "--metadata", '{"jrt": {'], 'Invalid JSON: {"jrt": {. Hint: Use double quotes'),
+        (["--tasks", "swde_once", "--model", "jrt_rn"], "unknown model 'jrt_rn'. Did you mean 'jrt_rnn'?"),
+    ],
+)
+def test_a_mistake_that_lm_eval_finds_is_one_line_too(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.__main__ import cli_evaluate
+
+    register()
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "--model", "jrt_rnn", *arguments])
+    with pytest.raises(ValueError) as raised, ours_only():
+        cli_evaluate()
+    line = str(one_line.line_for(raised.value))
+    assert line.startswith(f"error: {said}") and "\n" not in line
+    assert one_line.line_for(ValueError(str(raised.value))) is None  # someone else's words
 
 
 def test_a_cache_that_is_no_database(monkeypatch: pytest.MonkeyPatch) -> None:

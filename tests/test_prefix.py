@@ -144,6 +144,7 @@ def test_every_policy_stays_inside_the_prompt():
         ({"prefix": "fixed", "prefix_lenght": 4}, "Did you mean 'prefix_length'"),
         ({"prefix": "fixed", "prefix_length": 0}, "at least 1 token"),
         ({"prefix": "fixed", "prefix_length": -3}, "at least 1 token"),
+        ({"prefix": "fixed", "prefix_length": -3.0}, "prefix_length=-3: must be at least 1 token"),
         ({"prefix": "fixed", "prefix_length": 1.01}, "between 0 and 1"),
         ({"prefix": "dynamic", "entropy_window": 1}, "at least 2 tokens"),
         ({"prefix": "dynamic", "entropy_window": 0.5}, "at least 2 tokens"),

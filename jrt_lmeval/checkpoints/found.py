@@ -93,10 +93,11 @@ def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[st
     if folder.is_file():
         raise JRTError(f"pretrained={name} is a file; give the folder it lies in (and gguf_file= for a GGUF file).")
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        shipped = ", ".join(shipped_names()) or "none"
+        shipped = shipped_names()
         raise JRTError(
-            f"pretrained={name}: no such folder.{_near(folder)} Give a folder that 'jrt-eval train' wrote or that "
-            f"holds a Hugging Face model, a hub id (owner/name), or the name of a shipped model ({shipped})."
+            f"pretrained={name}: no such folder.{_near(folder, shipped)} Give a folder that 'jrt-eval train' wrote or "
+            "that holds a Hugging Face model, a hub id (owner/name), or the name of a shipped model "
+            f"({', '.join(shipped) or 'none'})."
         )
     return opened(_from_hub(name, revision, extra), name, needs_config)
 
@@ -156,10 +157,12 @@ def _once(pairs: Sequence[tuple[str, Any]], path: Path) -> dict[str, Any]:
     return fields
 
 
-def _near(folder: Path) -> str:
-    siblings = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
-    near = get_close_matches(folder.name, siblings, n=1)
-    return f" Did you mean {str(folder.parent / near[0])!r}?" if near else ""
+def _near(folder: Path, names: Sequence[str]) -> str:
+    """A hint at the nearest of the folders beside it and of other names."""
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    choices = {**{entry.name: str(entry) for entry in beside if entry.is_dir()}, **{name: name for name in names}}
+    near = get_close_matches(folder.name, choices, n=1)
+    return f" Did you mean {choices[near[0]]!r}?" if near else ""
 
 
 def _from_hub(name: str, revision: str | None, extra: Sequence[str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jrt_lmeval.errors import JRTError
@@ -24,6 +25,8 @@ def read_tokenizer(source: str, why: str, how: str, **options: Any) -> PreTraine
     """
     from transformers import AutoTokenizer
 
+    if source.startswith(("/", ".", "~")) and not Path(source).expanduser().is_dir():
+        raise JRTError(f"{why}: {source} is no folder. To name another, {how}.")
     try:
         return AutoTokenizer.from_pretrained(source, **options)
     except Exception as error:  # the tokenizers library raises bare exceptions, transformers and the hub many kinds

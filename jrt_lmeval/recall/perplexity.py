@@ -16,7 +16,6 @@ from jrt_lmeval.recall.rows import Rows
 
 log = logging.getLogger("lm_eval.jrt")
 
-METRICS = ("word_perplexity", "byte_perplexity", "bits_per_byte", "token_perplexity")
 BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
 """What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""
 

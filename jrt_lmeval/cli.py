@@ -11,7 +11,7 @@ from importlib import import_module
 
 from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.one_line import tell
+from jrt_lmeval.one_line import tell, wants_traceback
 from jrt_lmeval.paths import tasks_dir
 
 
@@ -133,6 +133,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(import_module(module), function)(rest) or 0)
     except JRTError as error:
         tell(f"jrt-eval: {error}")
+        return 1
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        sys.stdout = None  # or Python complains once more when it ends
+        return 1
+    except OSError as error:
+        # a full disk, a folder where a file should be, no permission: whatever was to be read or written
+        if error.strerror is None or wants_traceback():
+            raise
+        tell(f"jrt-eval: {error.filename or 'a file'}: {error.strerror}.")
         return 1
     except KeyboardInterrupt as error:
         said = str(error) or "interrupted; with --use_cache FILE, or --grid, the same command goes on from there"

@@ -66,6 +66,11 @@ def _raised_in(error: BaseException) -> str:
     return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
 
 
+def wants_traceback() -> bool:
+    """Whether the user asked to see everything."""
+    return os.environ.get(ALL, "0") not in ("", "0")
+
+
 def tell(line: str) -> None:
     """Print a line; of several processes that one launcher started only the first does.
 
@@ -86,7 +91,7 @@ def install() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        line = None if os.environ.get(ALL, "0") not in ("", "0") else line_for(error)
+        line = None if wants_traceback() else line_for(error)
         if line is None:
             before(kind, error, trace)
         else:

@@ -135,6 +135,33 @@ def test_a_cached_answer_that_is_damaged(tmp_path, monkeypatch: pytest.MonkeyPat
         assert "cannot be read as a request cache" in str(one_line.line_for(error.value))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["paper", "--tables-only", "--out", "{}", "--tables", "{}/file/x"], "file/x: Not a directory."),
+        (["paper", "--tables-only", "--out", "{}", "--tables", "{}/file"], "file: File exists."),
+    ],
+)
+def test_what_cannot_be_written_is_one_line_and_status_1(tmp_path, monkeypatch, capsys, arguments, said) -> None:
+    (tmp_path / "file").write_text("mine")
+    arguments = [word.format(tmp_path) for word in arguments]
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("jrt-eval: ") and error.count("\n") == 1 and said in error
+    monkeypatch.setenv(one_line.ALL, "1")
+    with pytest.raises(OSError, match="file"):
+        cli.main(arguments)
+
+
+def test_a_reader_that_goes_away_is_no_mistake(monkeypatch, capsys) -> None:
+    def closed(_: object) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "run", closed)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back afterwards
+    assert cli.main(["run"]) == 1 and not capsys.readouterr().err
+
+
 def test_ctrl_c_is_one_line_and_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt

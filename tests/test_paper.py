@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lm_eval.models.dummy import DummyLM
+from reportlogs import sample, write_run
 
 from jrt_lmeval import cli
 from jrt_lmeval.checkpoints.found import shipped_for
@@ -318,3 +319,22 @@ def test_a_kept_answer_can_be_scored_again(tmp_path: Path) -> None:
     assert kept["metrics"] == ["contains"] and "contains_stderr" not in kept
     assert "a long document" not in json.dumps(kept) and kept["prompt_hash"] == "0" * 64
     assert contains(kept["filtered_resps"][0], kept["doc"]["jrt"]["answers"]) == kept["contains"]
+
+
+def test_maps_are_compared_with_their_features_parameters_and_state(tmp_path: Path) -> None:
+    rows = []
+    for name, features, kilobytes in (("mlp", 512, 332), ("relu", 32, 80)):
+        run = Run("jrt_rnn", {"feature_map": name}, ("swde_once",))
+        facts = {"jrt_state_bytes": 1000 * kilobytes, "jrt_recurrent_bytes": 1000 * (kilobytes - 60)}
+        write_run(
+            tmp_path / run.name, task="swde_once", block={"layout": "once", "source": "local"},
+            lines=[sample(i, 1.0, facts=facts) for i in range(4)],
+            facts={"feature_map": name, "features_per_head": features}, config={"model_num_parameters": 1_600_000},
+        )  # fmt: skip
+        rows.append(Entry("feature_map", name, run))
+    table = paper_report(rows, tmp_path).tables[0]
+    shown = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert [row["features a head"].text() for row in shown] == ["512", "32"]  # type: ignore[union-attr]
+    assert [row["state, KB"].text() for row in shown] == ["332", "80"]  # type: ignore[union-attr]
+    assert [row["of it recurrent, KB"].text() for row in shown] == ["272", "20"]  # type: ignore[union-attr]
+    assert all(row["parameters"].text() == "1,600,000" for row in shown)  # type: ignore[union-attr]

@@ -17,8 +17,10 @@ from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.eval_results import eval_results
 from jrt_lmeval.report.pivot import number_of, pivot
+from jrt_lmeval.report.samples import read_columns, read_samples
 from jrt_lmeval.report.standard import standard_tables
 from jrt_lmeval.report.tables import Number, Report, Table, csv_text, json_text, latex, markdown
+from jrt_lmeval.scoring import contains
 
 FACTS = {"pretrained": "jrt-mlp", "feature_map": "mlp", "prefix": "dynamic", "prefix_step": 0.1}
 RNG = np.random.default_rng(4)
@@ -191,6 +193,26 @@ def test_logs_without_answers_are_not_mixed_in(tmp_path: Path, capsys: pytest.Ca
     assert "fda_once keeps no answers" in out and "| fda" not in out
     with pytest.raises(JRTError, match="--rescore: no log keeps answers"):
         main([str(tmp_path / "b"), "--rescore"])
+
+
+EARLIER = {"jrt-mlp", "jrt-mlp-no-context"}
+"""Folders of logs from before answers were kept; whoever replaces them takes their names out here."""
+
+
+def test_logs_that_ship_keep_what_is_needed_to_score_them_again() -> None:
+    measured = Path(__file__).parents[1] / "results" / "measured"
+    files = [file for file in measured.rglob("samples_*.jsonl*") if "recall_ppl" not in file.name]
+    first = {file: next(read_samples(file)) for file in files}
+    without = {file for file, line in first.items() if line.answer is None or not line.gold}
+    assert {file.relative_to(measured).parts[0] for file in without} <= EARLIER
+    assert all(file.suffix == ".gz" for file in files if file not in without), "and are compressed"
+    for file in sorted(set(files) - without, key=lambda file: file.stat().st_size)[:2]:
+        again = [
+            float(contains(line.answer or "", line.gold))
+            for line in read_samples(file)
+            if not line.figures.get("skipped")
+        ]
+        assert again == read_columns(file).scores["contains"].tolist()
 
 
 def test_eval_results_are_for_whole_benchmarks_on_the_hub(tmp_path: Path) -> None:

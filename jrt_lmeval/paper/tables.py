@@ -102,6 +102,7 @@ def _measures(perplexity: bool) -> dict[str, Callable[[Mapping[str, Cell]], Show
         "state, KB": lambda cells: _figure(cells, "state_bytes", 0.001, 0),
         "of it recurrent, KB": lambda cells: _figure(cells, "recurrent_bytes", 0.001, 0),
         "parameters": _parameters,
+        "features a head": _features,
     }
     return {"perplexity a token": _perplexity, **found} if perplexity else found
 
@@ -133,6 +134,11 @@ def _throughput(cells: Mapping[str, Cell]) -> Shown:
 def _parameters(cells: Mapping[str, Cell]) -> Shown:
     known = [cell.first.run.parameters for cell in cells.values() if cell.first.run.parameters]
     return Number(known[0], 1, 0) if known else None
+
+
+def _features(cells: Mapping[str, Cell]) -> Shown:
+    known = [cell.first.run.facts.get("features_per_head") for cell in cells.values()]
+    return next((Number(found, 1, 0) for found in known if isinstance(found, int)), None)
 
 
 def _perplexity(cells: Mapping[str, Cell]) -> Shown:

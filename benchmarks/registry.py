@@ -26,6 +26,7 @@ class Benchmark:
 BENCHMARKS = {
     "linear_attention": Benchmark("benchmarks.linear_attention:rows", "the recurrence: chunked, quadratic, by steps"),
     "sliding_window": Benchmark("benchmarks.sliding_window:rows", "window attention in blocks"),
+    "kv_window": Benchmark("benchmarks.kv_window:rows", "a Transformer under a window, read in blocks"),
     "reuse": Benchmark("benchmarks.reuse:rows", "many questions on a document that is read once"),
     "processes": Benchmark("benchmarks.processes:rows", "documents split among processes"),
     "startup": Benchmark("benchmarks.startup:rows", "the start-up hook, and a run's way to its first prompt"),

@@ -41,6 +41,12 @@ def line_for(error: BaseException) -> str | None:
             f"error: the file of --use_cache cannot be read as a request cache ({error}): it is damaged or something "
             "else. Delete it, or use another path."
         )
+    if isinstance(error, AssertionError) and str(error).startswith("Tokenizer is required for loglikelihood"):
+        return (
+            "error: a task that scores given text (such as recall_ppl) was put to a server asked for text only "
+            "(tokenizer_backend=None). Leave the task out, run the model with --model hf_recall, or name its tokenizer "
+            "(tokenizer_backend=huggingface,tokenizer=DIR) where the server returns the log-probabilities of a prompt."
+        )
     return _found_by_lm_eval(error)
 
 

@@ -9,6 +9,8 @@ from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import HFEngine
+from model_adapters.engines.kv_window import WindowOptions
+from model_adapters.engines.windowed import WindowEngine
 from model_adapters.lm import RecallLM
 from model_adapters.options import RunOptions, one_source
 
@@ -23,6 +25,10 @@ class HFRecall(RecallLM):
         gguf_file: name of a GGUF file in `pretrained`.
         device_map: passed to transformers, such as `auto` to spread a model over GPUs.
         trust_remote_code: run code that comes with the checkpoint. Only for checkpoints you have read.
+        kv_window: every token sees itself, the `kv_window - 1` tokens before it and the first `kv_sinks` tokens, and
+            the state keeps no more; positions stay those of the whole text. For plain softmax attention only.
+        kv_sinks: first tokens that stay; 4 with a window.
+        kv_bytes: instead of `kv_window`, the bytes that the state of a row may take, sinks included.
         **options: see `model_adapters.options.RunOptions`.
 
     Raises:
@@ -39,8 +45,12 @@ class HFRecall(RecallLM):
         gguf_file: str | None = None,
         device_map: Any = None,
         trust_remote_code: bool = False,
+        kv_window: int | None = None,
+        kv_sinks: int | None = None,
+        kv_bytes: int | None = None,
         **options: Any,
     ):
+        restriction = WindowOptions(kv_window, kv_sinks, kv_bytes)
         run = RunOptions.read(type(self).__init__, options)
         source = one_source(pretrained, path)
         extra = [*([gguf_file] if gguf_file else []), *(["*.py"] if trust_remote_code else [])]
@@ -52,8 +62,12 @@ class HFRecall(RecallLM):
         tokenizer = find_tokenizer(
             checkpoint, run.tokenizer, **({} if run.tokenizer else {**loading, "add_bos_token": run.add_bos_token})
         )
-        description = {"pretrained": checkpoint.name, "revision": revision, "gguf_file": gguf_file, "init": "trained"}
-        super().__init__(HFEngine(model), tokenizer, description=description, **run.run_arguments(hardware))
+        description: dict[str, Any] = {"pretrained": checkpoint.name, "revision": revision, "gguf_file": gguf_file}
+        description["init"] = "trained"
+        engine = _engine(model, restriction)
+        if isinstance(engine, WindowEngine):
+            description |= {"kv_window": engine.kv_window.size, "kv_sinks": engine.kv_window.sinks}
+        super().__init__(engine, tokenizer, description=description, **run.run_arguments(hardware))
 
     def check_family(self, checkpoint: Checkpoint) -> None:
         """Raise JRTError where another adapter runs the checkpoint, and name it."""
@@ -65,3 +79,7 @@ class HFRecall(RecallLM):
             raise JRTError(
                 f"pretrained={checkpoint.name!r} is a model of this package; use --model {checkpoint.family}."
             )
+
+
+def _engine(model: Any, restriction: WindowOptions) -> HFEngine | WindowEngine:
+    return WindowEngine(model, restriction) if restriction.given else HFEngine(model)

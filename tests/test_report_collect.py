@@ -238,3 +238,18 @@ def test_figures_are_read_wherever_the_task_put_them(tmp_path: Path) -> None:
 def test_the_report_reads_no_model() -> None:
     code = "import sys, jrt_lmeval.report.cli; sys.exit(bool({'torch', 'lm_eval', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_window_is_told_beside_the_model_without_one(tmp_path: Path) -> None:
+    for name, more in (("a", {}), ("b", {"kv_window": 64, "kv_sinks": 4})):
+        facts = {"pretrained": "Llama", **more}
+        write_run(tmp_path / name, HALF if more else ONES, model="hf_recall", arguments={}, facts=facts)
+    plain, windowed = collect([tmp_path]).cells
+    assert (plain.model, windowed.model) == ("hf_recall Llama", "hf_recall Llama kv_window=64 kv_sinks=4")
+    facts = {"pretrained": "Llama", "kv_window": 128, "kv_sinks": 4}
+    write_run(tmp_path / "c", ONES, model="hf_recall", arguments={"kv_bytes": 1000}, facts=facts)
+    assert [cell.model.removeprefix("hf_recall Llama") for cell in collect([tmp_path]).cells] == [
+        "",
+        " kv_window=64",
+        " kv_window=128",
+    ]

@@ -62,7 +62,9 @@ MEASURED = frozenset(
 )
 """Facts that a model reports of a run and that were measured, not set."""
 
-NUMERIC_SETTINGS = frozenset("prefix_length prefix_step entropy_low entropy_high entropy_window max_length".split())
+NUMERIC_SETTINGS = frozenset(
+    "prefix_length prefix_step entropy_low entropy_high entropy_window max_length kv_window kv_sinks".split()
+)
 """Numbers among a model's facts that were set. Other numbers are taken for measured, unless a user gave them."""
 
 MACHINE = frozenset(

@@ -8,15 +8,16 @@ from typing import Any
 
 from jrt_lmeval.report.records import Result
 
-_FIRST = ("feature_map", "prefix", "prefix_length", "prefix_step", "entropy_low", "entropy_high", "entropy_window")
+_PREFIX = ("feature_map", "prefix", "prefix_length", "prefix_step", "entropy_low", "entropy_high", "entropy_window")
+_FIRST = (*_PREFIX, "kv_window", "kv_sinks")
 
 
 class Labels:
     """Labels of the results at hand.
 
     A setting of a model is told if two of the runs that have it differ in it; a setting of a task, if two runs of that
-    task or, for the layout, two tasks of that layout differ in it. What should not change an answer (device, batch
-    size, versions) is told only where nothing else tells two results apart.
+    task or, for the layout, two tasks of that layout differ in it. One that only some runs have is told where nothing
+    else tells two results apart; after that, what should not change an answer is (device, batch size, versions).
 
     Attributes:
         common: settings of models that are the same in all runs that have them.
@@ -26,16 +27,15 @@ class Labels:
         self._model = _values((None, result.run.settings) for result in results)
         self._task = _values((result.task, _task_settings(result)) for result in results)
         self._layout = _values((result.layout, _layout_settings(result)) for result in results)
-        same: dict[tuple[str, str], list[Result]] = defaultdict(list)
-        for result in results:
-            same[self._plain(result), self.setting(result)].append(result)
+        self._lacking: dict[tuple[str, str], set[str]] = {}
+        self._lacking = {place: _had_by_some(group) for place, group in self._same(results).items()}
         self._machine = {
             place: {
                 name
                 for name, values in _values((None, r.run.machine) for r in group).get(None, {}).items()
                 if len(values) > 1
             }
-            for place, group in same.items()
+            for place, group in self._same(results).items()
         }
         self.common: Mapping[str, Any] = {
             name: next(iter(values.values())) for name, values in self._model.get(None, {}).items() if len(values) == 1
@@ -53,7 +53,19 @@ class Labels:
         differ = _differing(self._task.get(result.task, {})) | _differing(self._layout.get(result.layout, {}))
         return " ".join(_told(differ, task | layout))
 
+    def _same(self, results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+        """The results that have the same label so far."""
+        same: dict[tuple[str, str], list[Result]] = defaultdict(list)
+        for result in results:
+            same[self._plain(result), self.setting(result)].append(result)
+        return same
+
     def _plain(self, result: Result) -> str:
+        text = self._differing(result)
+        lacking = self._lacking.get((text, self.setting(result)), set())
+        return " ".join([text, *_told(lacking, result.run.settings)])
+
+    def _differing(self, result: Result) -> str:
         settings = result.run.settings
         differ = _differing(self._model.get(None, {}))
         # jrt-mlp says that its map is mlp
@@ -69,6 +81,12 @@ def _values(found: Any) -> dict[Any, dict[str, dict[str, Any]]]:
         for name, value in settings.items():
             values[place][name].setdefault(str(value), value)
     return values
+
+
+def _had_by_some(results: Sequence[Result]) -> set[str]:
+    """Settings of the model that some of the runs have and others do not."""
+    names = [set(result.run.settings) for result in results]
+    return {name for name in set().union(*names) if not all(name in own for own in names)}
 
 
 def _differing(values: Mapping[str, Mapping[str, Any]]) -> set[str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from model_adapters.engines.engine import Engine
+from model_adapters.engines.windowed import BLOCK, WindowEngine, full_pass
 
 SAMPLE = "Director: Ann O'Leary (b. 1971)\n\tRuntime: 92 min., budget $3.5M; café, naïve, 東京 😀  two  spaces."
 STEPS = 4
@@ -101,6 +102,9 @@ def padding(patient: Patient) -> Check:
 
 def forms(patient: Patient) -> Check:
     name, model = "chunked == naive", patient.engine.model
+    if isinstance(patient.engine, WindowEngine):
+        text = patient.texts(min(BLOCK + 45, patient.engine.max_length or BLOCK + 45))
+        return patient.same(name, patient.read(text)[0], full_pass(model, text[0], patient.engine.kv_window)[-1:])
     if not isinstance(model, JRTForCausalLM):
         return Check(name, None, "not a model of ours")
     texts, form = patient.texts(131, 70), model.linear_attention

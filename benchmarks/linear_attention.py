@@ -8,6 +8,8 @@ are those of the shipped models' geometry and stand ready: no feature map and no
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from benchmarks.row import Options, Row, row, seconds, side_by_side
@@ -51,5 +53,5 @@ def rows(options: Options) -> list[Row]:
     return found
 
 
-def _timed(form, q, k, v, prefix):
-    return lambda: seconds(lambda: LINEAR_ATTENTION[form](q, k, v, prefix))
+def _timed(form: str, *given: torch.Tensor | Prefix) -> Callable[[], float]:
+    return lambda: seconds(lambda: LINEAR_ATTENTION[form](*given))

@@ -36,7 +36,7 @@ def measure(name: str, options: Options) -> Result:
     loads = {"load_before": facts.pop("load_average") or 0.0, "load_after": machine()["load_average"] or 0.0}
     versions: dict[str, Any] = {"cores": os.cpu_count(), "torch": torch.__version__}
     spent = {"seconds": round(time.perf_counter() - started, 1), "date": time.strftime("%Y-%m-%d")}
-    command = f"python -m benchmarks --only {name}"
+    command = f"python -m benchmarks --only {name}{f' --rounds {options.rounds}' if options.rounds else ''}"
     return Result(name, command, {**facts, **versions, **loads, **spent}, tuple(rows), options.quick)
 
 

@@ -64,7 +64,7 @@ def _imports(options: Options) -> Row:
         "others' and ours": lambda: spent(python("-c", OURS), off).cpu,
         "others'": lambda: spent(python("-c", OTHERS), off).cpu,
     }
-    costs = side_by_side(ways, 1 if options.quick else options.repeats(5))
+    costs = side_by_side(ways, 1 if options.quick else options.repeats(3))
     what, ours = "imports of a run, CPU time", "others' and ours"
     return row(what, costs, ours, "others'", "nothing to answer", unit="s", scale=1)
 
@@ -75,6 +75,6 @@ def _run(options: Options) -> Row:
         "jrt-eval run": lambda: spent(python("-m", "jrt_lmeval", "run", *RUN), offline).cpu,
         "lm_eval": lambda: spent(python("-m", "lm_eval", *RUN), offline).cpu,
     }
-    costs = side_by_side(ways, 1 if options.quick else options.repeats(5))
+    costs = side_by_side(ways, 1 if options.quick else options.repeats(3))
     what = "a run of one question, CPU time"
     return row(what, costs, "jrt-eval run", "lm_eval", "one question", weights="trained", unit="s", scale=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import extrapolate, layers, page, registry, reuse, row
+from benchmarks import command, extrapolate, layers, page, processes, registry, reuse, row, startup
 from benchmarks.__main__ import BEFORE, FILE, main
+from benchmarks.command import Spent
 from benchmarks.geometry import LAYERS, jrt_config, kinds
 from benchmarks.row import Options
 from jrt_lmeval.errors import JRTError
@@ -69,6 +71,49 @@ def test_answers_that_differ_stop_reuse(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(reuse, "run", wrong)
     with pytest.raises(AssertionError, match="1 of 6 answers differ"):
         reuse.rows(Options(quick=True, rounds=1))
+
+
+def launched(answers: dict[str, str]) -> Any:
+    """Stands in for running commands: each launcher's samples hold its answer, and it took a second a character."""
+
+    def spent(command: list[str], env: dict[str, str]) -> Spent:
+        name = next((name for name, words in processes.LAUNCHERS.items() if words[1] in command), "one process")
+        out = Path(command[command.index("--output_path") + 1]) / "model"
+        out.mkdir(parents=True, exist_ok=True)
+        limit = int(command[command.index("--limit") + 1])
+        lines = [json.dumps({"doc_id": number, "resps": [[answers[name]]]}) for number in range(limit)]
+        (out / "samples_x.jsonl").write_text("\n".join(lines))
+        return Spent(cpu=3.0, wall=float(len(command)))
+
+    return spent
+
+
+def test_processes_are_compared_by_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["one process", *processes.LAUNCHERS]
+    monkeypatch.setattr(processes, "spent", launched(dict.fromkeys(names, "42")))
+    found = processes.rows(Options(rounds=2))
+    assert [one.ours for one in found] == [name for name in processes.LAUNCHERS for _ in range(2)]
+    assert found[0].ratio < 1 and found[1].ratio == 1 and found[0].same == f"identical, {processes.LIMIT} answers"
+    monkeypatch.setattr(processes, "spent", launched({**dict.fromkeys(names, "42"), "torchrun": "43"}))
+    with pytest.raises(AssertionError, match="torchrun: answers differ"):
+        processes.rows(Options(rounds=1))
+
+
+def test_the_start_is_counted_in_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "spent", lambda command, env=None: Spent(2.0 if "lm_eval" in command else 1.0, 9.0))
+    hook, imports, run = startup.rows(Options(rounds=2))
+    assert (hook.ratio, imports.ratio, run.ratio) == (1, 1, 2)
+    assert run.unit == "s" and run.ours_median == 1
+
+
+def test_a_command_is_timed_with_its_children_and_fails_loudly() -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    took = command.spent(
+        command.python("-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])")
+    )
+    assert took.cpu > 0.3 and took.wall > 0.3
+    with pytest.raises(RuntimeError, match="status 3"):
+        command.spent(command.python("-c", "raise SystemExit(3)"))
 
 
 def test_a_run_writes_its_files_and_keeps_those_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ HEADER = (
     "same",
     "from",
 )
+TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 MARKS = {"table": ("<!-- table -->", "<!-- end of table -->"), "suite": ("<!-- suite -->", "<!-- end of suite -->")}
 
 
@@ -129,6 +130,12 @@ def plot_ratios(results: Sequence[Result], file: Path) -> None:
         )  # fmt: skip
     axis.set_yticks(range(len(rows)), [f"{name}: {row.what}" for name, row in rows], fontsize=7)
     axis.set_xscale("log")
+    ticks = [tick for tick in TICKS if tick <= 2 * max(row.ratio for _, row in rows)]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.grid(axis="x", linewidth=0.4)
+    axis.set_axisbelow(True)
+    axis.margins(y=0.01)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xlabel("times cheaper than its twin")
     axis.spines[["top", "right"]].set_visible(False)
@@ -137,23 +144,42 @@ def plot_ratios(results: Sequence[Result], file: Path) -> None:
     plt.close(figure)
 
 
-def plot_lengths(results: Sequence[Result], file: Path) -> bool:
-    """Cost against tokens, a panel for each benchmark that measures lengths. Returns whether there was any."""
-    panels = {}
+def panels(results: Sequence[Result]) -> dict[str, list[Row]]:
+    """Rows that differ in nothing but their length and their twin, by what they share; only of several lengths."""
+    found: dict[str, list[Row]] = {}
     for result in results:
-        rows = [row for row in result.rows if row.T is not None]
-        if len({row.T for row in rows}) > 1:
-            panels[result.name] = rows
-    if not panels:
+        for row in result.rows:
+            if row.T is not None:
+                shared = row.what.replace(f", T = {row.T}", "").replace(f", {row.twin}", "")
+                found.setdefault(f"{result.name}\n{shared}", []).append(row)
+    return {name: rows for name, rows in found.items() if len({row.T for row in rows}) > 1}
+
+
+def plot_lengths(results: Sequence[Result], file: Path) -> bool:
+    """Cost against tokens, a panel for each thing that was measured at several lengths. Returns whether any was."""
+    found = panels(results)
+    if not found:
         return False
     plt = _pyplot()
-    figure, axes = plt.subplots(1, len(panels), figsize=(1 + 4.2 * len(panels), 3.6), squeeze=False)
-    for axis, (name, rows) in zip(axes[0], panels.items(), strict=True):
-        for way, value in [(row.ours, "ours_median") for row in rows] + [(row.twin, "twin_median") for row in rows]:
-            points = sorted((row.T, getattr(row, value)) for row in rows if way in (row.ours, row.twin))
-            if way not in axis.get_legend_handles_labels()[1]:
-                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=way)
-        axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=rows[0].unit, title=name)
+    across = min(3, len(found))
+    figure, axes = plt.subplots(
+        -(-len(found) // across), across, figsize=(1 + 4 * across, 3.6 * -(-len(found) // across)), squeeze=False
+    )
+    for axis in axes.flat[len(found) :]:
+        axis.remove()
+    for axis, (name, rows) in zip(axes.flat, found.items(), strict=False):
+        ways: dict[str, dict[int, float]] = {}
+        for row in rows:
+            assert row.T is not None
+            ways.setdefault(row.ours, {})[row.T] = row.ours_median
+            ways.setdefault(row.twin, {})[row.T] = row.twin_median
+        for way, points in ways.items():
+            axis.plot(*zip(*sorted(points.items()), strict=True), marker="o", markersize=3, label=way)
+        axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=rows[0].unit)
+        axis.set_title(name, fontsize=9)
+        lengths = sorted({row.T for row in rows if row.T is not None})
+        axis.set_xticks(lengths, [f"{T:,}" for T in lengths], fontsize=7)
+        axis.minorticks_off()
         axis.legend(fontsize=7, frameon=False)
     figure.tight_layout()
     figure.savefig(file, dpi=130)

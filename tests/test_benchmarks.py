@@ -187,3 +187,14 @@ def test_the_page_shows_what_was_measured() -> None:
     assert page.machines(ordered) in text
     if "layers" in results:
         assert extrapolate.suite_table(results["layers"].rows) in text
+
+
+def test_a_panel_holds_what_differs_in_length_and_twin_alone() -> None:
+    def one(what: str, twin: str, T: int | None) -> row.Row:
+        return row.Row(what, "ours", twin, 1, 2, 2, 2, 2, 3, "", T=T)
+
+    rows = (
+        one("a, naive, T = 2", "naive", 2), one("a, naive, T = 4", "naive", 4), one("a, step, T = 2", "step", 2),
+        one("b, naive, T = 2", "naive", 2), one("c", "naive", None),
+    )  # fmt: skip
+    assert page.panels([page.Result("x", "", {}, rows)]) == {"x\na": list(rows[:3])}

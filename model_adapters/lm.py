@@ -221,9 +221,8 @@ class RecallLM(TemplateLM):
         with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache:
             for row, answer in self._generator.run(rows):
                 answers[row.index] = answer
-                if row.truncated:
-                    cut = self.encoder.characters(asked[row.index].args[0], row.truncated)
-                    answer.stats |= {} if cut is None else {"jrt_truncated_characters": cut}
+                if not row.skipped:
+                    answer.stats |= self.encoder.read_characters(asked[row.index].args[0], row)
                 self._cache.add("generate_until", asked[row.index].args, answer)
                 bar.update()
         return [answers[place] for place in places]

@@ -57,6 +57,11 @@ def test_every_prefix_policy_equals_a_plain_loop(kind, policy):
         assert answer.stats["jrt_prefix_tokens"] == choice.length
         assert answer.stats["jrt_entropy"] == choice.entropy
         assert answer.stats["jrt_prompt_tokens"] == len(row.ids)
+        # where the prefix ends in the text: its characters are the first M tokens'
+        end = answer.stats["jrt_prefix_characters"]
+        shown = lm.tok_decode(row.ids[: choice.length]).rstrip("\ufffd")  # the last may be part of a character
+        assert prompt[:end].startswith(shown) and end - len(shown) <= 1
+        assert (0 < end < len(prompt)) == (policy in ("document", "dynamic"))
 
 
 WINDOW, KV_BYTES = 16, 2 * 32 * 4  # keys and values of a token in a layer of the tiny models, float32

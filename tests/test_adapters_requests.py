@@ -11,6 +11,7 @@ import tiny
 import torch
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts.layouts import Prompt
 from model_adapters.running.batching import Budget
 from model_adapters.running.decoding import decode
@@ -272,3 +273,7 @@ def test_prompts_beyond_the_context_are_warned_of_and_say_where_they_were_cut(ca
     (answer,) = cut.generate_until(long_and_short()[:1])
     kept = text[answer.stats["jrt_truncated_characters"] :]
     assert tiny.lm("llama").encoder.ids(kept) == tiny.lm("llama").encoder.ids(text)[-32:]
+    half = tiny.lm("jrt", max_length=40, on_overflow="truncate_left", policy=PrefixPolicy("fixed", prefix_length=10))
+    (answer,) = half.generate_until(long_and_short()[:1])
+    first, end = answer.stats["jrt_truncated_characters"], answer.stats["jrt_prefix_characters"]
+    assert half.encoder.ids(text[first:end]) == half.encoder.ids(text)[-32:-22]

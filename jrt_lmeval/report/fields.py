@@ -22,6 +22,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "document_tokens": ("document_tokens",),
     "prefix_tokens": ("jrt_prefix_tokens",),
     "prefix_share": ("jrt_prefix_share",),
+    "prefix_characters": ("jrt_prefix_characters",),
     "entropy": ("jrt_entropy",),
     "new_tokens": ("jrt_new_tokens",),
     "state_bytes": ("jrt_state_bytes",),

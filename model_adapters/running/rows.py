@@ -93,12 +93,21 @@ class Encoder:
         ids = found if ids is None else ids
         return Row(index, ids, min(end, len(ids)), self._document_ids(text.document or text), goal)
 
-    def characters(self, text: str, tokens: int) -> int | None:
-        """Characters before a text's token of that number (from 0); None if the tokenizer does not tell."""
+    def read_characters(self, text: str, row: Row) -> dict[str, int]:
+        """Which characters of a row's text were cut off and which lie in its prefix, where the tokenizer tells.
+
+        Returns:
+            `jrt_truncated_characters`, those before the first token that was read, of a row that was cut; and
+            `jrt_prefix_characters`, those up to the end of the prefix, what was cut included.
+        """
+        cut, end = row.truncated, row.truncated + row.choice.length
+        if not cut and row.choice.length in (0, len(row.ids)):  # known without tokenising again
+            return {"jrt_prefix_characters": len(text) if row.choice.length else 0}
         if not self.tokenizer.is_fast:
-            return None
-        encoded = self.tokenizer(str(text), return_offsets_mapping=True, **self.special(text))
-        return encoded["offset_mapping"][tokens][0]
+            return {}
+        places = self.tokenizer(str(text), return_offsets_mapping=True, **self.special(text))["offset_mapping"]
+        last = places[end - 1][1] if row.choice.length else places[cut][0]
+        return {**({"jrt_truncated_characters": places[cut][0]} if cut else {}), "jrt_prefix_characters": last}
 
     def _plain_ids(self, document: str) -> list[int]:
         return self.ids(document, add_special_tokens=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,21 @@ from pathlib import Path
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.report.check import check, relative
 from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.page.browser import MOST_QUESTIONS
 from jrt_lmeval.report.pivot import chosen, pivot
-from jrt_lmeval.report.records import Cell, Collection
+from jrt_lmeval.report.records import Collection
 from jrt_lmeval.report.standard import main_metric, make_report, standard_tables
 from jrt_lmeval.report.tables import WRITERS, Report, Table, markdown
 
+DEFAULT_OUT = Path("report")
+ENDINGS = (*WRITERS, "html")
 PICTURES = (".png", ".svg", ".pdf")
 EPILOG = """examples:
   lm_eval --model jrt_rnn --model_args feature_map=mlp,prefix=dynamic --tasks recall_once,recall_jrt,recall_jrt_hier \\
           --output_path out --log_samples
   jrt-eval report out
   jrt-eval report out other/out --out report --format md,tex,csv,json
+  jrt-eval report out --open             one HTML page, with the answers side by side
   jrt-eval report out --rows feature_map --cols task --metric contains
   jrt-eval report out --where layout=hier --rows overlap,order --cols benchmark
   jrt-eval report out --rescore          with the present scoring, from the logged answers
@@ -43,8 +48,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("paths", nargs="*", type=Path, help="results files of lm_eval, or folders to search")
     p.add_argument("--out", type=Path, help="folder for the report's files, or one file with such an ending")
     p.add_argument(
-        "--format", default="md", help=f"of the files in --out, by commas: {', '.join(FORMATS)} (default: md)"
+        "--format", help=f"of the files, by commas: {', '.join(FORMATS)} (default: md); without --out, in report/"
     )
+    p.add_argument("--open", action="store_true", help="write the HTML page, and show it in the browser")
+    p.add_argument("--samples", type=int, default=MOST_QUESTIONS, metavar="N", help=SAMPLES_HELP.format(MOST_QUESTIONS))
     p.add_argument("--rows", default="", help="pivot: names by commas, such as model,feature_map")
     p.add_argument("--cols", default="", help="pivot: names by commas, such as task or overlap")
     p.add_argument("--metric", default="", help="such as contains, contains_word, f1 (default: contains)")
@@ -56,7 +63,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-FORMATS = (*WRITERS, "eval_results")
+NAMES = {kind: name for kind, (name, _) in WRITERS.items()} | {
+    "html": "report.html",
+    "eval_results": "eval_results.yaml",
+}
+"""Format -> the file's name in the report's folder."""
+FORMATS = tuple(NAMES)
+SAMPLES_HELP = "questions in the HTML page's browser of answers; 0: none (default: {:,})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return check(arguments.check, arguments.paths)
     if not arguments.paths:
         raise JRTError("name at least one results file or folder, such as: jrt-eval report out")
-    files = _files(arguments.out, arguments.format)
+    files = _files(arguments)
     if arguments.plot and arguments.plot.suffix not in PICTURES:
         raise JRTError(f"--plot {arguments.plot}: the ending must be one of {', '.join(PICTURES)}.")
     asked = {name: getattr(arguments, name) for name in ("rows", "cols", "metric", "where", "rescore", "misses")}
@@ -75,14 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for broken in collection.broken:
         print(f"skipped: {broken.why}", file=sys.stderr)
     print(markdown(report))
+    shown = replace(collection, cells=chosen(collection.cells, arguments.where))
     for kind, file in files.items():
         given = {**asked, "paths": relative(asked["paths"], file.parent)}
-        write(kind, file, replace(report, arguments=given), chosen(collection.cells, arguments.where))
-    shown = replace(collection, cells=chosen(collection.cells, arguments.where))
-    if arguments.out is not None and arguments.out.is_dir():
+        write(kind, file, replace(report, arguments=given), shown, arguments.samples)
+    if files and (folder := arguments.out or DEFAULT_OUT).is_dir():
         from jrt_lmeval.report.plots.folder import write_folder
 
-        write_folder(arguments.out, shown, report, arguments.metric, tuple(files.values()))
+        write_folder(folder, shown, report, arguments.metric, tuple(files.values()))
+    if arguments.open:
+        webbrowser.open(files["html"].resolve().as_uri())
     if arguments.plot:
         _plot(shown, arguments.metric, arguments.plot)
     return 0
@@ -129,8 +144,15 @@ def _plot(collection: Collection, metric: str, file: Path) -> None:
     print(f"wrote {file}", file=sys.stderr)
 
 
-def write(kind: str, file: Path, report: Report, cells: Sequence[Cell]) -> None:
+def write(kind: str, file: Path, report: Report, collection: Collection, most: int = MOST_QUESTIONS) -> None:
     """Write one of the report's files.
+
+    Args:
+        kind: of `FORMATS`.
+        file: where to.
+        report: the tables.
+        collection: the runs behind them.
+        most: questions in the HTML page's browser of answers.
 
     Raises:
         JRTError: the file cannot be written.
@@ -138,7 +160,11 @@ def write(kind: str, file: Path, report: Report, cells: Sequence[Cell]) -> None:
     if kind == "eval_results":
         from jrt_lmeval.report.eval_results import eval_results
 
-        text = eval_results(cells)
+        text = eval_results(collection.cells)
+    elif kind == "html":
+        from jrt_lmeval.report.page.render import page
+
+        text = page(report, collection, report.arguments["metric"] or main_metric(collection.cells), most)
     else:
         text = WRITERS[kind][1](report)
     _folder(file.parent)
@@ -149,24 +175,27 @@ def write(kind: str, file: Path, report: Report, cells: Sequence[Cell]) -> None:
     print(f"wrote {file}", file=sys.stderr)
 
 
-def _files(out: Path | None, formats: str) -> dict[str, Path]:
+def _files(arguments: argparse.Namespace) -> dict[str, Path]:
     """Format -> file."""
-    names = _names(formats)
+    names = _names(arguments.format or "")
     for name in names:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
+    out = arguments.out or (DEFAULT_OUT if names or arguments.open else None)
     if out is None:
         return {}
     if out.suffix and not out.is_dir():
-        if out.suffix[1:] not in WRITERS:
+        kind = out.suffix[1:]
+        if kind not in ENDINGS or (arguments.open and kind != "html"):
+            endings = ("html",) if arguments.open else ENDINGS
             raise JRTError(
-                f"--out {out}: a file must end in one of {', '.join('.' + name for name in WRITERS)}; "
+                f"--out {out}: a file must end in one of {', '.join('.' + name for name in endings)}; "
                 "without an ending it is a folder."
             )
-        return {out.suffix[1:]: out}
+        return {kind: out}
     # JSON always: it is what --check reads
-    kinds = list(dict.fromkeys([*names, "json"]))
-    return {kind: out / (WRITERS[kind][0] if kind in WRITERS else "eval_results.yaml") for kind in kinds}
+    kinds = dict.fromkeys([*(names or ["md"]), *(["html"] if arguments.open else []), "json"])
+    return {kind: out / NAMES[kind] for kind in kinds}
 
 
 def _folder(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""One HTML page of a report: self-contained, offline, with a browser of the answers."""

@@ -1,0 +1,203 @@
+"""What the page's browser of answers holds: questions, and the answers of every run to them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jrt_lmeval.answers import spans
+from jrt_lmeval.report.misses import KINDS, document_of, explain, first_line
+from jrt_lmeval.report.page.packing import Pieces, Prompts, merged, packed, utf16
+from jrt_lmeval.report.pivot import condition, value_of
+from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.samples import Columns, Sample
+
+MOST_QUESTIONS = 20_000
+FIGURES = {
+    "prompt_tokens": "prompt, GPT-2 tokens",
+    "model_prompt_tokens": "read, model's tokens",
+    "prefix_tokens": "prefix M, model's tokens",
+    "entropy": "entropy H of the document",
+    "new_tokens": "generated tokens",
+    "state_bytes": "state, bytes",
+    "seconds": "seconds",
+}
+"""Figures that stand beside an answer -> their names."""
+
+
+@dataclass(frozen=True)
+class Browser:
+    """Everything packed.
+
+    Attributes:
+        index: what the list shows and searches, packed.
+        prompts: pieces of `[shared start, rest, places of answers, whether it is a prompt]`.
+        details: pieces of what stands beside an answer.
+        questions: how many are in the page.
+        of: how many there are.
+    """
+
+    index: str
+    prompts: tuple[str, ...]
+    details: tuple[str, ...]
+    questions: int
+    of: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take in the page."""
+        return len(self.index) + sum(map(len, self.prompts)) + sum(map(len, self.details))
+
+
+@dataclass
+class _Side:
+    """The answers of one model under one condition, on all tasks, column by column."""
+
+    name: list[str]
+    cells: list[int] = field(default_factory=list)
+    question: list[int] = field(default_factory=list)
+    score: list[float | None] = field(default_factory=list)
+    answer: list[str | None] = field(default_factory=list)
+    kind: list[int] = field(default_factory=list)
+    prompt: list[int] = field(default_factory=list)
+    detail: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Questions:
+    """Questions column by column; `known` finds one again."""
+
+    known: dict[Any, int] = field(default_factory=dict)
+    task: list[int] = field(default_factory=list)
+    document: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    gold: list[tuple[str, ...]] = field(default_factory=list)
+
+    def number(self, task: int, sample: Sample) -> int:
+        key = (task, sample.row, sample.gold)
+        if key not in self.known:
+            self.known[key] = len(self.task)
+            self.task.append(task)
+            self.document.append(sample.document)
+            self.asked.append(sample.question)
+            self.gold.append(sample.gold)
+        return self.known[key]
+
+
+def browser(cells: Sequence[Cell], metric: str, most: int = MOST_QUESTIONS) -> Browser | None:
+    """Read the logs of answers.
+
+    Args:
+        cells: the report's; of several seeds the first is read.
+        metric: what decides whether an answer is right.
+        most: questions; where there are more, each task gets its share, and those on which runs differ go first.
+
+    Returns:
+        None where no run has a log of answers, or `most` is 0.
+    """
+    logged = [(number, cell) for number, cell in enumerate(cells) if cell.first.columns is not None]
+    by_task: dict[str, list[Cell]] = defaultdict(list)
+    for _, cell in logged:
+        by_task[value_of(cell, "benchmark")].append(cell)
+    if not logged or most < 1:
+        return None
+    chosen, total = chosen_rows(by_task, metric, most)
+    tasks = list(by_task)
+    questions, prompts, details = _Questions(), Prompts(), Pieces(256)
+    sides: dict[Any, _Side] = {}
+    for number, cell in logged:
+        name = [cell.model, condition(cell), " ".join(part for part in (cell.setting, cell.first.partly) if part)]
+        side = sides.setdefault(tuple(name), _Side(name))
+        side.cells.append(number)
+        task = value_of(cell, "benchmark")
+        wanted, scores = chosen[task], _scores(cell, metric)
+        for sample in cell.first.samples():
+            if wanted is None or sample.row in wanted:
+                side.question.append(questions.number(tasks.index(task), sample))
+                _keep(side, sample, scores.get(sample.row, {}), prompts, details)
+    index = {
+        "metric": metric,
+        "tasks": tasks,
+        "kinds": [[kind, told] for kind, told in KINDS.items()],
+        "figures": list(FIGURES.values()),
+        "questions": [questions.task, questions.document, questions.asked, questions.gold],
+        "sides": [vars(side) for side in sides.values()],
+        "sizes": [prompts.pieces.size, details.size],
+    }
+    pieces = tuple(prompts.pieces.close()), tuple(details.close())
+    return Browser(packed(index), *pieces, len(questions.task), max(total, len(questions.task)))
+
+
+def _scores(cell: Cell, metric: str) -> dict[int, dict[str, float]]:
+    """Row -> its scores, those of `--rescore` if that was asked; a question that was not read has none."""
+    columns = cell.first.columns
+    assert columns is not None
+    found: dict[int, dict[str, float]] = {row: {} for row in columns.rows.tolist()}
+    for name, key in ((metric, "score"), ("contains", "contains")):
+        for row, score in zip(columns.rows.tolist(), columns.scores.get(name, np.empty(0)).tolist(), strict=False):
+            found[row][key] = score
+    return found
+
+
+def _keep(side: _Side, sample: Sample, scores: Mapping[str, float], prompts: Prompts, details: Pieces) -> None:
+    score = scores.get("score", math.nan)
+    miss = explain(sample) if scores.get("contains") == 0 else None
+    line = None if sample.answer is None else first_line(sample.answer)
+    side.score.append(None if math.isnan(score) else score)
+    side.answer.append(line)
+    side.kind.append(list(KINDS).index(miss.kind) if miss else -1)
+    text = sample.prompt if sample.prompt is not None else document_of(sample)
+    side.prompt.append(prompts.add(text, merged(spans(sample.gold, text)), sample.prompt is not None) if text else -1)
+    copied = None
+    if miss and miss.place is not None and sample.prompt:
+        start = round(miss.place * len(document_of(sample)))
+        copied = [*utf16(sample.prompt, [start]), miss.key]
+    end = sample.figures.get("prefix_characters")
+    side.detail.append(
+        details.add(
+            [
+                sample.answer if sample.answer != line else None,
+                None if end is None or sample.prompt is None else utf16(sample.prompt, [int(end)])[0],
+                [_short(sample.figures.get(name)) for name in FIGURES],
+                copied,
+            ]
+        )
+    )
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(f"{value:.4g}") if value % 1 else int(value)
+
+
+def chosen_rows(
+    by_task: Mapping[str, Sequence[Cell]], metric: str, most: int
+) -> tuple[dict[str, frozenset[int] | None], int]:
+    """Which questions of each task are in the page; None for all. And how many there are in all tasks.
+
+    A task with more than its share keeps questions on which runs differ before others, and those in the order in which
+    they were asked.
+    """
+    rows = {task: _ordered([cell.columns for cell in cells], metric) for task, cells in by_task.items()}
+    total = sum(map(len, rows.values()))
+    if total <= most:
+        return dict.fromkeys(by_task), total
+    return {
+        task: frozenset(found[: math.ceil(most * len(found) / total)].tolist()) for task, found in rows.items()
+    }, total
+
+
+def _ordered(logs: Sequence[Columns | None], metric: str) -> np.ndarray:
+    """All rows of some logs, each once: where scores differ first, then as they were asked."""
+    known = [log for log in logs if log is not None]
+    rows = np.concatenate([log.rows for log in known])
+    scores = np.concatenate([log.scores.get(metric, np.full(len(log), np.nan)) for log in known])
+    found, first, place = np.unique(rows, return_index=True, return_inverse=True)
+    low, high = np.full(len(found), np.inf), np.full(len(found), -np.inf)
+    np.fmin.at(low, place, scores)
+    np.fmax.at(high, place, scores)
+    return found[np.lexsort((first, ~(high > low)))]

@@ -21,7 +21,8 @@ pytestmark = [
 ]
 SWITCHES = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --force-prefers-reduced-motion --window-size=1360,1000"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --force-prefers-reduced-motion "
+    "--window-size=1360,1000"
 ).split()
 PATIENCE = 120  # seconds; of a busy machine
 MANY = 20_000

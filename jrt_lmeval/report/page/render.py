@@ -32,7 +32,6 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         most: questions in the browser of answers; 0 leaves it out.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
     from jrt_lmeval.report.plots.gallery import gallery
     from jrt_lmeval.report.plots.picture import svg
@@ -52,17 +51,17 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         version=__version__,
         report=report,
         sections=sections([view(table, cells) for table in report.tables]),
-        pictures=[(picture, own(picture.name), Markup(inline(svg(picture), picture.name))) for picture in drawn],
+        pictures=[(picture, own(picture.name), inline(svg(picture), picture.name)) for picture in drawn],
         missing=missing,
         metric=metric,
         facet_names=NAMES,
         choices=choices(collection),
-        facets=Markup(embedded([facets(cell) for cell in cells])),
+        facets=embedded([facets(cell) for cell in cells]),
         samples=found,
         samples_size=_size(found),
         kinds=[kind.replace(" ", "-") for kind in KINDS],
-        css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
+        css=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=script,
         # the only script that runs: one that a log smuggled in would not
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
     )

@@ -40,6 +40,7 @@ const answer = (letter, question) => {
   const one = side(letter), place = one ? one.place[question] : -1;
   return place < 0 ? "" : one.answer[place] || "";
 };
+const answerLogged = (letter, question) => side(letter).answer[side(letter).place[question]] !== null;
 const wrong = (letter, question) => { const found = score(letter, question); return found !== undefined && !(found >= 1); };
 const differ = (question) => {
   const [a, b] = [score("a", question), score("b", question)];
@@ -88,7 +89,8 @@ function sign(letter, question) {
 function said(letter, question) {
   const [look, word] = sign(letter, question);
   const text = answer(letter, question);
-  return make("span", { class: look }, make("span", { class: "tag" }, `${letter.toUpperCase()} ${word}`), text || (look === "dim" ? "" : "(nothing)"));
+  const instead = look === "dim" ? "" : answerLogged(letter, question) ? "(nothing)" : "";
+  return make("span", { class: look }, make("span", { class: "tag" }, `${letter.toUpperCase()} ${word}`), text || instead);
 }
 
 function rowAt(at) {
@@ -98,7 +100,7 @@ function rowAt(at) {
     "aria-setsize": browser.items.length, "aria-posinset": at + 1, style: `top:${at * ROW}px`,
   });
   row.append(
-    make("div", {}, make("span", { class: "dim" }, `${browser.data.tasks[tasks[question]]} · `), asked[question] || documents[question], make("span", { class: "dim" }, ` → ${gold[question].join(" | ")}`)),
+    make("div", {}, make("span", { class: "dim" }, `${browser.data.tasks[tasks[question]]} · `), asked[question] || documents[question], gold[question].length ? make("span", { class: "dim" }, ` → ${gold[question].join(" | ")}`) : ""),
     make("div", { class: "said" }, said("a", question), side("b") ? said("b", question) : ""),
   );
   return row;
@@ -151,6 +153,7 @@ function other(open) {
 
 function startBrowser(data) {
   prepare(data);
+  browser.a = Math.max(0, data.sides.findIndex((one) => one.name[1] === "once"));
   byId("kind").append(...data.kinds.map(([kind, told], at) => make("option", { value: at, title: told }, kind)));
   const refresh = (cells) => { fillSides(cells); choose(); };
   listeners.push(refresh);

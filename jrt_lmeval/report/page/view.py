@@ -22,10 +22,12 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 _BARS = frozenset(("recall", "pivot", "rules"))
 _ROWS = {
-    "asked": "asked", "document_cut": "document cut", "answer_outside": "answer not in what is read",
-    "dropped": "dropped", "no_counterfactual": "without a counterfactual", "question_missing": "without a question",
-    "over_budget": "over the budget", "levels_missing": "without a level", "answer_displaced": "answer displaced",
-    "no_question_match": "without a word of the question", "blank_answer": "with a blank accepted answer",
+    "dropped": "dropped", "document_cut": "with the document cut",
+    "answer_outside": "without the answer in what is read",
+    "no_counterfactual": "without a counterfactual", "question_missing": "without a question",
+    "over_budget": "over the budget", "levels_missing": "without a level",
+    "answer_displaced": "with the answer displaced", "no_question_match": "without a word of the question",
+    "blank_answer": "with a blank accepted answer", "skipped": "not read by the model",
 }  # fmt: skip
 """Counts of rows, as tasks log them -> their words."""
 
@@ -142,6 +144,7 @@ def _groups(
 
 def asked(cells: Sequence[Cell]) -> str:
     """How much was asked, of what part, and what was cut or dropped, over the runs of a benchmark."""
+    cells = [cell for cell in cells if cell.control == "none"] or cells  # a control drops the answer on purpose
     parts = [f"n = {_range({cell.first.asked for cell in cells})} questions"]
     documents = {cell.columns.documents for cell in cells if cell.columns is not None and cell.columns.by_document}
     parts += [f"{_range(documents)} documents"] if documents else []
@@ -150,13 +153,10 @@ def asked(cells: Sequence[Cell]) -> str:
     counts: dict[str, set[int]] = defaultdict(set)
     for cell in cells:
         rows = cell.first.block.get("rows")
-        for name, count in rows.items() if isinstance(rows, dict) else ():
-            if name in _ROWS and name != "asked" and isinstance(count, int):
-                counts[name].add(count)
-        if cell.columns is not None and cell.columns.skipped:
-            counts["skipped"].add(cell.columns.skipped)
-    words = _ROWS | {"skipped": "not read by the model"}
-    parts += [f"{_range(found)} {words[name]}" for name, found in counts.items()]
+        skipped = {} if cell.columns is None else {"skipped": cell.columns.skipped}
+        for name, count in ({**rows, **skipped} if isinstance(rows, dict) else skipped).items():
+            counts[name].add(count)
+    parts += [f"{_range(counts[name])} {words}" for name, words in _ROWS.items() if any(counts[name])]
     return "; ".join(parts)
 
 

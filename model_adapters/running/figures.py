@@ -18,11 +18,12 @@ class Answer(str):
 
     `stats` holds, in tokens of the model, `jrt_prompt_tokens`, `jrt_prefix_tokens` (M) and `jrt_new_tokens`;
     `jrt_prefix_share` (M / prompt), `jrt_prefix_characters` (where in the text the prefix ends, if the tokenizer
-    tells), `jrt_entropy` (H of the document), `jrt_state_bytes` (of this row after its prompt, padding not counted), of it `jrt_window_bytes` (keys and values of sliding windows) and, where no part of the state
-    grows with the prompt, `jrt_recurrent_bytes` (the rest), and `jrt_seconds` (this row's share of the model's time;
-    the shares of all rows add up to the whole). A prompt that was cut on the left has `jrt_truncated_tokens` and
-    `jrt_truncated_characters`, one that was not run at all only `jrt_skipped`. An answer taken from lm_eval's request
-    cache carries the figures of the run that made it.
+    tells), `jrt_entropy` (H of the document), `jrt_state_bytes` (of this row after its prompt, padding not counted), of
+    it `jrt_window_bytes` (keys and values of sliding windows) and, where no part of the state grows with the prompt,
+    `jrt_recurrent_bytes` (the rest), and `jrt_seconds` (this row's share of the model's time; the shares of all rows
+    add up to the whole). A prompt that was cut on the left has `jrt_truncated_tokens` and `jrt_truncated_characters`,
+    one that was not run at all only `jrt_skipped`. An answer taken from lm_eval's request cache carries the figures of
+    the run that made it.
     """
 
     stats: dict[str, float]

@@ -75,6 +75,15 @@ def test_gaussian_features_estimate_the_kernel_and_are_bounded() -> None:
     assert (feature_map(torch.randn(1, 1, 9, 4, dtype=torch.float64) * 100) <= bound[:, None] * 1.001).all()
 
 
+def test_a_bandwidth_measures_distances() -> None:
+    q, k = torch.randn(2, 1, 1, 5, 4, dtype=torch.float64)
+    wide, plain = (build_feature_map("gaussian", 1, 4, features=64, bandwidth=b).double() for b in (3.0, 1.0))
+    assert torch.allclose(wide(q), plain(q / 3)) and not torch.allclose(wide(k), plain(k))
+    # a key of length 8 at its own place: too small to be told from nothing at 1, not at 3
+    long = torch.full((1, 1, 1, 4), 8.0, dtype=torch.float64)
+    assert float((plain(long) * plain(long)).sum()) < 1e-12 < 1e-6 < float((wide(long) * wide(long)).sum())
+
+
 def test_gaussian_directions_are_stored_with_the_weights() -> None:
     feature_map = build_feature_map("gaussian", 2, 4)
     assert "directions" in feature_map.state_dict()
@@ -98,6 +107,7 @@ def test_hybrid_deals_heads_to_maps() -> None:
         ("mlp", {"featurs": 8}, "featurs"),
         ("poly", {"degree": 9}, "from 1 to 4"),
         ("gaussian", {"features": 0}, "at least 1"),
+        ("gaussian", {"bandwidth": 0}, "bandwidth is 0; it must be above 0"),
         ("hybrid", {"maps": ["relu", "hybrid"]}, "none of them hybrid"),
         ("hybrid", {"maps": ["relu", "sofmax"]}, "unknown feature map 'sofmax'"),
     ],

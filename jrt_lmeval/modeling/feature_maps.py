@@ -144,7 +144,7 @@ def _monomials(variables: int, degree: int, device: torch.device) -> tuple[Tenso
 
 
 class Gaussian(FeatureMap):
-    """Positive random features of the Gaussian kernel exp(-|q - k|^2 / 2) (Performer, arXiv 2009.14794).
+    """Positive random features of the Gaussian kernel exp(-|q - k|^2 / (2 bandwidth^2)) (Performer, arXiv 2009.14794).
 
     phi(x) = exp(w.x - |x|^2) / sqrt(F) with w ~ N(0, 1), so E[phi(q).phi(k)] is the kernel. The exponent is at most
     |w|^2 / 4: the features are positive and bounded whatever the input. w is a buffer drawn with a fixed seed and
@@ -153,19 +153,24 @@ class Gaussian(FeatureMap):
     Args:
         features: F, the number of random directions per head.
         seed: of the draw.
+        bandwidth: distance, after division by D^(1/4), at which the kernel has fallen to exp(-1/2). Keys much longer
+            than it have features too small to count.
     """
 
     directions: Tensor
 
-    def __init__(self, num_heads: int, head_dim: int, features: int = 64, seed: int = 0):
+    def __init__(self, num_heads: int, head_dim: int, features: int = 64, seed: int = 0, bandwidth: float = 1.0):
         if features < 1:
             raise JRTError(f"feature_map=gaussian: features is {features}; it must be at least 1.")
+        if not bandwidth > 0:
+            raise JRTError(f"feature_map=gaussian: bandwidth is {bandwidth}; it must be above 0.")
         super().__init__(num_heads, head_dim, features)
+        self.bandwidth = bandwidth
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("directions", torch.randn(num_heads, head_dim, features, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * self.head_dim**-0.25
+        x = x * (self.head_dim**-0.25 / self.bandwidth)
         exponent = torch.matmul(x, self.directions.to(x.dtype)) - x.square().sum(-1, keepdim=True)
         return exponent.exp() * self.feature_dim**-0.5
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
+from jrt_lmeval.prompts import Prompt
 from model_adapters.based import Based
 from model_adapters.hf_recall import HFRecall
 from model_adapters.jrt_rnn import JRTRNN
@@ -79,6 +80,17 @@ def test_prefix_arguments_reach_the_policy(folders):
             "entropy_low": 0.1,
         }.items()
     )
+    document = " ".join(tiny.WORDS) + " Maine" * 60
+    prompt = Prompt(f"{document} Director:", 0, len(document), document)
+    (plain,) = lm.generate_until([tiny.ask(prompt)], disable_tqdm=True)
+    read = lm.encoder.row(0, prompt).document_end
+    limits = "entropy_window=64,entropy_low=0.3,entropy_high=0.6"
+    lm = JRTRNN.create_from_arg_string(f"pretrained={folders['jrt']},prefix=dynamic,{limits},device=cpu")
+    assert lm.get_model_info()["jrt"]["entropy_window"] == 64
+    (passages,) = lm.generate_until([tiny.ask(prompt)], disable_tqdm=True)
+    # the words are varied, what follows is one word: each passage of 64 tokens changes its own share
+    assert passages.stats["jrt_entropy"] != plain.stats["jrt_entropy"]
+    assert 0.9 * read < passages.stats["jrt_prefix_tokens"] < 1.1 * read
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,8 @@ def test_the_card_says_what_the_run_was(trained) -> None:
         "# small\n",
         f"{figures['tokens']:,}, prefixes included, in {figures['steps']:.0f} steps",
         "first start | 1 of 2 heads of each attention layer",
+        "A JRT-RNN (prefix linear attention beside short convolutions) of",
+        "on queries and keys of 8 dimensions: 64 features a head",
         "90% of the rows: documents that look like web pages",
         "10% of the rows: random tokens",
         "lm_eval --model jrt_rnn --model_args pretrained=small,prefix=dynamic",

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from jrt_lmeval.modeling.feature_maps import build_feature_map
+
 Config = dict[str, Any]
 
 
@@ -39,12 +41,19 @@ def describe(config: Config) -> Architecture:
     lines = _ours(config)
     known = "import jrt_lmeval.modeling.model  # makes the architecture known to transformers\n"
     if "prefix_linear" in config["mixers"]:
-        title = "JRT-RNN (prefix linear attention)"
+        title = f"JRT-RNN (prefix linear attention{_beside(config)})"
         return Architecture("jrt-rnn", title, "jrt_rnn", ",prefix=dynamic", lines, known)
     if "linear" in config["mixers"]:
-        return Architecture("based", "Based model (linear attention)", "based", "", lines, known)
+        return Architecture("based", f"Based model (linear attention{_beside(config)})", "based", "", lines, known)
     title = "teacher of recurrent models (softmax attention without positions where they have linear attention)"
     return Architecture("softmax-attention", title, "based", "", lines, known)
+
+
+def _beside(config: Config) -> str:
+    """What else mixes tokens in a model of linear attention."""
+    others = {"conv": "short convolutions", "swa": f"a sliding window of {config['window']} tokens"}
+    found = [words for mixer, words in others.items() if mixer in config["mixers"]]
+    return f" beside {' and '.join(found)}" if found else ""
 
 
 def _ours(config: Config) -> tuple[tuple[str, str], ...]:
@@ -59,7 +68,8 @@ def _ours(config: Config) -> tuple[tuple[str, str], ...]:
     ]
     if "prefix_linear" in config["mixers"] or "linear" in config["mixers"]:
         with_options = f" with `{json.dumps(options)}`" if options else ""
-        dims = f"on queries and keys of {config['feature_dim']} dimensions"
+        made = build_feature_map(config["feature_map"], config["num_heads"], config["feature_dim"], **(options or {}))
+        dims = f"on queries and keys of {config['feature_dim']} dimensions: {made.feature_dim} features a head"
         lines.append(("feature map", f"`{config['feature_map']}`{with_options}, {dims}"))
     if config.get("shifted_heads"):
         begin = "make their keys from the token before and begin as induction heads; all else begins silent"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from jrt_lmeval.report import stats
 from jrt_lmeval.report.stats import clustered_stderr, detectable, holm, interval, paired, t_quantile, tied_groups
 
 
@@ -117,6 +118,16 @@ def test_the_bootstrap_is_that_of_scipy_but_for_its_width() -> None:
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
     agrees = scipy_stats.ttest_rel(second, first).pvalue
     assert found.p == pytest.approx(agrees, rel=0.35)
+
+
+@pytest.mark.parametrize("groups", [1, 7, 61])
+def test_kept_draws_are_those_drawn_one_by_one(groups: int) -> None:
+    rng = np.random.default_rng(groups)
+    sums, counts = rng.normal(size=groups), rng.integers(1, 9, groups).astype(float)
+    kept, plain = stats._resampled(sums, counts, 501, 3), stats._resampled_in_parts(sums, counts, 501, 3)
+    assert np.allclose(kept, plain, rtol=1e-12, atol=1e-12)
+    halves = [plain, stats._resampled_in_parts(sums, counts, 501, 4)]
+    assert groups == 1 or not np.allclose(halves[0], halves[1])
 
 
 def test_the_smallest_detectable_difference_is_detected_four_times_in_five() -> None:

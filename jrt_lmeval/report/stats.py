@@ -6,12 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 FEWEST = 5
 LEVEL = 0.95
 POWER = 0.8
 DRAWS = 10_000
+_MOST_KEPT = 4_000_000  # numbers of one bootstrap that are held in memory
 
 
 @dataclass(frozen=True)
@@ -198,12 +200,32 @@ def paired(
 
 
 def _resampled(sums: Any, counts: Any, draws: int, seed: int) -> Any:
-    """Means over documents drawn with replacement, float64 [draws]; in parts, so that many documents fit in memory."""
+    """Means over documents drawn with replacement, float64 [draws]."""
+    groups = len(sums)
+    if groups * draws > _MOST_KEPT:
+        return _resampled_in_parts(sums, counts, draws, seed)
+    # What is drawn depends on how many documents there are alone: a report compares many pairs on the same ones.
+    times = _times_drawn(groups, draws, seed)
+    return (times @ sums) / (times @ counts)
+
+
+@lru_cache(maxsize=4)
+def _times_drawn(groups: int, draws: int, seed: int) -> Any:
+    """How often each document is drawn, float64 [draws, groups]."""
+    import numpy as np
+
+    drawn = np.random.default_rng(seed).integers(groups, size=(draws, groups))
+    flat = (drawn + groups * np.arange(draws)[:, None]).ravel()
+    return np.bincount(flat, minlength=draws * groups).reshape(draws, groups).astype(float)
+
+
+def _resampled_in_parts(sums: Any, counts: Any, draws: int, seed: int) -> Any:
+    """The same, document by document, in parts, so that many documents fit in memory."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
     groups, means = len(sums), []
-    part = max(1, 4_000_000 // groups)
+    part = max(1, _MOST_KEPT // groups)
     for start in range(0, draws, part):
         drawn = generator.integers(groups, size=(min(part, draws - start), groups))
         means.append(sums[drawn].sum(1) / counts[drawn].sum(1))

@@ -78,7 +78,7 @@ def benchmark_bars(benchmark: str, cells: Sequence[Cell], metric: str, number: i
         axis.text(0, place, f" {block.name}", va="center", transform=axis.get_yaxis_transform())
         furthest = max(furthest, _draw(axis, place + 1, block, names, metric))
         for name, value in rules.items():
-            _upright(axis, value, place + 1, block, color=FAINT, linestyle=RULES[name], zorder=0)
+            _upright(axis, value, place + 1, block, color=FAINT, linestyle=RULES[name])
         place += block.rows + 1.25
     furthest = max([furthest, *(1.05 * value for value in rules.values())])
     share = number_of(cells[0], metric).scale == PERCENT

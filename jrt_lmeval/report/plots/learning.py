@@ -11,6 +11,7 @@ from jrt_lmeval.report.plots.style import COLOURS, canvas, file_name, legend, li
 from jrt_lmeval.report.records import Collection
 from jrt_lmeval.report.trainings import FROM_STEPS, HELD_OUT, SMOOTHED, STEPS, Training
 
+MOST_MARKERS = 30
 Curve = Sequence[tuple[float, float]]
 """Tokens and a share from 0 to 1."""
 
@@ -55,6 +56,7 @@ def draw_curves(axis: Any, curves: Mapping[str, Curve]) -> None:
     """Lines over millions of tokens, in per cent."""
     for at, (name, curve) in enumerate(curves.items()):
         x, y = [tokens / 1e6 for tokens, _ in curve], [100 * share for _, share in curve]
-        axis.plot(x, y, **look(at), label=name)
+        shown = look(at) | ({"marker": ""} if len(curve) > MOST_MARKERS else {})
+        axis.plot(x, y, **shown, label=name)
     axis.set_xlabel("training tokens, millions")
     axis.set_ylim(bottom=0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from jrt_lmeval.report.pivot import ORDER
+from jrt_lmeval.report.pivot import ORDER, condition
 from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.tables import Number
 
@@ -29,14 +30,18 @@ def reach(number: Number) -> tuple[float, float]:
 class Names:
     """What the runs of one picture are called.
 
-    A setting of the task that all of them have, such as the window, is part of a run's name where it differs; one that
-    only some layouts have, such as the overlap, is a detail: it does not part the layouts of one model.
+    A setting of the task is told where two runs of one layout differ in it: layouts differ in some by nature. One that
+    all runs have, such as the window, is part of a run's name; one that only some layouts have, such as the overlap, is
+    a detail: it does not part the layouts of one model.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         settings = [_settings(cell) for cell in cells]
-        names = list(dict.fromkeys(name for found in settings for name in found))
-        differ = [name for name in names if len({found[name] for found in settings if name in found}) > 1]
+        values: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for cell, found in zip(cells, settings, strict=True):
+            for name, value in found.items():
+                values[name, condition(cell)].add(value)
+        differ = list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
         self._shared = [name for name in differ if all(name in found for found in settings)]
         self._details = [name for name in differ if name not in self._shared]
 

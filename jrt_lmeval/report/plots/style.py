@@ -112,7 +112,7 @@ def letter(text: str) -> Line2D:
 def log_ticks(axis: Axis) -> None:
     """Round numbers along a logarithmic axis, however short it is."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,), numticks=6))
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=6))
     axis.set_minor_formatter(NullFormatter())
 
 

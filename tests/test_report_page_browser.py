@@ -104,7 +104,7 @@ def test_a_click_shows_prompt_answers_and_prefix(chromium, file):
         "return [range.toString(), box.textContent.replace(edge.textContent, ''), marks, edge.textContent]"
     )
     gold = pagelogs.question(asked)["gold"]
-    want = pagelogs.line(asked, True, "flat", 0.7)
+    want = pagelogs.line(asked, True, "once", 0.7)
     prompt, end = want["arguments"]["gen_args_0"]["arg_0"], want["doc"]["jrt"]["jrt_prefix_characters"]
     assert drawn[:3] == [prompt[:end], prompt, [gold] * prompt.count(gold)]
     assert f"prefix of A, {end // 4} tokens" in drawn[3]

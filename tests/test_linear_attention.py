@@ -1,4 +1,4 @@
-"""naive == chunked == step: outputs, final states and gradients, at odd lengths, for every prefix and map."""
+"""naive == chunked == step == streamed: outputs, states and gradients, at odd lengths, for every prefix and map."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from jrt_lmeval.modeling.linear_attention import (
     naive,
     normalise,
 )
+from jrt_lmeval.modeling.streamed import streamed
 
 B, H, D, V = 3, 2, 4, 5
 TIGHT = {"rtol": 1e-9, "atol": 1e-10}
@@ -46,14 +47,14 @@ def _run(
     mask = order < torch.tensor(lengths)[:, None]
     prefix = None
     if prefixes is not None:
-        prefix = Prefix(feature_map(raw["ke"]), raw["ve"], mask & (order < torch.tensor(prefixes)[:, None]))
-    k = feature_map(raw["k"])
-    state = (
-        LinearState(torch.rand(B, H, k.shape[-1], V).double(), torch.rand(B, H, k.shape[-1]).double())
-        if start
-        else None
-    )
-    y, d, end = LINEAR_ATTENTION[form](feature_map(raw["q"]), k, raw["v"], prefix, mask, state)
+        prefix = Prefix(raw["ke"], raw["ve"], mask & (order < torch.tensor(prefixes)[:, None]))
+    features = feature_map.feature_dim
+    state = LinearState(torch.rand(B, H, features, V).double(), torch.rand(B, H, features).double()) if start else None
+    if form == "streamed":
+        y, d, end = streamed(feature_map, raw["q"], raw["k"], raw["v"], prefix, mask, state)
+    else:
+        prefix = None if prefix is None else prefix._replace(k=feature_map(prefix.k))
+        y, d, end = LINEAR_ATTENTION[form](feature_map(raw["q"]), feature_map(raw["k"]), raw["v"], prefix, mask, state)
     out = normalise(y, d, by_sum).masked_fill(~mask[:, None, :, None], 0.0)
     weight = torch.linspace(0.1, 1.0, out.numel(), dtype=torch.float64).reshape(out.shape)
     used = [t for n, t in raw.items() if prefixes is not None or n not in ("ke", "ve")]
@@ -74,12 +75,12 @@ def _prefixes(kind: str, lengths: list[int]) -> list[int] | None:
 @pytest.mark.parametrize("kind", ["causal", "zero", "one", "half", "all", "ragged"])
 @pytest.mark.parametrize("T", [1, 7, 63, 130])
 @pytest.mark.parametrize("name", FEATURE_MAPS)
-def test_three_forms_agree(name: str, T: int, kind: str) -> None:
+def test_the_forms_agree(name: str, T: int, kind: str) -> None:
     raw, by_sum = _inputs(name, T)
     lengths = [T, max(1, T - 5), max(1, T // 3)]
     results = [
         _run(form, name, raw, by_sum, lengths, _prefixes(kind, lengths), start=kind == "ragged")
-        for form in LINEAR_ATTENTION
+        for form in (*LINEAR_ATTENTION, "streamed")
     ]
     for out, end, gradients in results[1:]:
         torch.testing.assert_close(out, results[0][0], **TIGHT)
@@ -89,6 +90,24 @@ def test_three_forms_agree(name: str, T: int, kind: str) -> None:
             assert (mine is None) == (truth is None)
             if mine is not None:
                 torch.testing.assert_close(mine, truth, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+def test_streamed_without_gradients_leaves_its_start_alone(name: str) -> None:
+    raw, _ = _inputs(name, 130)
+    feature_map = build_feature_map(name, H, D).double()
+    mask = torch.arange(130) < torch.tensor([130, 100, 3])[:, None]
+    prefix = Prefix(raw["ke"], raw["ve"], mask & (torch.arange(130) < torch.tensor([70, 0, 2])[:, None]))
+    start = LinearState(
+        torch.rand(B, H, feature_map.feature_dim, V).double(), torch.rand(B, H, feature_map.feature_dim).double()
+    )
+    kept = LinearState(start.S.clone(), start.z.clone())
+    arguments = (feature_map, raw["q"], raw["k"], raw["v"], prefix, mask)
+    with_gradients = streamed(*arguments, start)
+    with torch.no_grad():
+        without = streamed(*arguments, start, chunk=17)
+    assert torch.equal(start.S, kept.S) and torch.equal(start.z, kept.z)
+    torch.testing.assert_close((*without[:2], *without[2]), (*with_gradients[:2], *with_gradients[2]), **TIGHT)
 
 
 def test_segments_carry_the_state() -> None:

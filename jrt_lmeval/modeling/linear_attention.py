@@ -1,7 +1,7 @@
 """Linear attention with a head start: `naive` (the readable truth), `chunked` (fast) and `step` (decoding).
 
-All three compute, over features q, k, ke that a feature map has already been applied to (glossary
-in `modeling/__init__.py`),
+`streamed` (`streamed.py`) is the fourth, from raw queries and keys. All compute, over features q, k, ke of a map
+(glossary in `modeling/__init__.py`),
 
     S_0 = S_init + sum_{j < M} ke_j ve_j^T         z_0 = z_init + sum_{j < M} ke_j
     S_i = S_{i-1} + k_i v_i^T                      z_i = z_{i-1} + k_i

@@ -25,6 +25,7 @@ from jrt_lmeval.modeling.linear_attention import (
     normalise,
 )
 from jrt_lmeval.modeling.state import LayerState
+from jrt_lmeval.modeling.streamed import streamed
 
 COPY_STRENGTH = 0.2  # of what induction heads write at the start, beside the token's own embedding
 
@@ -38,9 +39,10 @@ class Span:
         mask: bool `[B, T]`, True at real tokens; None when all are.
         prefix_mask: bool `[B, T]`, True where j < M; None when M = 0 in every row.
         offset: tokens read before these, `[B]`.
-        linear_attention: which of `naive`, `chunked`, `step` computes it; or `kernel`: as `chunked`, but while
-            training, maps whose products need no features are computed without them, quadratic in T and without a
-            state to go on from.
+        linear_attention: which of `naive`, `chunked`, `step`, `streamed` computes it; the last is for CPUs, and
+            without decay; elsewhere it means `chunked`. Or `kernel`: as `streamed`, but while training, maps with a
+            closed kernel are computed from it alone where rows are short, quadratic in T and without a state to go
+            on from.
         keyless: bool `[B, T]`, True at tokens whose keys prefix linear attention sets to zero before its feature map:
             the padding of the published code. None when there are none.
         decoding: these are single tokens that the model chose, not a text that it reads.
@@ -50,7 +52,7 @@ class Span:
     mask: Tensor | None
     prefix_mask: Tensor | None
     offset: Tensor
-    linear_attention: str = "chunked"
+    linear_attention: str = "streamed"
     keyless: Tensor | None = None
     decoding: bool = False
 
@@ -219,23 +221,33 @@ class LinearAttention(nn.Module):
         if self.prefix and span.prefix_mask is not None:
             ke = self._keys(x, before, self.k_prefix_proj.weight, span)
             prefix = Prefix(ke, _heads(self.v_prefix_proj(x), self.num_heads), span.prefix_mask)
-        if span.linear_attention == "kernel" and self.training and state is None and not self.fades:
+        if span.linear_attention == "kernel" and self.training and state is None and self._is_short(x):
             short = by_kernel(self.feature_map.kernel, q, k, v, prefix, span.mask)
             if short is not None:
                 return self._out(normalise(*short, self.by_sum, self.eps)), kept
-        q, k = self.feature_map(q), self.feature_map(k)
-        if prefix is not None:
-            prefix = prefix._replace(k=self.feature_map(prefix.k))
         start = None if state is None else LinearState(state["S"], state["z"])
-        if start is not None and span.decoding and not self.prefix and self.config.decode == "published":
-            # the published recurrence adds k v^T once before the state fades and once after
-            start = LinearState(start.S + k.transpose(-1, -2) @ v, start.z)
-        decay = self.decay if self.fades else None
-        method = LINEAR_ATTENTION.get(span.linear_attention, chunked)
-        y, d, end = method(q, k, v, prefix, span.mask, start, decay)
+        y, d, end = self._attend(q, k, v, prefix, span, start)
         if self.fades:
             y = y * self.decay_proj(x).transpose(1, 2)[..., None]
         return self._out(normalise(y, d, self.by_sum, self.eps)), {"S": end.S, "z": end.z, **kept}
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, prefix: Prefix | None, span: Span, start: LinearState | None
+    ) -> tuple[Tensor, Tensor, LinearState]:
+        twice = start is not None and span.decoding and not self.prefix and self.config.decode == "published"
+        if span.linear_attention in ("streamed", "kernel") and q.device.type == "cpu" and not self.fades and not twice:
+            return streamed(self.feature_map, q, k, v, prefix, span.mask, start)
+        q, k = self.feature_map(q), self.feature_map(k)
+        if prefix is not None:
+            prefix = prefix._replace(k=self.feature_map(prefix.k))
+        if start is not None and twice:
+            # the published recurrence adds k v^T once before the state fades and once after
+            start = LinearState(start.S + k.transpose(-1, -2) @ v, start.z)
+        method = LINEAR_ATTENTION.get(span.linear_attention, chunked)
+        return method(q, k, v, prefix, span.mask, start, self.decay if self.fades else None)
+
+    def _is_short(self, x: Tensor) -> bool:
+        return not self.fades and x.shape[1] < 2 * self.feature_map.feature_dim
 
     def _out(self, y: Tensor) -> Tensor:
         return self.out_proj(y.transpose(1, 2).flatten(2))

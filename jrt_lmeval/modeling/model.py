@@ -88,7 +88,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         self.blocks = nn.ModuleList([Block(config, mixer) for mixer in config.mixers])
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.linear_attention = "chunked"
+        self.linear_attention = "streamed"
         self.post_init()
         if config.token_count is not None and config.token_count < config.vocab_size:
             self.generation_config.suppress_tokens = list(range(config.token_count, config.vocab_size))

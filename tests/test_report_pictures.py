@@ -260,6 +260,25 @@ def test_more_models_than_colours_get_a_second_picture(tmp_path: Path) -> None:
     assert {"cost_swde", "cost_swde_2", "distance_swde_once", "distance_swde_once_2"} <= set(names)
 
 
+def test_layouts_that_differ_by_nature_are_bars_of_one_model(tmp_path: Path) -> None:
+    for number, (layout, (ending, copies)) in enumerate(LAYOUTS.items()):
+        block = {**BLOCK, "layout": layout, "lead": layout == "flat"}
+        made = lines(0.5, copies=copies, seed=number)
+        write_run(tmp_path / layout, task=f"swde{ending}", lines=made, facts=FACTS, block=block, version=2.0 + number)
+    (axis,) = pictures(collect([tmp_path]))[0].figure.axes
+    assert [text.get_text() for text in axis.texts if "jrt" in text.get_text()] == ["jrt_rnn jrt-mlp"]
+
+
+def test_long_names_are_broken_and_leave_the_axes_their_width(tmp_path: Path) -> None:
+    for number, low in enumerate((0.123456, 0.234567)):
+        facts = {**FACTS, "entropy_low": low, "entropy_high": low + 0.5, "prefix_length": low + 0.1}
+        write_run(tmp_path / str(number), task="swde_once", lines=lines(0.5), facts=facts, block=BLOCK)
+    for picture in pictures(collect([tmp_path])):
+        for axis in picture.figure.axes:
+            assert axis.get_position().width > 0.7, picture.name
+            assert all(len(line) < 70 for text in axis.texts for line in text.get_text().split("\n"))
+
+
 def test_the_same_logs_give_the_same_svg_with_words_in_it(collection: Collection, drawn: dict[str, Picture]) -> None:
     first = svg(drawn["recall_swde"])
     again = next(picture for picture in pictures(collection) if picture.name == "recall_swde")

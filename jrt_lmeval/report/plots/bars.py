@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from jrt_lmeval.report.fields import BASELINES
 from jrt_lmeval.report.pivot import LAYOUT_NAMES, condition, number_of, value_of
 from jrt_lmeval.report.plots.picture import Picture
 from jrt_lmeval.report.plots.shared import Names, asked, bars_note, numbered, parts, place_of, reach, scaled
-from jrt_lmeval.report.plots.style import COLOURS, FAINT, INK, canvas, file_name, legend, line, styled
+from jrt_lmeval.report.plots.style import CHARACTERS, COLOURS, FAINT, INK, canvas, file_name, legend, line, styled
 from jrt_lmeval.report.records import Cell, Collection
 from jrt_lmeval.report.standard import rule
 from jrt_lmeval.report.tables import PERCENT
@@ -45,6 +46,16 @@ class Block:
     control: Cell | None
 
     @property
+    def heading(self) -> str:
+        """Its name, broken over lines."""
+        return textwrap.fill(self.name, CHARACTERS - 6)
+
+    @property
+    def head(self) -> float:
+        """Bars that its heading takes the place of."""
+        return 1 + 0.8 * self.heading.count("\n")
+
+    @property
     def rows(self) -> int:
         """Bars, or the one row that a control has for itself."""
         return max(len(self.cells), 1)
@@ -70,16 +81,18 @@ def benchmark_bars(benchmark: str, cells: Sequence[Cell], metric: str, number: i
     """The bars of one benchmark, a block a model and setting."""
     names = Names(cells)
     blocks = _blocks(cells, names)
-    figure, (axis,) = canvas(0.55 + BAR * sum(block.rows + 1.25 for block in blocks))
+    figure, (axis,) = canvas(0.55 + BAR * sum(block.head + block.rows + 0.25 for block in blocks))
     place, furthest = 0.0, 0.0
     shown = [cell for block in blocks for cell in block.cells]
     rules = _rules(shown) if metric == "contains" else {}
     for block in blocks:
-        axis.text(0, place, f" {block.name}", va="center", transform=axis.get_yaxis_transform())
-        furthest = max(furthest, _draw(axis, place + 1, block, names, metric))
+        ends = {"va": "top", "transform": axis.get_yaxis_transform(), "in_layout": False}
+        axis.text(0.01, place - 0.5, block.heading, **ends)
+        place += block.head
+        furthest = max(furthest, _draw(axis, place, block, names, metric))
         for name, value in rules.items():
-            _upright(axis, value, place + 1, block, color=FAINT, linestyle=RULES[name])
-        place += block.rows + 1.25
+            _upright(axis, value, place, block, color=FAINT, linestyle=RULES[name])
+        place += block.rows + 0.25
     furthest = max([furthest, *(1.05 * value for value in rules.values())])
     share = number_of(cells[0], metric).scale == PERCENT
     axis.set(ylim=(place - 0.4, -0.8), xlim=(0, furthest or 1), xlabel=f"{metric}, %" if share else metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -13,7 +14,7 @@ import numpy as np
 from jrt_lmeval.report.pivot import number_of, value_of
 from jrt_lmeval.report.plots.picture import Picture
 from jrt_lmeval.report.plots.shared import batched, numbered, reach, scaled
-from jrt_lmeval.report.plots.style import INK, SMALL, canvas, file_name, styled
+from jrt_lmeval.report.plots.style import INK, SMALL, TITLE, canvas, file_name, styled
 from jrt_lmeval.report.records import Cell, Collection
 from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.stats import interval
@@ -60,14 +61,14 @@ def heat_maps(benchmark: str, models: Mapping[str, Sequence[Cell]], metric: str,
     """A map a model: recall in each fifth of the document, a row a length; runs on several lengths share the map."""
     rows = {model: _rows(cells) for model, cells in models.items()}
     heights = [len(found) for found in rows.values()]
-    figure, axes = canvas(
-        0.7 + ROW * sum(heights) + 0.22 * len(rows), rows=len(rows), height_ratios=heights, sharex=True
-    )
+    titles = sum(0.12 + 0.12 * math.ceil(len(model) / TITLE) for model in rows)
+    height = 0.7 + ROW * sum(heights) + titles
+    figure, axes = canvas(height, rows=len(rows), height_ratios=heights, sharex=True)
     share = all(number_of(cell, metric).scale == PERCENT for cells in models.values() for cell in cells)
     counts: list[int] = []
     for axis, (model, found) in zip(axes, rows.items(), strict=True):
         counts += _map(axis, found, metric, share)
-        axis.set_title(model)
+        axis.set_title(textwrap.fill(model, TITLE))
     axes[-1].set_xticks(range(len(DEPTHS) - 1), [f"{100 * a:.0f}-{100 * b:.0f}" for a, b in pairwise(DEPTHS)])
     axes[-1].set_xlabel("depth of the answer in the document, %")
     figure.supylabel("document, GPT-2 tokens", fontsize=SMALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from jrt_lmeval.report.distance import split
 from jrt_lmeval.report.pivot import condition, value_of
 from jrt_lmeval.report.plots.picture import Picture
 from jrt_lmeval.report.plots.shared import Names, asked, bars_note, numbered, parts, reach, scaled
-from jrt_lmeval.report.plots.style import COLOURS, FAINT, MARKERS, canvas, file_name, legend, line, styled
+from jrt_lmeval.report.plots.style import COLOURS, FAINT, MARKERS, TITLE, canvas, file_name, legend, line, styled
 from jrt_lmeval.report.records import Cell, Collection
 
 THRESHOLDS = ("entropy_low", "entropy_high")
@@ -75,7 +76,7 @@ def entropy_points(benchmark: str, model: str, cells: Sequence[Cell], metric: st
             axes[0].axvline(limit, color=FAINT, linestyle="--", lw=0.8)
     handles.append(("thresholds", line(color=FAINT, linestyle="--", linewidth=0.8)))
     axes[0].set(xlabel="entropy of the context, H", ylabel="prefix M,\n% of the prompt")
-    axes[0].set_title(f"{benchmark}: {model}" if len(benchmark + model) < 46 else f"{benchmark}\n{model}")
+    axes[0].set_title(textwrap.fill(f"{benchmark}: {model}", TITLE))
     told = f"{low:g} and {high:g}" if known else "not logged"
     caption = (
         f"Prefix length M as a share of the prompt against the entropy of the context, a point an answer of {model} on "

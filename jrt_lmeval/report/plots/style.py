@@ -26,6 +26,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7
 MARKERS = "os^Dv<>"
 DASHES = ("-", "--", ":", "-.")
 SMALL = 7.0
+TITLE = 44
+"""Characters of a title that fit above axes."""
 CHARACTERS = 62
 """That fit into the width beside the handle of a legend."""
 

@@ -45,7 +45,7 @@ class Based(OurLM):
         modes = {"decode": decode}
         super().__init__(one_source(pretrained, path), feature_map, init, revision, PrefixPolicy("none"), modes, run)
 
-    def check_family(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
+    def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
         """A JRT-RNN is refused: it runs without a prefix as `jrt_rnn`."""
         if model.has_prefix:
             raise JRTError(

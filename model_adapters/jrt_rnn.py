@@ -55,8 +55,7 @@ class OurLM(RecallLM):
         if feature_map is not None and feature_map not in FEATURE_MAPS:
             raise unknown("feature map", feature_map, FEATURE_MAPS)
         checkpoint = self._checkpoint(source, feature_map, init, revision)
-        if checkpoint.kind not in (OURS, HAZY):
-            load_config(checkpoint)  # says which model it is and what runs it
+        self.check_family(checkpoint)
         hardware = run.hardware()
         model = _model(checkpoint, feature_map, init, hardware, modes)
         own = model.config.feature_map
@@ -66,7 +65,7 @@ class OurLM(RecallLM):
                 f"under another map. Leave feature_map out, or train one: jrt-eval train --feature-map {feature_map} "
                 "--out DIR"
             )
-        self.check_family(checkpoint, model, policy)
+        self.check_prefix(checkpoint, model, policy)
         tokenizer = find_tokenizer(checkpoint, run.tokenizer)
         limit_to(model, tokenizer)
         super().__init__(
@@ -85,8 +84,13 @@ class OurLM(RecallLM):
         # an untrained model needs a shape and a tokenizer, not the weights of its map
         return shipped_for(self.family, None if init == "random" else feature_map or self.default_map)
 
-    def check_family(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
-        """Raise JRTError where the model is none of this adapter's family."""
+    def check_family(self, checkpoint: Checkpoint) -> None:
+        """Raise JRTError where another adapter runs the checkpoint, and name it."""
+        if checkpoint.kind not in (OURS, HAZY):
+            load_config(checkpoint)  # says which model it is and what runs it
+
+    def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
+        """Raise JRTError where the model has prefix layers and this adapter no prefix, or the other way round."""
         raise NotImplementedError
 
 
@@ -143,7 +147,7 @@ class JRTRNN(OurLM):
         modes = {"padding": padding, "decode": decode, "filling": filling, "enc_length": enc_length}
         super().__init__(one_source(pretrained, path), feature_map, init, revision, policy, modes, run)
 
-    def check_family(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
+    def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
         """A model without a prefix is refused; a released baseline may run here, but not under another prefix."""
         if not model.has_prefix and (checkpoint.kind == OURS or policy not in (PrefixPolicy(), PrefixPolicy("none"))):
             raise JRTError(

@@ -7,6 +7,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from museum import DOCUMENT, LINES, PARTS
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
@@ -16,14 +17,6 @@ from jrt_lmeval.prompts.ranking import spread
 from jrt_lmeval.prompts.segments import most_tokens, segments
 from jrt_lmeval.prompts.trimming import trim
 
-LINES = [
-    "The museum in Oslo keeps nine old ships.",
-    "Its keeper is Ida Moen of Bergen.",
-    "The harbor office counts four hundred boats.",
-    "The library lists all of the maps.",
-]
-DOCUMENT = "\n".join(LINES)
-PARTS = Parts(DOCUMENT, "Keeper:", lead="Information about Keeper. ", query="keeper")
 PAGE = "\n".join(f"Fact {n}: {line}" for n, line in enumerate(LINES * 12))
 
 

@@ -9,21 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from museum import DOCUMENT, LINES, PARTS
 
 from jrt_lmeval import paths
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import LAYOUTS, Layout, LayoutSpec, Level, Parts, Prompt, build, layout_spec
 from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.spec import Laid
-
-LINES = [
-    "The museum in Oslo keeps nine old ships.",
-    "Its keeper is Ida Moen of Bergen.",
-    "The harbor office counts four hundred boats.",
-    "The library lists all of the maps.",
-]
-DOCUMENT = "\n".join(LINES)
-PARTS = Parts(DOCUMENT, "Keeper:", lead="Information about Keeper. ", query="keeper")
 
 
 def focus(layout: str = "focus", **changes) -> LayoutSpec:

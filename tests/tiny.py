@@ -65,35 +65,18 @@ def _wild(model: torch.nn.Module) -> Any:
     return model.eval()
 
 
+_DECODER: dict[str, Any] = {
+    "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": None, "eos_token_id": 0,
+}  # fmt: skip
+
+
 def llama() -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
-    return _wild(LlamaForCausalLM(config))
+    return _wild(LlamaForCausalLM(LlamaConfig(**_DECODER)))
 
 
 def mistral() -> MistralForCausalLM:
-    config = MistralConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=16,
-        max_position_embeddings=512,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
-    return _wild(MistralForCausalLM(config))
+    return _wild(MistralForCausalLM(MistralConfig(**_DECODER, sliding_window=16)))
 
 
 def mamba() -> MambaForCausalLM:

@@ -8,7 +8,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts.equal_length import fill
 from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.passes import hier_text, passages_text
-from jrt_lmeval.prompts.spec import LAYOUT_KEYS, LAYOUTS, Laid, Layout, LayoutSpec, Level, layout_spec
+from jrt_lmeval.prompts.spec import LAYOUT_KEYS, LAYOUTS, Laid, Lay, Layout, LayoutSpec, Level, layout_spec
 
 __all__ = ["LAYOUTS", "LAYOUT_KEYS", "Layout", "LayoutSpec", "Level", "Parts", "Prompt", "build", "layout_spec"]
 
@@ -131,7 +131,20 @@ def _repeat_question(parts: Parts, spec: LayoutSpec, lead: str, after: str) -> L
 
 
 _HIER = (Level("document"), Level("paragraph"), Level("sentence", repeats=2))
-_PASSAGES = {"levels": (Level("paragraph"),), "budget": 1.5}
+
+
+def _retrieval(name: str, ending: str, label: str, lay: Lay) -> Layout:
+    """A layout with the passages that match the question (`passes.passages_text`)."""
+    keys, selects = ("lead", "levels", "select", "overlap", "budget"), ("question", "random")
+    defaults = {"levels": (Level("paragraph"),), "budget": 1.5}
+    return Layout(name, ending, label, keys, lay, defaults, selects, reads_question=True)
+
+
+def _as_long(name: str, label: str, lay: Lay, needs_filler: bool = False) -> Layout:
+    """A control that is as long as another layout."""
+    keys = ("lead", "as_long_as")
+    return Layout(name, "", label, keys, lay, reads_question=True, equal_length=True, needs_filler=needs_filler)
+
 
 LAYOUTS |= {
     layout.name: layout
@@ -151,48 +164,13 @@ LAYOUTS |= {
             ("all", "information", "random"),
             document_level=True,
         ),
-        # Lead, document, newline, the passages that match the question (`passes.passages_text`), joiner, question.
-        Layout(
-            "focus",
-            "_jrt_focus",
-            "focus (retrieval)",
-            ("lead", "levels", "select", "overlap", "budget"),
-            _focus,
-            _PASSAGES,
-            ("question", "random"),
-            reads_question=True,
-        ),
-        # The control of `focus`: the same passages, without the document.
-        Layout(
-            "passages",
-            "_passages",
-            "passages only (retrieval)",
-            ("lead", "levels", "select", "overlap", "budget"),
-            _passages,
-            _PASSAGES,
-            ("question", "random"),
-            reads_question=True,
-        ),
+        # Lead, document, newline, the passages, joiner, question.
+        _retrieval("focus", "_jrt_focus", "focus (retrieval)", _focus),
+        # Its control: the same passages, without the document.
+        _retrieval("passages", "_passages", "passages only (retrieval)", _passages),
         # Lead, document, newline, the start of the filler, joiner, question.
-        Layout(
-            "repeat_random",
-            "",
-            "other text, equal length",
-            ("lead", "as_long_as"),
-            _repeat_random,
-            reads_question=True,
-            equal_length=True,
-            needs_filler=True,
-        ),
+        _as_long("repeat_random", "other text, equal length", _repeat_random, needs_filler=True),
         # The lead over and over (the question where there is no lead), document, joiner, question.
-        Layout(
-            "repeat_question",
-            "",
-            "question repeated, equal length",
-            ("lead", "as_long_as"),
-            _repeat_question,
-            reads_question=True,
-            equal_length=True,
-        ),
+        _as_long("repeat_question", "question repeated, equal length", _repeat_question),
     )
 }

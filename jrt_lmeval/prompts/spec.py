@@ -29,6 +29,10 @@ class Laid(NamedTuple):
     counters: dict[str, int | float]
 
 
+Lay = Callable[["Parts", "LayoutSpec", str, str], Laid]
+"""Writes a layout: the parts, the settings, the lead and what follows the body."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """All that is to be known of a layout; to add one is to add an entry of `layouts.LAYOUTS` and its YAML files.
@@ -51,7 +55,7 @@ class Layout:
     ending: str
     label: str
     keys: tuple[str, ...]
-    lay: Callable[[Parts, LayoutSpec, str, str], Laid]
+    lay: Lay
     defaults: Mapping[str, Any] = field(default_factory=dict)
     selects: tuple[str, ...] = ()
     document_level: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jrt_lmeval.modeling.feature_maps import build_feature_map
+from jrt_lmeval.modeling.mixer_kinds import with_feature_map, with_prefix
 
 Config = dict[str, Any]
 
@@ -40,10 +41,10 @@ def describe(config: Config) -> Architecture:
         return Architecture("mamba", "Mamba", "mamba", "", _mamba(config), "")
     lines = _ours(config)
     known = "import jrt_lmeval.modeling.model  # makes the architecture known to transformers\n"
-    if "prefix_linear" in config["mixers"]:
+    if with_prefix(config["mixers"]):
         title = f"JRT-RNN (prefix linear attention{_beside(config)})"
         return Architecture("jrt-rnn", title, "jrt_rnn", ",prefix=dynamic", lines, known)
-    if "linear" in config["mixers"]:
+    if with_feature_map(config["mixers"]):
         return Architecture("based", f"Based model (linear attention{_beside(config)})", "based", "", lines, known)
     title = "teacher of recurrent models (softmax attention without positions where they have linear attention)"
     return Architecture("softmax-attention", title, "based", "", lines, known)
@@ -66,7 +67,7 @@ def _ours(config: Config) -> tuple[tuple[str, str], ...]:
             f"sliding attention {config['window']} tokens",
         ),
     ]
-    if "prefix_linear" in config["mixers"] or "linear" in config["mixers"]:
+    if with_feature_map(config["mixers"]):
         with_options = f" with `{json.dumps(options)}`" if options else ""
         made = build_feature_map(config["feature_map"], config["num_heads"], config["feature_dim"], **(options or {}))
         dims = f"on queries and keys of {config['feature_dim']} dimensions: {made.feature_dim} features a head"

@@ -12,54 +12,21 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from jrt_lmeval.checkpoints import found
-from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_models
+from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.load import load_config, load_model, random_model
-from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, read_own, require_fitting
+from jrt_lmeval.checkpoints.tokenizers import read_own, require_fitting
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling.config import JRTConfig
-from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.training.tokenizer import train_tokenizer
-from model_adapters.based import Based
-from model_adapters.hf_recall import HFRecall
-from model_adapters.jrt_rnn import JRTRNN
-from model_adapters.mamba import Mamba
-
-VOCAB = 262
-
-
-def write_model(folder: Path, mixers: tuple[str, ...] = ("conv", "prefix_linear"), feature_map: str = "mlp") -> Path:
-    torch.manual_seed(0)
-    config = JRTConfig(
-        vocab_size=VOCAB,
-        hidden_size=16,
-        intermediate_size=24,
-        num_heads=2,
-        feature_dim=4,
-        mixers=mixers,
-        feature_map=feature_map,
-    )
-    JRTForCausalLM(config).save_pretrained(folder)
-    train_tokenizer(["of the of the"], VOCAB).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("good") / "model")
+    return tiny.write_model(tmp_path_factory.mktemp("good") / "model")
 
 
 @pytest.fixture
 def folder(good, tmp_path) -> Path:
     """A model to spoil."""
     return Path(shutil.copytree(good, tmp_path / "model"))
-
-
-@pytest.fixture
-def shelf(monkeypatch, tmp_path) -> Path:
-    """Stands in for the folder of the shipped models, empty."""
-    monkeypatch.setattr(found, "weights_dir", lambda: tmp_path / "shelf")
-    return tmp_path / "shelf"
 
 
 def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
@@ -79,22 +46,6 @@ def test_a_good_folder_is_loaded_as_it_was_saved(good) -> None:
     assert model.lm_head.weight is model.embed_tokens.weight
     assert load_model(find(good), dtype=torch.bfloat16).dtype == torch.bfloat16
     assert read_own(good).decode(read_own(good).encode(" café")) == " café"
-
-
-@pytest.mark.parametrize("name", ["/nowhere/model", "./model", "~/no/such/model", "model", "a/b/c"])
-def test_a_folder_that_is_not_there(name, shelf) -> None:
-    with pytest.raises(JRTError, match=f"pretrained={name}: no such folder.*'jrt-eval train'.*shipped model"):
-        find(name)
-
-
-def test_a_misspelt_model_is_told_the_nearest(good: Path) -> None:
-    name = next(iter(shipped_models()))
-    with pytest.raises(JRTError, match=f"Did you mean '{name}'"):
-        find(name[:-1] + name[-1] * 2)
-    with pytest.raises(JRTError, match=f"Did you mean '{good}'"):
-        find(f"{good}s")
-    with pytest.raises(JRTError, match=rf"tokenizer={good}s: {good}s is no folder\. .*give tokenizer=DIR"):
-        find_tokenizer(find(good), f"{good}s")
 
 
 def test_a_folder_without_a_model(tmp_path) -> None:
@@ -177,7 +128,7 @@ def test_weights_that_are_no_numbers(folder, value) -> None:
 
 
 def test_a_feature_maps_buffer_that_is_no_number(tmp_path) -> None:
-    folder = write_model(tmp_path / "model", feature_map="gaussian")
+    folder = tiny.write_model(tmp_path / "model", feature_map="gaussian")
     name = "blocks.1.mixer.feature_map.directions"
     directions = load_file(folder / "model.safetensors")[name]
     edit_weights(folder, **{name: directions * float("nan")})
@@ -199,87 +150,14 @@ def test_a_tokenizer_that_is_missing(folder) -> None:
 
 
 def test_a_tokenizer_of_another_model(folder, caplog) -> None:
-    with pytest.raises(JRTError, match=f"has {VOCAB} tokens, the model embeds {VOCAB - 1}"):
-        require_fitting(read_own(folder), VOCAB - 1)
-    assert require_fitting(read_own(folder), VOCAB + 58) == VOCAB  # an embedding may be padded
+    with pytest.raises(JRTError, match=f"has {tiny.WRITTEN_VOCAB} tokens, the model embeds {tiny.WRITTEN_VOCAB - 1}"):
+        require_fitting(read_own(folder), tiny.WRITTEN_VOCAB - 1)
+    assert (
+        require_fitting(read_own(folder), tiny.WRITTEN_VOCAB + 58) == tiny.WRITTEN_VOCAB
+    )  # an embedding may be padded
     assert not caplog.records
-    require_fitting(read_own(folder), VOCAB + 600)
-    assert f"has {VOCAB} tokens, the model embeds {VOCAB + 600}" in caplog.text
-
-
-def test_a_map_without_shipped_weights_says_how_to_train_one(shelf) -> None:
-    write_model(shelf / "small")
-    with pytest.raises(JRTError) as error:
-        shipped_for("jrt_rnn", "gelu")
-    for part in (
-        "no trained weights for feature_map=gelu come with the package (shipped: small)",
-        "'jrt-eval train --feature-map gelu --out DIR'",
-        "init=random",
-    ):
-        assert part in str(error.value)
-    with pytest.raises(JRTError, match="no trained weights for based come with the package"):
-        shipped_for("based")
-
-
-def test_shipped_models_are_found_by_name_and_by_map(shelf, tmp_path, monkeypatch) -> None:
-    assert shipped_models() == {}
-    write_model(shelf / "a-causal-one", ("conv", "linear"))
-    write_model(shelf / "recalling")
-    write_model(shelf / "half")
-    (shelf / "half" / "model.safetensors").unlink()
-    assert sorted(shipped_models()) == ["a-causal-one", "recalling"]
-    assert shipped_for("jrt_rnn", "mlp") == shipped_for("jrt_rnn") == find("recalling")
-    assert shipped_for("based") == find("a-causal-one")
-    assert find("a-causal-one").folder == shelf / "a-causal-one"
-    write_model(shelf / "another")
-    assert shipped_for("jrt_rnn", "mlp") == find("another")
-    (shelf / "another" / "recipe.json").write_text('{"role": "control"}')
-    assert shipped_for("jrt_rnn", "mlp") == find("recalling")
-    (shelf / "another" / "recipe.json").write_text('{"role": "control", "role": "default"}')
-    with pytest.raises(JRTError, match=r"recipe\.json: field 'role' stands there twice"):
-        shipped_for("jrt_rnn", "mlp")
-    shutil.rmtree(shelf / "another")
-    (tmp_path / "recalling").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert find("recalling").folder == shelf / "recalling"  # a stray folder of that name changes nothing
-
-
-def test_shipped_models_of_every_family_are_found_and_a_teacher_is_none(shelf) -> None:
-    write_model(shelf / "a-teacher", ("conv", "attention_nope"))
-    (shelf / "a-teacher" / "recipe.json").write_text('{"role": "teacher"}')
-    with pytest.raises(JRTError, match="no trained weights for based come with the package"):
-        shipped_for("based")
-    for name in ("mamba", "hf_recall"):
-        with pytest.raises(JRTError, match=f"--model {name} needs a checkpoint: .*shipped: a-teacher"):
-            shipped_for(name)
-    write_model(shelf / "causal", ("conv", "linear"))
-    write_model(shelf / "gelu", feature_map="gelu")
-    tiny.save(tiny.mamba(), shelf / "small-mamba")
-    tiny.save(tiny.llama(), shelf / "small-llama")
-    chosen = {family: shipped_for(family).name for family in ("jrt_rnn", "based", "mamba", "hf_recall")}
-    assert chosen == {"jrt_rnn": "gelu", "based": "causal", "mamba": "small-mamba", "hf_recall": "small-llama"}
-    assert find("a-teacher").family == "based", "by name it is still there"
-    assert (HFRecall(device="cpu").description["pretrained"], Mamba(device="cpu").description["pretrained"]) == (
-        "small-llama",
-        "small-mamba",
-    )
-    assert Based(device="cpu").description["pretrained"] == "causal"
-    assert JRTRNN(feature_map="gelu", device="cpu").description["pretrained"] == "gelu"
-
-
-def test_a_hub_id_without_a_network() -> None:
-    with pytest.raises(JRTError, match=r"pretrained=nobody/nothing: neither a folder here nor .*unset HF_HUB_OFFLINE"):
-        find("nobody/nothing")
-
-
-def test_a_hub_id_is_fetched_without_pickles_and_code(monkeypatch, good) -> None:
-    asked = {}
-    monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda name, **how: asked.update(how, name=name) or str(good)
-    )
-    assert find("owner/model").folder == good
-    assert asked["name"] == "owner/model"
-    assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith(("py", "bin", "pt", "*"))]
+    require_fitting(read_own(folder), tiny.WRITTEN_VOCAB + 600)
+    assert f"has {tiny.WRITTEN_VOCAB} tokens, the model embeds {tiny.WRITTEN_VOCAB + 600}" in caplog.text
 
 
 def test_untrained_weights_have_the_folders_shape_and_repeat(good) -> None:

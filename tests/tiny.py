@@ -26,6 +26,7 @@ from transformers import (
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.training.tokenizer import train_tokenizer
 from model_adapters.engines.hf import HFEngine
 from model_adapters.engines.jrt import JRTEngine
 from model_adapters.lm import RecallLM
@@ -33,6 +34,7 @@ from model_adapters.lm import RecallLM
 END = "<|endoftext|>"
 WORDS = "Director Runtime Budget Country Genre the of was born in Ashgrove Maine 1994 42 minutes café 東京 😀".split()
 VOCAB = 320
+WRITTEN_VOCAB = 262
 
 
 @lru_cache(maxsize=1)
@@ -134,6 +136,23 @@ def save(model: Any, folder: Path) -> str:
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+def write_model(folder: Path, mixers: tuple[str, ...] = ("conv", "prefix_linear"), feature_map: str = "mlp") -> Path:
+    """A model folder as `jrt-eval train` writes it, with a tokenizer of its own."""
+    torch.manual_seed(0)
+    config = JRTConfig(
+        vocab_size=WRITTEN_VOCAB,
+        hidden_size=16,
+        intermediate_size=24,
+        num_heads=2,
+        feature_dim=4,
+        mixers=mixers,
+        feature_map=feature_map,
+    )
+    JRTForCausalLM(config).save_pretrained(folder)
+    train_tokenizer(["of the of the"], WRITTEN_VOCAB).save_pretrained(folder)
+    return folder
 
 
 def text(seed: int, words: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import families
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import HFEngine
+from model_adapters.hf_recall import HFRecall
 
 torch.set_num_threads(1)
 
@@ -98,6 +100,26 @@ def test_a_refused_family_says_what_is_in_the_way(kind: str) -> None:
         engine(kind)
 
 
+def test_a_model_of_fla_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gla"}')
+    advice = r"pip install 'jrt-lmeval\[fla\]'" if find_spec("fla") is None else "run on a GPU alone"
+    with pytest.raises(JRTError, match=f"has model_type 'gla'.*{advice}"):
+        HFRecall(str(tmp_path), device="cpu")
+
+
 @pytest.mark.parametrize("kind", [kind for kind in INSTALLED if kind in families.SHAPES])
 def test_the_page_says_what_holds(kind: str) -> None:
     assert families.page_row(kind) in PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_model_that_cannot_run_is_one_error() -> None:
+    broken = families.model("mamba")
+    broken.forward = _fails.__get__(broken)
+    with pytest.raises(
+        JRTError, match="MambaForCausalLM cannot read two tokens on cpu: RuntimeError: 0 active drivers"
+    ):
+        HFEngine(broken)
+
+
+def _fails(self: object, input_ids: Tensor, attention_mask: Tensor, cache: object = None, **_: object) -> None:
+    raise RuntimeError("0 active drivers")

@@ -9,10 +9,20 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, GenerationConfig, MambaForCausalLM, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+)
 
 from jrt_lmeval.checkpoints.assemble import assemble, require_finite, require_report
 from jrt_lmeval.checkpoints.files import read_weights, refused
+from jrt_lmeval.checkpoints.fla_models import FLA_TYPES, register_fla
 from jrt_lmeval.checkpoints.found import CONFIG, HAZY, MAMBA_SSM, OURS, TRANSFORMERS, Checkpoint, read_object
 from jrt_lmeval.checkpoints.released import gpt, mamba
 from jrt_lmeval.checkpoints.tokenizers import suppress_beyond
@@ -23,6 +33,9 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 log = logging.getLogger("lm_eval.jrt")
 
 GENERATION = "generation_config.json"
+
+OWN_CLASSES = {"mamba": (MambaConfig, MambaForCausalLM), "mamba2": (Mamba2Config, Mamba2ForCausalLM)}
+"""transformers' classes of types that other packages register anew: `import fla` puts its own in their place."""
 
 
 def load_model(
@@ -108,10 +121,13 @@ def _transformers(
     options: Mapping[str, Any],
 ) -> PreTrainedModel:
     kind, given = checkpoint.model_type, dict(options)
+    if kind in FLA_TYPES and kind not in CONFIG_MAPPING:
+        register_fla(checkpoint.name, kind, device)
     try:
+        config, architecture = OWN_CLASSES.get(str(kind), (None, AutoModelForCausalLM))
         if kind in CONFIG_MAPPING and not ({"trust_remote_code", "gguf_file"} & given.keys()):
-            given["config"] = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.fields))
-        model, report = AutoModelForCausalLM.from_pretrained(
+            given["config"] = (config or CONFIG_MAPPING[kind]).from_dict(dict(checkpoint.fields))
+        model, report = architecture.from_pretrained(
             checkpoint.folder, dtype=dtype or "auto", output_loading_info=True, ignore_mismatched_sizes=True, **given
         )
     except UnpicklingError as error:

@@ -97,7 +97,24 @@ def files() -> Iterator[Finding]:
         yield Finding("local data", local, mend)
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, command, hook, models, files)
+def kernels() -> Iterator[Finding]:
+    """Whether flash-linear-attention is installed, and whether its kernels find a GPU."""
+    if find_spec("fla") is None:
+        return
+    import torch
+
+    seen = f"flash-linear-attention {version('flash-linear-attention')}"
+    if torch.cuda.is_available():
+        yield Finding("kernels", seen)
+        return
+    mend = (
+        "transformers takes its kernels for Qwen3-Next, OLMo-Hybrid and their kin, which then fail: "
+        "pip uninstall flash-linear-attention fla-core triton"
+    )
+    yield Finding("kernels", f"{seen}, but no GPU", mend)
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, command, hook, models, files, kernels)
 
 
 def main(argv: Sequence[str]) -> int:

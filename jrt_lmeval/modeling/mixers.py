@@ -16,6 +16,7 @@ from jrt_lmeval.errors import unknown
 from jrt_lmeval.modeling import attention
 from jrt_lmeval.modeling.config import JRTConfig, rotated
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
+from jrt_lmeval.modeling.fla_form import fla
 from jrt_lmeval.modeling.linear_attention import (
     LINEAR_ATTENTION,
     LinearState,
@@ -42,7 +43,7 @@ class Span:
         linear_attention: which of `naive`, `chunked`, `step`, `streamed` computes it; the last is for CPUs, and
             without decay; elsewhere it means `chunked`. Or `kernel`: as `streamed`, but while training, maps with a
             closed kernel are computed from it alone where rows are short, quadratic in T and without a state to go
-            on from.
+            on from. Or `fla`: by flash-linear-attention's kernels, on a GPU.
         keyless: bool `[B, T]`, True at tokens whose keys prefix linear attention sets to zero before its feature map:
             the padding of the published code. None when there are none.
         decoding: these are single tokens that the model chose, not a text that it reads.
@@ -243,7 +244,7 @@ class LinearAttention(nn.Module):
         if start is not None and twice:
             # the published recurrence adds k v^T once before the state fades and once after
             start = LinearState(start.S + k.transpose(-1, -2) @ v, start.z)
-        method = LINEAR_ATTENTION.get(span.linear_attention, chunked)
+        method = fla if span.linear_attention == "fla" else LINEAR_ATTENTION.get(span.linear_attention, chunked)
         return method(q, k, v, prefix, span.mask, start, self.decay if self.fades else None)
 
     def _is_short(self, x: Tensor) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
@@ -30,6 +32,10 @@ from model_adapters.engines.hf_state import (
 )
 
 CACHE_NAMES = ("cache", "past_key_values", "cache_params", "state")  # the first since transformers 5.24
+KERNELS = (
+    " flash-linear-attention is installed, and transformers takes its kernels, which need a GPU, for this model; on a "
+    "CPU uninstall flash-linear-attention, fla-core and triton, and transformers computes it itself."
+)
 PROBE_ROWS = 7  # so many that no other dimension is likely to pass for the rows
 
 PADDED, BY_LENGTH, BY_STEP = "padded", "by_length", "by_step"
@@ -63,13 +69,26 @@ class HFEngine:
         self._keeps = "logits_to_keep" in accepts
         self._held = HeldState(model, kind) if kind in HELD else None
         self.max_length = context_length(model.config)
-        self._layout = self._probe()
+        self._is_fla = type(model).__module__.startswith("fla.")
+        self._layout = self._probed()
         self.constant_state = not self._layout.slots
         if not self._takes_mask and not self.constant_state:
             raise JRTError(f"{self._name} takes no attention_mask: padding would change its answers. {ELSEWHERE}")
         self.padding = "left" if self._takes_mask else "none"
         self._continues = None if kind in STEPS_DIFFER else self._way_on()
         self.can_continue = self._continues is not None
+
+    def _probed(self) -> CacheLayout:
+        try:
+            return self._probe()
+        except JRTError:
+            raise
+        except Exception as error:  # whatever a model's own code, or a kernel, raises
+            reason = " ".join(str(error).split())[:300]
+            raise JRTError(
+                f"{self._name} cannot read two tokens on {self.device.type}: {type(error).__name__}: {reason}."
+                f"{KERNELS if self.device.type == 'cpu' and find_spec('fla') else ''}"
+            ) from error
 
     @torch.inference_mode()
     def _probe(self) -> CacheLayout:
@@ -87,7 +106,7 @@ class HFEngine:
         if not self._takes_mask:
             return BY_LENGTH
         if self.constant_state:
-            return BY_LENGTH if type(self.model).__module__.startswith("fla.") else BY_STEP
+            return BY_LENGTH if self._is_fla else BY_STEP
         if not (self._layout.full_attention and self._takes_positions):
             return None
         return BY_STEP if self._layout.recurrent else PADDED
@@ -168,22 +187,22 @@ class HFEngine:
 
     def _by_length(self, ids: Sequence[Sequence[int]], state: HFState | None) -> tuple[Tensor, HFState]:
         """Rows of equal length together, without padding; the states must be of constant size."""
-        logits, caches, order = [], [], []
+        logits, caches, masks, order = [], [], [], []
         lengths = torch.tensor([len(row) for row in ids], device=self.device)
-        for length in lengths.unique().tolist():
+        for length in (
+            lengths.unique().flip(0).tolist()
+        ):  # the longest first: its counts of tokens are those of the whole
             rows = torch.nonzero(lengths == length)[:, 0]
             # the copies are used up: several models write into the state they are given
             part = None if state is None else state.select(rows)
-            if part is not None:
-                part.mask = part.mask[:, :0]  # of constant size, it holds no padding
             some, after = self._read([ids[row] for row in rows.tolist()], part)
             logits.append(some)
             caches.append(after.cache)
+            masks.append(F.pad(after.mask, (int(lengths.max()) - length, 0)))
             order.append(rows)
         back = torch.cat(order).argsort()
-        known = torch.zeros_like(lengths) if state is None else state.lengths
-        mask = torch.ones(len(ids), 1, dtype=torch.long, device=self.device)
-        return torch.cat(logits)[back], HFState(merged(caches, back), mask, known + lengths, self._layout.slots)
+        mask = torch.cat(masks)[back]
+        return torch.cat(logits)[back], HFState(merged(caches, back), mask, mask.sum(1), self._layout.slots)
 
     def _by_step(self, ids: Sequence[Sequence[int]], state: HFState) -> tuple[Tensor, HFState]:
         # transformers' recurrent layers start afresh when given several tokens with a cache, and padding in the
@@ -205,8 +224,8 @@ class HFEngine:
     def _step(self, ids: Tensor, state: HFState, reads: Tensor) -> tuple[Tensor, HFState]:
         """`reads [B]`: rows that take the token in; for the others it is masked out of attention."""
         mask = torch.cat([state.mask, reads[:, None].to(state.mask.dtype)], dim=1)
-        # A recurrent step has nothing to mask: the state holds no padding.
-        seen = None if self.constant_state else mask
+        # A recurrent step has nothing to mask: the state holds no padding. fla counts a row's tokens by the mask.
+        seen = None if self.constant_state and not self._is_fla else mask
         logits, cache = self._forward(ids.to(self.device)[:, None], seen, state.lengths[:, None], state.cache, 1)
         return logits[:, -1], HFState(cache, mask, state.lengths + reads, self._layout.slots)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
+from jrt_lmeval.modeling.fla_form import best_form
 from jrt_lmeval.modeling.mixer_kinds import growing_layers
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
@@ -60,6 +61,8 @@ class JRTEngine:
     def __init__(self, model: JRTForCausalLM):
         self.model = model.eval()
         self.device = model.device
+        if best_form(self.device) == "fla" and model.linear_attention != "naive":
+            model.linear_attention = "fla"
         self.trained_length: int | None = model.config.context_length
         self.has_prefix = model.has_prefix
         self.longest_prefix: int | None = model.config.enc_length

@@ -35,6 +35,8 @@ assert {"arc_easy", "swde_jrt_hier", "factbook_jrt_hier"} <= found, found
 from jrt_lmeval import paths
 for folder in (paths.tasks_dir(), paths.weights_dir(), paths.published_dir()):
     assert any(folder.iterdir()), folder
+from jrt_lmeval.report.page.render import FOLDER, SCRIPTS
+assert all((FOLDER / name).exists() for name in (*SCRIPTS, "page.html", "page.css")), list(FOLDER.iterdir())
 print("seen, tasks in", paths.tasks_dir())
 """
 

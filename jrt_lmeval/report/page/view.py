@@ -16,7 +16,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "summary": ("Summary", ("recall", "pivot", "rules", "published", "others")),
     "comparisons": ("Paired comparisons", ("differences", "ties")),
     "misses": ("Misses", ("misses", "distance")),
-    "runs": ("Every run", ("runs",)),
+    "runs": ("Runs", ("runs",)),
 }
 """Section -> its title and the names of its tables. Tables named nowhere here stand in the last section."""
 

@@ -71,6 +71,15 @@ def test_what_a_policy_does_not_read_is_not_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_setting_that_an_older_log_does_not_name_parts_no_model_from_its_control(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", ONES, facts=FACTS)
+    write_run(tmp_path / "b", HALF, facts={**FACTS, "modes": "exact"}, block={**BLOCK, "control": "no_context"})
+    assert {cell.model for cell in collect([tmp_path]).cells} == {"jrt_rnn jrt-mlp"}
+    write_run(tmp_path / "c", HALF, facts={**FACTS, "modes": "exact"})
+    labels = [cell.model for cell in collect([tmp_path]).cells]
+    assert sorted(labels) == ["jrt_rnn jrt-mlp", "jrt_rnn jrt-mlp modes=exact", "jrt_rnn jrt-mlp modes=exact"]
+
+
 def test_two_versions_of_a_task_stand_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "a", ONES, version=1.0)
     write_run(tmp_path / "b", HALF, version=2.0)

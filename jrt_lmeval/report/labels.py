@@ -84,9 +84,11 @@ def _values(found: Any) -> dict[Any, dict[str, dict[str, Any]]]:
 
 
 def _had_by_some(results: Sequence[Result]) -> set[str]:
-    """Settings of the model that some of the runs have and others do not."""
-    names = [set(result.run.settings) for result in results]
-    return {name for name in set().union(*names) if not all(name in own for own in names)}
+    """Settings of the model that of the runs asked the same some have and others do not."""
+    asked: dict[Any, list[set[str]]] = defaultdict(list)
+    for result in results:
+        asked[result.task, result.control, result.partly].append(set(result.run.settings))
+    return {name for names in asked.values() for have in names for other in names for name in have - other}
 
 
 def _differing(values: Mapping[str, Mapping[str, Any]]) -> set[str]:

@@ -25,6 +25,9 @@ class Benchmark:
 
 BENCHMARKS = {
     "linear_attention": Benchmark("benchmarks.linear_attention:rows", "the recurrence: chunked, quadratic, by steps"),
+    "prefix_linear": Benchmark(
+        "benchmarks.prefix_linear:rows", "prefix linear attention with its map, against the published quadratic form"
+    ),
     "sliding_window": Benchmark("benchmarks.sliding_window:rows", "window attention in blocks"),
     "kv_window": Benchmark("benchmarks.kv_window:rows", "a Transformer under a window, read in blocks"),
     "reuse": Benchmark("benchmarks.reuse:rows", "many questions on a document that is read once"),

@@ -9,6 +9,8 @@ Inside, heads come before rows: `[H, B, T, .]`.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -41,13 +43,14 @@ def streamed(
     sums = _start(feature_map, B, H, v, state)
     if prefix is not None:
         longest = int(prefix.mask.any(0).nonzero().max()) + 1 if bool(prefix.mask.any()) else 0
-        keys, values = _heads_first(prefix.k[:, :, :longest]), _counted(prefix.v, prefix.mask)[:, :, :longest]
-        for key, value in zip(keys.split(chunk, 2), values.split(chunk, 2), strict=True):
-            sums = _added(sums, _features(feature_map, key), value.flatten(0, 1))
+        parts = (_heads_first(x[:, :, :longest]).split(chunk, 2) for x in (prefix.k, prefix.v))
+        for key, value, real in zip(*parts, prefix.mask[:, :longest].split(chunk, 1), strict=True):
+            sums = _added(sums, _features(feature_map, key), _counted(value, real))
     ys = []
-    parts = (x.split(chunk, 2) for x in (_heads_first(q), _heads_first(k), _counted(v, mask)))
-    for query, key, value in zip(*parts, strict=True):
-        phi_q, phi_k, value = _features(feature_map, query), _features(feature_map, key), value.flatten(0, 1)
+    parts = (_heads_first(x).split(chunk, 2) for x in (q, k, v))
+    masks = itertools.repeat(None) if mask is None else mask.split(chunk, 1)
+    for query, key, value, real in zip(*parts, masks, strict=False):
+        phi_q, phi_k, value = _features(feature_map, query), _features(feature_map, key), _counted(value, real)
         scores = feature_map.kernel(query.flatten(0, 1), key.flatten(0, 1))
         scores = torch.bmm(phi_q, phi_k.mT) if scores is None else scores
         ys.append(torch.baddbmm(torch.bmm(scores.tril(), value), phi_q, sums))
@@ -62,12 +65,12 @@ def _heads_first(x: Tensor) -> Tensor:
 
 
 def _counted(v: Tensor, mask: Tensor | None) -> Tensor:
-    """Values with a column of ones beside them, which sums to the normaliser: `[H, B, T, V + 1]`, 0 outside `mask`."""
-    v = _heads_first(v)
+    """Values `[H, B, C, V]` with a column of ones beside them, which sums to the normaliser: `[H B, C, V + 1]`, zero
+    outside `mask [B, C]`."""
     if mask is None:
-        return torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
+        return torch.cat([v, torch.ones_like(v[..., :1])], dim=-1).flatten(0, 1)
     real = mask[..., None].to(v.dtype)
-    return torch.cat([v * real, real.expand(len(v), -1, -1, -1)], dim=-1)
+    return torch.cat([v * real, real.expand(len(v), -1, -1, -1)], dim=-1).flatten(0, 1)
 
 
 def _start(feature_map: FeatureMap, B: int, H: int, v: Tensor, state: LinearState | None) -> Tensor:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import families
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import HFEngine
 from model_adapters.hf_recall import HFRecall
+from model_adapters.lm import RecallLM
+from model_adapters.running.batching import Budget
 
 torch.set_num_threads(1)
 
@@ -123,3 +126,16 @@ def test_a_model_that_cannot_run_is_one_error() -> None:
 
 def _fails(self: object, input_ids: Tensor, attention_mask: Tensor, cache: object = None, **_: object) -> None:
     raise RuntimeError("0 active drivers")
+
+
+@pytest.mark.parametrize("kind", ["minimax", "rwkv", "recurrent_gemma"])
+def test_answers_are_those_of_one_row_at_a_time(kind: str) -> None:
+    requests = [tiny.ask(prompt) for prompt in tiny.prompts(documents=2, questions=2)]
+    model, tokenizer = engine(kind), tiny.tokenizer()
+    together = RecallLM(model, tokenizer, budget=Budget(rows=8))
+    alone = RecallLM(model, tokenizer, budget=Budget(rows=1), reuse=False)
+    answers = together.generate_until(requests, disable_tqdm=True)
+    assert answers == alone.generate_until(requests, disable_tqdm=True)
+    assert len(set(answers)) > 1
+    reused = together.get_model_info()["jrt"]["prompt_tokens_reused"]
+    assert (reused > 0) == model.can_continue

@@ -14,7 +14,12 @@ BASE = {
     "fuse_swiglu": False, "max_position_embeddings": 512,
 }  # fmt: skip
 
-SHAPES: dict[str, dict[str, Any]] = {"linear_attn": {}, "retnet": {}, "hgrn": {}}
+SHAPES: dict[str, dict[str, Any]] = {
+    "linear_attn": {},
+    "retnet": {},
+    "hgrn": {},
+    "raven": {"num_slots": 8, "topk": 4},
+}
 
 
 def model(kind: str) -> Any:

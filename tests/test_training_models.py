@@ -12,12 +12,13 @@ from transformers.models.mamba import modeling_mamba
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, MLP, build_feature_map
+from jrt_lmeval.modeling.mamba_scan import SelectiveScan, chunked_scan
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training import cli
-from jrt_lmeval.training.mamba import SelectiveScan, trainable_scan
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.named import narrow
 from jrt_lmeval.training.recipes import MAP_OPTIONS, SUITE, TEACHER, suite
+from model_adapters.engines.hf import HFEngine
 
 MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian")
 ALL = [*(("jrt_rnn", name) for name in MAPS), ("based", "taylor"), ("llama", "mlp"), ("mamba", "mlp")]
@@ -147,7 +148,8 @@ def test_the_scan_has_the_gradient_of_its_plain_form(chunk: int) -> None:
     for t in range(9):
         h = torch.exp(dt[t, ..., None] * A) * h + (dt[t] * u[t])[..., None] * B[t, :, None]
         plain.append((h * C[t, :, None]).sum(-1))
-    assert torch.allclose(SelectiveScan.apply(*inputs, chunk), torch.stack(plain))
+    y, state = SelectiveScan.apply(*inputs, chunk)
+    assert torch.allclose(y, torch.stack(plain)) and torch.allclose(state, h)
 
 
 def test_mamba_trains_as_transformers_computes_it() -> None:
@@ -162,7 +164,7 @@ def test_mamba_trains_as_transformers_computes_it() -> None:
         return hidden.detach(), torch.autograd.grad(hidden.square().sum(), list(model.base_model.parameters()))
 
     plain = one_pass()
-    with trainable_scan():
+    with chunked_scan():
         assert modeling_mamba.mamba_selective_scan is not theirs
         fast = one_pass()
     assert modeling_mamba.mamba_selective_scan is theirs
@@ -188,3 +190,28 @@ def test_the_mlp_map_takes_an_activation() -> None:
     assert bool(torch.isfinite(features).all()) and features.max() > 1.5
     with pytest.raises(JRTError, match="unknown activation of feature_map=mlp 'exq'"):
         MLP(2, 8, 16, activation="exq")
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 16, 37])
+def test_mamba_reads_prompts_as_transformers_does_in_double_precision(tokens: int) -> None:
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2)
+    model = MambaForCausalLM(config).double().eval()
+    ids = torch.randint(1, 40, (3, tokens))
+    mask = torch.arange(tokens) >= torch.tensor([0, tokens // 2, tokens - 1])[:, None]
+
+    @torch.inference_mode()
+    def read():
+        out = model(ids, attention_mask=mask.long(), use_cache=True)
+        more = torch.ones(3, 1, dtype=torch.long)
+        step = model(
+            more, cache_params=out.cache_params, attention_mask=torch.cat([mask.long(), more], 1), use_cache=True
+        )
+        return out.logits, step.logits
+
+    assert HFEngine(model)._scan is chunked_scan
+    plain = read()
+    with chunked_scan():
+        fast = read()
+    for x, y in zip(plain, fast, strict=True):
+        torch.testing.assert_close(y, x, rtol=1e-6, atol=1e-7)  # transformers rounds B and u to float32

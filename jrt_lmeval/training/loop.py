@@ -21,10 +21,10 @@ from transformers import PreTrainedTokenizerFast
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS, find
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.mamba_scan import chunked_scan
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
-from jrt_lmeval.training.mamba import trainable_scan
 from jrt_lmeval.training.mixture import Mixture, Place, training_texts
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.objective import Batch, collate
@@ -121,7 +121,7 @@ def _trained(recipe: Recipe, out: Path, device: str, quiet: bool, sharded: bool)
         for log in (LOG, HELDOUT):
             _cut_log(out / log, run.done)
     try:
-        with trainable_scan():
+        with chunked_scan():
             average = _loop(run, tokenizer, out, quiet or not team.leads)
     except KeyboardInterrupt as error:
         # a step that was cut short may have moved some weights and not others: one small step, not worth losing all for

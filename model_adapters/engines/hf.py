@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import MambaForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.mamba_scan import chunked_scan
 from model_adapters.engines.cache_tree import merged, selected
 from model_adapters.engines.engine import TokenScores, score_positions
 from model_adapters.engines.families import ONE_ROW_STEPS, OWN_MASK_AFTER_PREFILL, REFUSED, STEPS_DIFFER, UNMASKED
@@ -56,6 +59,9 @@ class HFEngine:
         self.model = model.eval()
         self.device: torch.device = model.device
         accepts = inspect.signature(model.forward).parameters
+        exact = model.dtype in (torch.float32, torch.float64)
+        fast = isinstance(model, MambaForCausalLM) and self.device.type == "cpu" and exact
+        self._scan = chunked_scan if fast else nullcontext
         self._name, kind = type(model).__name__, model.config.model_type
         if kind in REFUSED:
             raise JRTError(f"{self._name} is refused: {REFUSED[kind]}. {ELSEWHERE}")
@@ -132,7 +138,8 @@ class HFEngine:
             cache = DynamicCache(config=self.model.config) if cache is None else cache["cache"]
         if cache is not None:
             kwargs[self._cache_name] = cache
-        out = self.model(**kwargs)
+        with self._scan():
+            out = self.model(**kwargs)
         if self._held is None:
             cache = getattr(out, self._cache_name, None)
         else:

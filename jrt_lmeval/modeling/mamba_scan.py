@@ -1,4 +1,4 @@
-"""Train transformers' Mamba on a CPU: its fallback scan takes a token a millisecond, with a graph node for each.
+"""Mamba on a CPU: transformers' fallback scan takes a token a millisecond, and in training a graph node for each.
 
 The recurrence is the same, written into one autograd function: no node per token, the gradient is the recurrence run
 backwards, and what is computed at once stays in the cache.
@@ -22,11 +22,11 @@ class SelectiveScan(torch.autograd.Function):
     """h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t from h_{-1} = 0, y_t = h_t C_t (arXiv 2312.00752, eq. 2).
 
     u, dt and y `[T, B, E]`, A `[E, N]`, B and C `[T, B, N]`. Only the states between chunks are kept; those inside are
-    computed again on the way back.
+    computed again on the way back. The state after the last token `[B, E, N]` is the second result.
     """
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         h, y, starts = u.new_zeros(*u.shape[1:], A.shape[1]), torch.empty_like(u), []
         for first in range(0, len(u), chunk):
             part = slice(first, first + chunk)
@@ -36,13 +36,13 @@ class SelectiveScan(torch.autograd.Function):
             h = states[-1].clone()
         ctx.save_for_backward(u, dt, A, B, C, torch.stack(starts))
         ctx.chunk = chunk
-        return y
+        return y, h
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (u, dt, A, B, C, starts), (dy,) = ctx.saved_tensors, grads
+        (u, dt, A, B, C, starts), (dy, dh) = ctx.saved_tensors, grads
         du, ddt, dB, dC = (torch.empty_like(x) for x in (u, dt, B, C))
-        dA, later = torch.zeros_like(A), torch.zeros_like(starts[0])
+        dA, later = torch.zeros_like(A), dh
         for number in range(len(starts) - 1, -1, -1):
             part = slice(number * ctx.chunk, (number + 1) * ctx.chunk)
             kept, states = _states(u[part], dt[part], A, B[part], starts[number])
@@ -81,9 +81,10 @@ def selective_scan(
     D: Tensor,
     z: Tensor,
     delta_bias: Tensor,
+    return_last_state: bool = False,
     **_: Any,
-) -> Tensor:
-    """Mamba's scan (arXiv 2312.00752, eq. 2) with the arguments that transformers passes in training.
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Mamba's scan (arXiv 2312.00752, eq. 2) with the arguments that transformers passes.
 
     Args:
         hidden_states, dt, z: `[B, E, T]`.
@@ -92,17 +93,18 @@ def selective_scan(
         D, delta_bias: `[E]`.
 
     Returns:
-        `[B, E, T]`.
+        `[B, E, T]`, with `return_last_state` also the state after the last token `[B, E, N]`.
     """
     dt = F.softplus(dt + delta_bias[:, None])
     u, dt, B, C = (x.permute(2, 0, 1).contiguous() for x in (hidden_states, dt, B, C))
-    y = SelectiveScan.apply(u, dt, A, B, C, CHUNK) + u * D
-    return y.permute(1, 2, 0) * F.silu(z)
+    y, state = SelectiveScan.apply(u, dt, A, B, C, CHUNK)
+    y = (y + u * D).permute(1, 2, 0) * F.silu(z)
+    return (y, state) if return_last_state else y
 
 
 @contextmanager
-def trainable_scan() -> Iterator[None]:
-    """Within it, transformers' Mamba uses `selective_scan`: for whole rows without a cache, as in training."""
+def chunked_scan() -> Iterator[None]:
+    """Within it, transformers' Mamba uses `selective_scan`, in training and for prompts; for float32 and float64."""
     theirs = modeling_mamba.mamba_selective_scan
     modeling_mamba.mamba_selective_scan = selective_scan
     try:

@@ -41,7 +41,7 @@ class Row:
         ours_median, twin_median: of each, in `unit`.
         ratio: twin / ours, median over the rounds: above 1, ours is cheaper by that factor.
         low, high: quartiles of that ratio.
-        repeats: rounds.
+        repeats: rounds; 0 where something was counted and not timed.
         same: how the two results compare; a benchmark raises where they differ by more than it says.
         weights: `trained` (a shipped model), `geometry` (random weights of a size: good for times alone), or `none`.
         unit: of the medians.
@@ -113,4 +113,4 @@ def row(
 def counted(what: str, ours: tuple[str, float], twin: tuple[str, float], same: str, unit: str, weights: str) -> Row:
     """A line about something that is counted and not timed: one value each, no spread."""
     ratio = twin[1] / ours[1]
-    return Row(what, ours[0], twin[0], ours[1], twin[1], ratio, ratio, ratio, 1, same, weights, unit)
+    return Row(what, ours[0], twin[0], ours[1], twin[1], ratio, ratio, ratio, 0, same, weights, unit)

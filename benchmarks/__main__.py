@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.extrapolate import suite_table
+from benchmarks.extrapolate import SOURCES, suite_table
 from benchmarks.page import Result, fill, machines, plot_lengths, plot_ratios, read, table, write
 from benchmarks.registry import BENCHMARKS
 from benchmarks.row import Options
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = [kept[name] for name in BENCHMARKS if name in kept]
     before = read(given.before or (given.out or Path()) / BEFORE)
     ratios, around = table(results, before), machines(results)
-    suite = suite_table(kept["layers"].rows) if "layers" in kept else ""
+    suite = suite_table([row for name in SOURCES if name in kept for row in kept[name].rows])
     print(ratios, around, suite, sep="\n")
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)

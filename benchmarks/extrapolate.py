@@ -22,6 +22,8 @@ QUESTIONS = {
 """Rows, and mean GPT-2 tokens of a document before it is cut (JRT paper, arXiv 2407.05483, table 7)."""
 WINDOW, ANSWER = 1000, 48
 """GPT-2 tokens that the tasks keep of a document, and tokens of an answer at most (tasks/*/_*.yaml)."""
+SOURCES = ("layers", "linear_layers")
+"""The benchmarks whose lines are summed."""
 LAYOUTS = {"read once": 1, "read twice": 2}
 
 
@@ -70,8 +72,8 @@ def estimate(rows: Sequence[Row], size: str, layout: str) -> Estimate:
 
 
 def suite_table(rows: Sequence[Row]) -> str:
-    """Markdown table of all estimates; empty where the rows were measured with `--quick`."""
-    if label("1.3B", "conv", T) not in {row.what for row in rows}:
+    """Markdown table of all estimates; empty where a kind of layer was not measured, or with `--quick`."""
+    if not {label(size, kind, T) for size in LAYERS for kind in kinds(size)} <= {row.what for row in rows}:
         return ""
     lines = []
     for size in LAYERS:

@@ -1,6 +1,6 @@
 """Whole layers (norm, mixer, MLP) at the geometry of the released models, one by one: they fit any machine's memory.
 
-    python -m benchmarks --only layers
+    python -m benchmarks --only layers linear_layers
 
 Each kind of layer reads T tokens, half of them prefix, in our form and in the plain form beside it, and then decodes
 one token for each of 16 rows, at once and row by row. The logits at the last position stand for a layer of their own.
@@ -37,18 +37,39 @@ def label(size: str, kind: str, tokens: int, rows: int = 1) -> str:
 
 
 def rows(options: Options) -> list[Row]:
-    """Every kind of layer at both sizes, and the check of their sum."""
+    """Convolution and window layers and the logits at both sizes, and the check of the sum."""
+    found = _layers(options, ("conv", "swa"))
+    with torch.inference_mode():
+        tokens = QUICK_T if options.quick else T
+        for size in _sizes(options):
+            found.append(_head(size, _config(size, options), tokens, options.repeats(5)))
+        found.append(_whole(_config("360M", options), tokens, options.repeats(3)))
+    return found
+
+
+def linear_rows(options: Options) -> list[Row]:
+    """Prefix linear attention's layers at both sizes."""
+    return _layers(options, ("prefix_linear",))
+
+
+def _sizes(options: Options) -> tuple[str, ...]:
+    return ("360M",) if options.quick else tuple(LAYERS)
+
+
+def _config(size: str, options: Options) -> JRTConfig:
+    return jrt_config(size, **(TOY if options.quick else {}))
+
+
+def _layers(options: Options, kinds: tuple[str, ...]) -> list[Row]:
     tokens, found = (QUICK_T if options.quick else T), []
     with torch.inference_mode():
-        for size in ("360M",) if options.quick else LAYERS:
-            config = jrt_config(size, **(TOY if options.quick else {}))
-            for kind in dict.fromkeys(config.mixers):
+        for size in _sizes(options):
+            for kind in kinds:
                 torch.manual_seed(0)
+                config = _config(size, options)
                 block = Block(config, kind).eval()
                 found.append(_reading(size, kind, block, config, tokens, options.repeats(7)))
                 found.append(_decoding(size, kind, block, config, options.repeats(7)))
-            found.append(_head(size, config, tokens, options.repeats(5)))
-        found.append(_whole(config if options.quick else jrt_config("360M"), tokens, options.repeats(3)))
     return found
 
 

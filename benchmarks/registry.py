@@ -34,5 +34,6 @@ BENCHMARKS = {
     "reuse": Benchmark("benchmarks.reuse:rows", "many questions on a document that is read once"),
     "processes": Benchmark("benchmarks.processes:rows", "documents split among processes"),
     "startup": Benchmark("benchmarks.startup:rows", "the start-up hook, and a run's way to its first prompt"),
-    "layers": Benchmark("benchmarks.layers:rows", "a model's time against the sum of its layers'"),
+    "layers": Benchmark("benchmarks.layers:rows", "layers of the released sizes; a model's time against their sum"),
+    "linear_layers": Benchmark("benchmarks.layers:linear_rows", "prefix linear attention's layers"),
 }

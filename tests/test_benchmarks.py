@@ -92,8 +92,8 @@ def test_processes_are_compared_by_their_answers(monkeypatch: pytest.MonkeyPatch
     names = ["one process", *processes.LAUNCHERS]
     monkeypatch.setattr(processes, "spent", launched(dict.fromkeys(names, "42")))
     found = processes.rows(Options(rounds=2))
-    assert [one.ours for one in found] == [name for name in processes.LAUNCHERS for _ in range(2)]
-    assert found[0].ratio < 1 and found[1].ratio == 1 and found[0].same == f"identical, {processes.LIMIT} answers"
+    assert [one.ours for one in found] == list(processes.LAUNCHERS)
+    assert found[0].ratio < 1 and found[0].same == f"identical, {processes.LIMIT} answers"
     monkeypatch.setattr(processes, "spent", launched({**dict.fromkeys(names, "42"), "torchrun": "43"}))
     with pytest.raises(AssertionError, match="torchrun: answers differ"):
         processes.rows(Options(rounds=1))

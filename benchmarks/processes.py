@@ -3,7 +3,7 @@
     python -m benchmarks --only processes
 
 The shipped model on rows of `factbook_jrt`, one thread a process. The time is that of the whole command on the wall,
-start included. Where other work keeps the cores busy it says little: two processes then also get twice the share of them.
+start included. Where other work keeps the cores busy it says little: two processes then also get twice the share.
 """
 
 from __future__ import annotations

@@ -15,9 +15,17 @@ BASE = {
 }  # fmt: skip
 
 SHAPES: dict[str, dict[str, Any]] = {
+    "gla": {},
     "linear_attn": {},
     "retnet": {},
     "hgrn": {},
+    "rwkv7": {
+        "head_dim": 16,
+        "decay_low_rank_dim": 8,
+        "gate_low_rank_dim": 8,
+        "a_low_rank_dim": 8,
+        "v_low_rank_dim": 8,
+    },
     "raven": {"num_slots": 8, "topk": 4},
 }
 

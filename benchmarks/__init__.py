@@ -6,5 +6,5 @@
     page.py         the table, the JSON file and the pictures
     gpu/            what waits for a GPU: `python -m benchmarks.gpu`
 
-`entropy.py`, `measure.py` and `load_released.py` are commands of their own: they measure data, recall and memory.
+`entropy.py` and `load_released.py` are commands of their own: they measure data and memory.
 """

@@ -62,6 +62,13 @@ def test_settings_of_a_task_that_differ_are_in_the_label(tmp_path: Path, name: s
     assert second.setting == text and first.setting.startswith(text.partition("=")[0])
 
 
+def test_two_layouts_laid_over_one_task_are_told_apart(tmp_path: Path) -> None:
+    for layout, scores in (("repeat_random", ONES), ("repeat_question", HALF)):
+        write_run(tmp_path / layout, scores, facts=FACTS, block={**BLOCK, "layout": layout, "as_long_as": "hier"})
+    settings = {cell.setting for cell in collect([tmp_path]).cells}
+    assert settings == {"layout=repeat_random", "layout=repeat_question"}
+
+
 def test_what_a_policy_does_not_read_is_not_told(tmp_path: Path) -> None:
     write_run(tmp_path / "a", ONES, facts={**FACTS, "prefix": "full"})
     write_run(tmp_path / "b", HALF, facts={**FACTS, "prefix": "none", "prefix_step": 0.2, "prefix_length": 0.5})

@@ -20,7 +20,8 @@ from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.page.browser import browser
 from jrt_lmeval.report.page.packing import Prompts, merged, shared_start, utf16
-from jrt_lmeval.report.page.render import inline
+from jrt_lmeval.report.page.render import inline, within
+from jrt_lmeval.report.plots.picture import Picture
 
 MEASURED = Path(__file__).resolve().parent.parent / "results" / "measured"
 
@@ -81,6 +82,23 @@ def test_the_measured_results_make_a_page_under_one_megabyte_without_samples(tmp
     page = written(MEASURED, tmp_path / "page.html", "--samples", "0")
     assert len(page.encode()) < 1_000_000
     assert "text/plain" not in page and "left out with --samples 0" in page
+
+
+def test_a_page_has_room_for_the_first_picture_of_each_kind(monkeypatch):
+    pictures = [(Picture(f"{kind}_{n}", f"{kind} {n}", "", Drawn()), "", "x" * 40) for kind in "ab" for n in range(3)]
+    shown, left = within(pictures, 130)
+    assert [picture.name for picture, _, _ in shown] == ["a_0", "a_1", "b_0"]
+    assert [one.name for one in left] == ["a_2", "b_1", "b_2"] and "--out FOLDER" in left[0].why
+
+
+class Drawn:
+    """As much of a figure as a picture asks for."""
+
+    def draw_without_rendering(self):
+        pass
+
+    def set_layout_engine(self, name):
+        pass
 
 
 def test_a_hostile_log_stays_text(tmp_path):

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jrt_lmeval.paper.measured import METRIC
-from jrt_lmeval.paper.plan import NARROW
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.report.compare import Difference, difference
 from jrt_lmeval.report.records import Cell
@@ -43,6 +42,9 @@ class Claim:
 
 
 MLP = "Learnable MLP"
+JRT_SAYS = "JRT (arXiv 2407.05483): reading twice helps"
+SECOND_COPY = "the second copy by itself"
+LEAD = "the question before the first copy"
 FAMILIES = ("Mamba", "Based", "JRT-RNN", "Llama", "Softmax in its place")
 CLAIMS = (
     Claim("prefix", "JRT-RNN dynamic prefix", "JRT-RNN fixed prefix"),
@@ -54,18 +56,17 @@ CLAIMS = (
     ),
     *(Claim("overlap", "20%", other, "around 20 % generally best") for other in ("0%", "10%", "30%")),
     *(
-        Claim("comparison", f"{model}, flat", f"{model}, once", "JRT (arXiv 2407.05483): reading twice helps")
+        Claim("comparison", f"{model}, flat", f"{model}, once", JRT_SAYS)
         for model in FAMILIES
     ),
     *(
-        Claim("comparison", f"{model}, flat without the lead", f"{model}, once", "the second copy by itself")
+        Claim("comparison", f"{model}, flat without the lead", f"{model}, once", SECOND_COPY)
         for model in FAMILIES
     ),
     *(
-        Claim("comparison", f"{model}, flat", f"{model}, flat without the lead", "the question before the first copy")
+        Claim("comparison", f"{model}, flat", f"{model}, flat without the lead", LEAD)
         for model in FAMILIES
     ),
-    *(Claim("feature_map", NARROW, other, "at equal state") for other in ("Linear", "GELU", "ReLU")),
 )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ class Verdict:
     Attributes:
         claim, benchmark: what was compared, on what.
         found: the comparison.
-        p: Holm's, over all claims and benchmarks of a suite.
+        p: Holm's, over the claims on one table and their benchmarks.
     """
 
     claim: Claim
@@ -111,8 +112,14 @@ def verdicts(
             pair = difference(worse[benchmark], better[benchmark], METRIC) if benchmark in worse else None
             if pair is not None:
                 found.append((claim, benchmark, pair))
-    known = [(at, pair.paired.p) for at, (_, _, pair) in enumerate(found) if not math.isnan(pair.paired.p)]
-    corrected = dict(zip((at for at, _ in known), holm([p for _, p in known]), strict=True))
+    corrected: dict[int, float] = {}
+    for table in {claim.table for claim, _, _ in found}:
+        known = {
+            at: pair.paired.p
+            for at, (claim, _, pair) in enumerate(found)
+            if claim.table == table and not math.isnan(pair.paired.p)
+        }
+        corrected |= dict(zip(known, holm(list(known.values())), strict=True))
     return [
         Verdict(claim, benchmark, pair, corrected.get(at, math.nan))
         for at, (claim, benchmark, pair) in enumerate(found)

@@ -10,10 +10,7 @@ from tqdm import tqdm
 
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paper.execute import Options, estimates
-from jrt_lmeval.paper.plan import SUITES, Entry, Run, plan, runs
-
-THRESHOLDS = {"wide": (0.64, 0.83), "narrow": (0.76, 0.79)}
-"""Of the appendix, (low, high): fewer documents change their prefix, and more of them."""
+from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, Entry, Run, plan, runs
 
 EPILOG = """examples:
   jrt-eval paper --suite bundled --limit 100

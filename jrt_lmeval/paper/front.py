@@ -1,8 +1,8 @@
 """What README and the model cards say in numbers, from a suite's logs alone.
 
-    python -m jrt_lmeval.paper.front results/measured/bundled README.md
+    python -m jrt_lmeval.paper.front results/measured/bundled README.md docs/reading-twice.md
 
-rewrites what stands between the markers `<!-- measured -->` and `<!-- /measured -->` of the page, and the measured
+rewrites what stands between the markers `<!-- measured -->` and `<!-- /measured -->` of both pages, and the measured
 figures on the cards of the shipped models.
 """
 
@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, SECOND_COPY
 from jrt_lmeval.paper.floor import rule, verdict
 from jrt_lmeval.paper.measured import METRIC, measured, recall
-from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, POLICIES, SUITES, Run, Suite
+from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, POLICIES, SUITES, THRESHOLDS, Entry, Run, Suite, plan
+from jrt_lmeval.paper.tables import paper_report
 from jrt_lmeval.report.markdown import markdown_table
 from jrt_lmeval.report.stats import Interval
+from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number
 
 NAMES = {
@@ -30,6 +33,7 @@ NAMES = {
     "focus": "focus (retrieval)",
     "passages": "its passages alone",
 }
+READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
@@ -64,6 +68,22 @@ def front(logs: Path, suite: Suite) -> str:
     head = ["answers recalled, %", "questions / documents", *NAMES.values(), "no document", "majority answer"]
     second = ["by prefix policy, %", *(f"`prefix={policy}`" for policy in POLICIES)]
     return markdown_table(head, rows) + "\n" + markdown_table(second, policies)
+
+
+def reading_twice(logs: Path, entries: Sequence[Entry]) -> str:
+    """What reading twice gives each family, what of it the second copy gives, and what the question in front."""
+    report = paper_report(entries, logs)
+    rows = next((table.rows for table in report.tables if table.name == "claims"), ())
+    shown = [row for row in rows if any(str(row[0]).endswith(f"({words})") for words in READ_TWICE)]
+    return markdown_table(
+        ["what is compared", "benchmark", "points [95 %]", "p (Holm)", "questions", "documents"],
+        [[row[0], row[1], row[3], *(_text(entry) for entry in row[4:7])] for row in shown],
+        left=2,
+    )
+
+
+def _text(entry: Shown) -> str:
+    return entry.text() if isinstance(entry, Number) else str(entry)
 
 
 def card_rows(logs: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
@@ -116,8 +136,10 @@ def main(argv: list[str]) -> int:
     """Bring a page and the cards of the shipped models up to date."""
     from jrt_lmeval.training.card import write_card
 
-    logs, page = Path(argv[0]), Path(argv[1])
-    page.write_text(with_front(page.read_text(encoding="utf-8"), front(logs, SUITES["bundled"])), encoding="utf-8")
+    logs, suite = Path(argv[0]), SUITES["bundled"]
+    blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(logs, plan(suite, THRESHOLDS))}
+    for page, block in blocks.items():
+        Path(page).write_text(with_front(Path(page).read_text(encoding="utf-8"), block), encoding="utf-8")
     for name, rows in card_rows(logs, SUITES["bundled"]).items():
         write_card(shipped_models()[name].folder, name, rows)
     return 0

@@ -166,8 +166,8 @@ def _verdict_table(judged: Iterable[Verdict]) -> Table:
         numbers = (Number(one.p, 1, 3), Number(pair.n, 1, 0), Number(pair.clusters, 1, 0))
         rows.append((words, one.benchmark, "-" if said is None else f"{said:+.1f}", ours, *numbers, one.says))
     note = (
-        "Paired by question, intervals by a bootstrap of documents, p corrected over all rows (Holm). `undecided`: at "
-        "this number of questions the sign cannot be told."
+        "Paired by question, intervals by a bootstrap of documents, p corrected over the rows on one table (Holm). "
+        "`undecided`: at this number of questions the sign cannot be told."
     )
     return Table("claims", "What holds of the claims", header, tuple(rows), 2, (note,))
 

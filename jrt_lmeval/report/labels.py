@@ -106,6 +106,7 @@ def _task_settings(result: Result) -> dict[str, Any]:
         "version": _version(result),
         "source": result.source,
         "recipe": result.block.get("recipe"),
+        "layout": result.layout,  # one that was laid over the task's own
     }
 
 

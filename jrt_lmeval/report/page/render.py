@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jrt_lmeval import __version__
 from jrt_lmeval.report.misses import KINDS
@@ -18,7 +18,14 @@ from jrt_lmeval.report.page.view import SECTIONS, View, view
 from jrt_lmeval.report.records import Collection
 from jrt_lmeval.report.tables import Report
 
+if TYPE_CHECKING:
+    from jrt_lmeval.report.plots.picture import NotDrawn, Picture
+
+    Inlined = tuple[Picture, str, str]
+
 FOLDER = Path(__file__).parent
+PICTURES = 400_000
+"""Characters of pictures that a page holds at most: without samples it is to stay under a megabyte."""
 SCRIPTS = ("page.js", "list.js", "prompt.js")
 
 
@@ -38,6 +45,7 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
 
     cells = collection.cells
     drawn, missing = gallery(collection, metric)
+    shown, left = within([(picture, own(picture.name), inline(svg(picture), picture.name)) for picture in drawn])
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     found = browser(cells, metric, most)
     environment = Environment(
@@ -51,8 +59,8 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         version=__version__,
         report=report,
         sections=sections([view(table, cells) for table in report.tables]),
-        pictures=[(picture, own(picture.name), inline(svg(picture), picture.name)) for picture in drawn],
-        missing=missing,
+        pictures=shown,
+        missing=[*missing, *left],
         metric=metric,
         facet_names=NAMES,
         choices=choices(collection),
@@ -65,6 +73,26 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         # the only script that runs: one that a log smuggled in would not
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
     )
+
+
+def within(pictures: Sequence[Inlined], budget: int = PICTURES) -> tuple[list[Inlined], list[NotDrawn]]:
+    """The pictures that a page has room for, in their order, and the others: the first of each kind come first."""
+    from jrt_lmeval.report.plots.picture import NotDrawn
+
+    rank: dict[str, int] = {}
+    kinds = [picture.name.partition("_")[0] for picture, _, _ in pictures]
+    turns = []
+    for at, kind in enumerate(kinds):
+        rank[kind] = rank.get(kind, -1) + 1
+        turns.append((rank[kind], at))
+    taken: set[int] = set()
+    for _, at in sorted(turns):
+        if len(pictures[at][2]) <= budget:
+            budget -= len(pictures[at][2])
+            taken.add(at)
+    why = "left out to keep the page small; `jrt-eval report --out FOLDER` writes every picture"
+    left = [NotDrawn(one.name, one.title, why) for at, (one, _, _) in enumerate(pictures) if at not in taken]
+    return [pictures[at] for at in sorted(taken)], left
 
 
 def sections(views: Sequence[View]) -> list[tuple[str, str, list[View]]]:

@@ -184,3 +184,18 @@ def test_rotary_turns_pairs_and_leaves_the_rest(dim: int | None, turned: int) ->
         angle = torch.arange(5) * 10000.0 ** (-2 / 3)
         expected = x[0, 0, :, 1] * angle.cos() - x[0, 0, :, 3] * angle.sin()
         torch.testing.assert_close(y[0, 0, :, 1], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_text_written_twice_gives_the_same_weighted_mean() -> None:
+    """What a layer with a sum normaliser, no decay and no positions has read twice it has read once."""
+    torch.manual_seed(0)
+    k, v = torch.rand(1, 2, 9, 5).double(), torch.rand(1, 2, 9, 3).double()
+    q = torch.rand(1, 2, 1, 5).double()
+    end = naive(k, k, v)[2]
+    again = naive(k, k, v, state=end)[2]
+    means = [normalise(q @ state.S, (q @ state.z[..., None])[..., 0], (True, True), eps=0.0) for state in (end, again)]
+    torch.testing.assert_close(*means)
+    decay = torch.log(torch.tensor([0.9, 0.5]))
+    fading = [naive(k, k, v, state=state, decay=decay)[2] for state in (None, naive(k, k, v, decay=decay)[2])]
+    means = [normalise(q @ state.S, (q @ state.z[..., None])[..., 0], (True, True), eps=0.0) for state in fading]
+    assert not torch.allclose(*means)

@@ -11,7 +11,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from scipy.stats import binomtest
 
-from jrt_lmeval.checkpoints.found import shipped_models
+from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
@@ -84,3 +84,17 @@ def test_a_prefix_beyond_every_row_it_was_trained_on_is_refused() -> None:
     with pytest.raises(JRTError, match=r"prefix_length=2049 is longer than the model's context of 2048 tokens"):
         JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2049, device="cpu")
     JRTRNN(feature_map="mlp", prefix="fixed", prefix_length=2048, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("family", "feature_map", "name"),
+    [
+        *(("jrt_rnn", name, f"jrt-{name}") for name in ("linear", "gelu", "relu", "poly", "gaussian", "mlp", "taylor")),
+        ("based", None, "based-taylor"),
+        ("mamba", None, "mamba"),
+        ("hf_recall", None, "llama"),
+    ],
+)
+def test_every_kind_finds_its_shipped_model(family: str, feature_map: str | None, name: str) -> None:
+    found = shipped_for(family, feature_map)
+    assert found.name.endswith(name) and found.folder.name == name

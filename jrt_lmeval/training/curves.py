@@ -85,7 +85,7 @@ def draw(bakeoff: list[Line], models: dict[str, list[Line]], target: Path) -> No
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True, layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True, layout="constrained")
     for axes, title, curves in (
         (left, "What was tried", {run["what"]: run["curve"] for run in bakeoff}),
         (right, "The suite and its teacher", models),
@@ -94,7 +94,7 @@ def draw(bakeoff: list[Line], models: dict[str, list[Line]], target: Path) -> No
             x, y = [line["tokens"] / 1e6 for line in curve], [100 * line["long"] for line in curve]
             axes.plot(x, y, marker=".", linestyle=("-", "--")[i // 10 % 2], label=name)
         axes.set(title=title, xlabel="training tokens (millions)")
-        axes.legend(fontsize=6.5)
+        axes.legend(fontsize=6.5, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
         axes.grid(alpha=0.3)
     left.set_ylabel("exact recall on held-out long pages (%)")
     figure.savefig(target, dpi=110)

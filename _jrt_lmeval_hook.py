@@ -12,6 +12,7 @@ import sys
 _WAITING = {
     "lm_eval.models": "models_ready",
     "lm_eval.tasks": "tasks_ready",
+    "lm_eval.api.model": "caches_ready",
     "lm_eval.models.huggingface": "huggingface_ready",
     "lm_eval.loggers.evaluation_tracker": "tracker_ready",
 }

@@ -58,6 +58,8 @@ def register() -> None:
 
     models_ready(lm_eval.models)
     tasks_ready(lm_eval.tasks)
+    if find_spec("lm_eval.api.model"):
+        caches_ready(import_module("lm_eval.api.model"))
     if find_spec("lm_eval.loggers"):
         tracker_ready(import_module("lm_eval.loggers.evaluation_tracker"))
     if find_spec("transformers"):  # no hook may be waiting for lm_eval's Hugging Face models
@@ -75,7 +77,6 @@ def models_ready(models: ModuleType) -> None:
     from jrt_lmeval import one_line
 
     one_line.install()
-    _watch_caches()
     for name, target in MODELS.items():
         if name not in model_registry:
             model_registry.register(name, target=target)
@@ -83,11 +84,13 @@ def models_ready(models: ModuleType) -> None:
             log.warning("lm_eval has a model named %r of its own; ours (%s) is not registered.", name, target)
 
 
-def _watch_caches() -> None:
-    """Warn where a model that is not ours opens a request cache that one of ours filled: it looks at no fingerprint."""
-    from lm_eval.api.model import CachingLM
+def caches_ready(model: ModuleType) -> None:
+    """Warn where a model that is not ours opens a request cache that one of ours filled: it looks at no fingerprint.
 
-    plain = CachingLM.__init__
+    Args:
+        model: `lm_eval.api.model`, which has the cache.
+    """
+    plain = model.CachingLM.__init__
     if getattr(plain, "_knows_jrt", False):
         return
 
@@ -102,7 +105,7 @@ def _watch_caches() -> None:
             )
 
     init._knows_jrt = True  # type: ignore[attr-defined]
-    CachingLM.__init__ = init
+    model.CachingLM.__init__ = init
 
 
 def model_class(name: str) -> Any:

@@ -136,12 +136,6 @@ def test_a_model_of_another_family_is_named(folders):
         JRTRNN(folders["llama"])
 
 
-@pytest.mark.parametrize("kind", ["llama", "mamba"])
-def test_a_checkpoint_is_needed(kind):
-    with pytest.raises(JRTError, match="pretrained=FOLDER"):
-        CLASSES[kind]()
-
-
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_missing_folder_is_named(kind, folders):
     with pytest.raises(JRTError, match="no such folder"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jrt_lmeval.paper.measured import METRIC
+from jrt_lmeval.paper.plan import NARROW
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.report.compare import Difference, difference
 from jrt_lmeval.report.records import Cell
@@ -31,6 +32,11 @@ class Claim:
     worse: str
     words: str = ""
     none: bool = False
+
+    @property
+    def family(self) -> tuple[str, str]:
+        """Claims that ask the same: what p values are corrected over."""
+        return self.table, self.words
 
     @property
     def published(self) -> float | None:
@@ -59,6 +65,7 @@ CLAIMS = (
         Claim("comparison", f"{model}, flat", f"{model}, once", JRT_SAYS)
         for model in FAMILIES
     ),
+    *(Claim("feature_map", NARROW, other, "at equal state") for other in ("Linear", "GELU", "ReLU")),
     *(
         Claim("comparison", f"{model}, flat without the lead", f"{model}, once", SECOND_COPY)
         for model in FAMILIES
@@ -77,7 +84,7 @@ class Verdict:
     Attributes:
         claim, benchmark: what was compared, on what.
         found: the comparison.
-        p: Holm's, over the claims on one table and their benchmarks.
+        p: Holm's, over the claims of one family and their benchmarks.
     """
 
     claim: Claim
@@ -113,11 +120,11 @@ def verdicts(
             if pair is not None:
                 found.append((claim, benchmark, pair))
     corrected: dict[int, float] = {}
-    for table in {claim.table for claim, _, _ in found}:
+    for family in {claim.family for claim, _, _ in found}:
         known = {
             at: pair.paired.p
             for at, (claim, _, pair) in enumerate(found)
-            if claim.table == table and not math.isnan(pair.paired.p)
+            if claim.family == family and not math.isnan(pair.paired.p)
         }
         corrected |= dict(zip(known, holm(list(known.values())), strict=True))
     return [

@@ -166,8 +166,9 @@ def _verdict_table(judged: Iterable[Verdict]) -> Table:
         numbers = (Number(one.p, 1, 3), Number(pair.n, 1, 0), Number(pair.clusters, 1, 0))
         rows.append((words, one.benchmark, "-" if said is None else f"{said:+.1f}", ours, *numbers, one.says))
     note = (
-        "Paired by question, intervals by a bootstrap of documents, p corrected over the rows on one table (Holm). "
-        "`undecided`: at this number of questions the sign cannot be told."
+        "Paired by question, intervals by a bootstrap of documents, p corrected over the rows that ask the "
+        "same (Holm). `undecided`: at this number of questions the sign cannot be told. Maps are compared as each is "
+        "used, at unequal state (Table 2); `at equal state` says what is left of it there."
     )
     return Table("claims", "What holds of the claims", header, tuple(rows), 2, (note,))
 

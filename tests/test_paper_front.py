@@ -9,8 +9,9 @@ import pytest
 from jrt_lmeval.checkpoints.found import shipped_models
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paper.cli import write_tables
-from jrt_lmeval.paper.front import BEGIN, END, card_rows, front, reading_twice, with_front
+from jrt_lmeval.paper.front import BLOCK, card_rows, front, reading_twice
 from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, plan
+from jrt_lmeval.report.markdown import with_block
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "results" / "measured" / "bundled"
@@ -18,14 +19,14 @@ LOGS = ROOT / "results" / "measured" / "bundled"
 
 def test_the_readme_has_the_table_of_the_logs() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_front(page, front(LOGS, SUITES["bundled"])) == page
-    block = page.partition(BEGIN)[2].partition(END)[0]
+    assert with_block(page, BLOCK, front(LOGS, SUITES["bundled"])) == page
+    block = page.partition("<!-- measured -->")[2].partition("<!-- /measured -->")[0]
     assert block.count("factbook") == 2 and "[sample]" in block and "majority answer" in block
 
 
 def test_the_page_on_reading_twice_has_the_comparisons_of_the_logs() -> None:
     page = (ROOT / "docs" / "reading-twice.md").read_text(encoding="utf-8")
-    assert with_front(page, reading_twice(LOGS, plan(SUITES["bundled"], THRESHOLDS))) == page
+    assert with_block(page, BLOCK, reading_twice(LOGS, plan(SUITES["bundled"], THRESHOLDS))) == page
 
 
 def test_the_tables_are_those_of_the_logs(tmp_path: Path) -> None:
@@ -44,4 +45,4 @@ def test_every_card_has_the_figures_of_the_logs() -> None:
 
 def test_a_page_without_markers_is_refused() -> None:
     with pytest.raises(JRTError, match="the page has no <!-- measured -->"):
-        with_front("# A page", "| a |")
+        with_block("# A page", BLOCK, "| a |")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jrt_lmeval.training.curves import bakeoff_table, draw, judged_models, lines_of, page, suite_table, with_block
+from jrt_lmeval.report.markdown import with_block
+from jrt_lmeval.training.curves import bakeoff_table, draw, judged_models, lines_of, page, suite_table
 
 ROOT = Path(__file__).parent.parent
 BAKEOFF = ROOT / "results" / "training" / "bakeoff.jsonl"

@@ -8,20 +8,18 @@ figures on the cards of the shipped models.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
-from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, SECOND_COPY
 from jrt_lmeval.paper.floor import rule, verdict
 from jrt_lmeval.paper.measured import METRIC, measured, recall
 from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, POLICIES, SUITES, THRESHOLDS, Entry, Run, Suite, plan
 from jrt_lmeval.paper.tables import paper_report
-from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.report.markdown import markdown_table, with_block
 from jrt_lmeval.report.stats import Interval
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number
@@ -34,7 +32,7 @@ NAMES = {
     "passages": "its passages alone",
 }
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+BLOCK = "measured"
 
 
 def _percent(found: Interval | None) -> str:
@@ -120,18 +118,6 @@ def _name_of(model: str, given: Mapping[str, Any]) -> str:
     return str(given.get("pretrained") or Path(shipped_for(model, given.get("feature_map")).name).name)
 
 
-def with_front(page: str, block: str) -> str:
-    """A page with the block between its markers.
-
-    Raises:
-        JRTError: the page has no such markers.
-    """
-    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.S)
-    if not pattern.search(page):
-        raise JRTError(f"the page has no {BEGIN} and {END} to write between.")
-    return pattern.sub(lambda _: f"{BEGIN}\n{block}{END}", page)
-
-
 def main(argv: list[str]) -> int:
     """Bring a page and the cards of the shipped models up to date."""
     from jrt_lmeval.training.card import write_card
@@ -139,7 +125,7 @@ def main(argv: list[str]) -> int:
     logs, suite = Path(argv[0]), SUITES["bundled"]
     blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(logs, plan(suite, THRESHOLDS))}
     for page, block in blocks.items():
-        Path(page).write_text(with_front(Path(page).read_text(encoding="utf-8"), block), encoding="utf-8")
+        Path(page).write_text(with_block(Path(page).read_text(encoding="utf-8"), BLOCK, block), encoding="utf-8")
     for name, rows in card_rows(logs, SUITES["bundled"]).items():
         write_card(shipped_models()[name].folder, name, rows)
     return 0

@@ -1,8 +1,14 @@
-"""The one writer of Markdown tables in this package. Imports nothing heavy: commands use it too."""
+"""The one writer of Markdown tables in this package, and of blocks between markers of a page.
+
+Imports nothing heavy: commands use it too.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from jrt_lmeval.errors import JRTError
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
@@ -20,3 +26,17 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]], left
 
 def _entry(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def with_block(page: str, name: str, block: str) -> str:
+    """The page with what stands between `<!-- name -->` and `<!-- /name -->` replaced by lines.
+
+    Raises:
+        JRTError: the page has no such markers.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.S)
+    if not pattern.search(page):
+        raise JRTError(f"the page has no {begin} and {end} to write between.")
+    lines = block.rstrip("\n")
+    return pattern.sub(lambda _: f"{begin}\n{lines}\n{end}", page)

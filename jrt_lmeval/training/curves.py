@@ -9,13 +9,13 @@ rewrites what stands between the markers `<!-- bakeoff -->` and `<!-- suite -->`
 from __future__ import annotations
 
 import json
-import re
 import sys
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.checkpoints.found import RECIPE, WEIGHTS, shipped_models
+from jrt_lmeval.report.markdown import markdown_table, with_block
 from jrt_lmeval.training.card import HELDOUT, tensors
 
 Line = dict[str, Any]
@@ -38,10 +38,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
-
-
 def bakeoff_table(runs: list[Line]) -> str:
     """What was tried: recall at the end of each run, and whether the run was carried through."""
     rows = []
@@ -50,7 +46,7 @@ def bakeoff_table(runs: list[Line]) -> str:
         ended = "" if run["finished"] else f" (stopped; planned: {run['planned_tokens']:,})"
         recall = [_percent(last[name]) for name in ("short", "long")]
         rows.append([run["what"], f"{last['tokens']:,}{ended}", f"{last['seconds'] / 60:.1f}", *recall])
-    return _table(["run", "tokens", "minutes", "short", "long"], rows)
+    return markdown_table(["run", "tokens", "minutes", "short", "long"], rows, left=5)
 
 
 def suite_table(models: dict[str, list[Line]]) -> str:
@@ -63,14 +59,8 @@ def suite_table(models: dict[str, list[Line]]) -> str:
         start = f"`{recipe['teacher']}`" if recipe["teacher"] else "random"
         cost = [f"{last['tokens']:,}", f"{last['seconds'] / 60:.1f}"]
         rows.append([f"`{name}`", f"{parameters:,}", start, *cost, *(_percent(last[key]) for key in SETS)])
-    return _table(["model", "parameters", "start", "tokens", "minutes", *SETS], rows)
-
-
-def with_block(text: str, name: str, block: str) -> str:
-    """The page with what stands between `<!-- name -->` and `<!-- /name -->` replaced."""
-    return re.sub(
-        rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda found: found[1] + block + "\n" + found[2], text, flags=re.S
-    )
+    head = ["model", "parameters", "start", "tokens", "minutes", *SETS]
+    return markdown_table(head, rows, left=len(head))
 
 
 def page(text: str, bakeoff: list[Line]) -> str:

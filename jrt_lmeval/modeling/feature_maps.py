@@ -12,8 +12,8 @@ A map turns queries and keys `[B, H, T, D]` into features `[B, H, T, F]`. Each n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,10 @@ class FeatureMap(nn.Module):
         """phi(q).phi(k) of all pairs, `[..., T, K]`, from raw queries and keys `[..., T, D]`; None where no shorter way
         is known than to write the features out."""
         return None
+
+    def ready(self) -> Callable[[Tensor], Tensor]:
+        """As `forward`, with what the weights alone decide made beforehand: for many calls while they do not change."""
+        return self
 
 
 class Linear(FeatureMap):
@@ -238,11 +242,16 @@ class MLP(FeatureMap):
         self.down = nn.Parameter(torch.randn(num_heads, hidden, features // 2) * hidden**-0.5 * 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, x = len(x), _by_head(x)
+        return self.ready()(x)
+
+    def ready(self) -> Callable[[Tensor], Tensor]:
         weight = torch.cat([self.skip, self.down], dim=1)
-        y = torch.cat([x, F.gelu(torch.bmm(x, self.up))], dim=-1)
         # +y and -y from one product: twice the arithmetic, half the passes over memory
-        y = torch.bmm(y, torch.cat([weight, -weight], dim=-1))
+        return partial(self._features, torch.cat([weight, -weight], dim=-1))
+
+    def _features(self, weight: Tensor, x: Tensor) -> Tensor:
+        rows, x = len(x), _by_head(x)
+        y = torch.bmm(torch.cat([x, F.gelu(torch.bmm(x, self.up))], dim=-1), weight)
         return _by_row(ACTIVATIONS[self.activation](y), rows)
 
 
@@ -267,8 +276,14 @@ class Hybrid(FeatureMap):
         self.parts, self.sizes = nn.ModuleList(parts), sizes
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._features(self.parts, x)
+
+    def ready(self) -> Callable[[Tensor], Tensor]:
+        return partial(self._features, [part.ready() for part in self.parts])
+
+    def _features(self, parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
         heads = x.split(self.sizes, dim=1)
-        features = [part(head).transpose(0, 1) for part, head in zip(self.parts, heads, strict=True)]
+        features = [part(head).transpose(0, 1) for part, head in zip(parts, heads, strict=True)]
         return torch.cat([F.pad(f, (0, self.feature_dim - f.shape[-1])) for f in features]).transpose(0, 1)
 
 

@@ -31,6 +31,7 @@ BENCHMARKS = {
     "mamba_scan": Benchmark("benchmarks.mamba_scan:rows", "Mamba's scan of a prompt on a CPU"),
     "sliding_window": Benchmark("benchmarks.sliding_window:rows", "window attention in blocks"),
     "kv_window": Benchmark("benchmarks.kv_window:rows", "a Transformer under a window, read in blocks"),
+    "decode": Benchmark("benchmarks.decode:rows", "steps in place and compiled, against the general path"),
     "reuse": Benchmark("benchmarks.reuse:rows", "many questions on a document that is read once"),
     "processes": Benchmark("benchmarks.processes:rows", "documents split among processes"),
     "startup": Benchmark("benchmarks.startup:rows", "the start-up hook, and a run's way to its first prompt"),

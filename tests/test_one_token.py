@@ -189,7 +189,7 @@ def test_compile_compiles_the_step_and_says_what_it_costs(
     monkeypatch.setattr(compiled, "require_compiler", lambda device: None)
     caplog.set_level(logging.INFO, "lm_eval.jrt")
     lm = JRTRNN(compile=True)
-    assert asked == [{"dynamic": True}] and "compile=true" in caplog.text
+    assert asked == [{}] and "compile=true" in caplog.text
     request = SimpleNamespace(args=("Capital of France:", {"until": ["\n"], "max_gen_toks": 4}))
     assert lm.generate_until([request], disable_tqdm=True) == JRTRNN().generate_until([request], disable_tqdm=True)
 
@@ -205,7 +205,7 @@ def test_a_compiler_that_fails_ends_in_one_line(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(JRTError, match=r"^compile=true: torch.compile failed \(CppCompileError: cc1plus\)"):
-        compiled.compiled(lambda: torch.zeros(1), torch.device("cuda"))()
+        compiled.compiled(lambda: torch.zeros(1), torch.device("cuda"))(torch.zeros(1), [], torch.zeros(1))
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ A map turns queries and keys `[B, H, T, D]` into features `[B, H, T, F]`. Each n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -276,12 +277,12 @@ class Hybrid(FeatureMap):
         self.parts, self.sizes = nn.ModuleList(parts), sizes
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._features(self.parts, x)
+        return self.ready()(x)
 
     def ready(self) -> Callable[[Tensor], Tensor]:
-        return partial(self._features, [part.ready() for part in self.parts])
+        return partial(self._features, [cast(FeatureMap, part).ready() for part in self.parts])
 
-    def _features(self, parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    def _features(self, parts: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
         heads = x.split(self.sizes, dim=1)
         features = [part(head).transpose(0, 1) for part, head in zip(parts, heads, strict=True)]
         return torch.cat([F.pad(f, (0, self.feature_dim - f.shape[-1])) for f in features]).transpose(0, 1)

@@ -1,11 +1,11 @@
 """One more token for every row, in place: what decoding does again and again.
 
-`mixers.py` reads any number of tokens and makes its state anew each time. Here each row has exactly one token and a state
-before it, so nothing is padded or gathered, and the state lives in `Buffers` that are made once for a batch and changed
-where they stand. `JRTForCausalLM.decode` is the readable twin.
+`mixers.py` reads any number of tokens and makes its state anew each time. Here each row has exactly one token and a
+state before it, so nothing is padded or gathered, and the state lives in `Buffers` that are made once for a batch and
+changed where they stand. `JRTForCausalLM.decode` is the readable twin.
 
-Keys and values of a window stand in a ring of W slots, those of full attention in slots with room to spare: softmax does
-not ask for their order, and their positions were rotated into them when they were read.
+Keys and values of a window stand in a ring of W slots, those of full attention in slots with room to spare: softmax
+does not ask for their order, and their positions were rotated into them when they were read.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ class OneToken:
 
     def __init__(self, model: JRTForCausalLM, compile: bool = False):
         self.model, self.window = model, model.config.window
-        self.mixers: list[nn.Module] = [block.mixer for block in model.blocks]
+        self.blocks: list[Any] = list(model.blocks)
+        self.mixers: list[Any] = [block.mixer for block in self.blocks]
         self.maps: list[Any] = [None] * len(self.mixers)
         self.next_logits = compiled(self._next_logits, model.device) if compile else self._next_logits
+        self.masks = compile  # a mask that is not needed costs less than to compile a step without it too
 
     @staticmethod
     def fits(model: JRTForCausalLM) -> bool:
@@ -99,12 +101,13 @@ class OneToken:
         return not again and all(type(block.mixer) in STEPS for block in model.blocks)
 
     def open(self, state: RecurrentState) -> Buffers:
-        """Buffers that start as a state says; the state itself is never touched. Weights must not change from here on."""
-        self.maps = [mixer.feature_map.ready() if isinstance(mixer, LinearAttention) else None for mixer in self.mixers]
+        """Buffers that start as a state says; the state itself is never touched, and weights must not change from here
+        on."""
+        self.maps = [one.feature_map.ready() if isinstance(one, LinearAttention) else None for one in self.mixers]
         grown = [layer["k"].shape[1] for layer, one in zip(state.layers, self.mixers, strict=True) if _grows(one)]
         end = grown[0] if grown else 0
         layers = [self._opened(layer, mixer, end) for layer, mixer in zip(state.layers, self.mixers, strict=True)]
-        full = bool((state.lengths >= self.window - 1).all())
+        full = not self.masks and bool((state.lengths >= self.window - 1).all())
         device = state.lengths.device
         return Buffers(layers, state.lengths.clone(), torch.tensor(end, device=device), ROOM if grown else 0, full)
 
@@ -153,7 +156,7 @@ class OneToken:
     def _next_logits(self, ids: Tensor, layers: list[LayerState], lengths: Tensor, end: Tensor, full: bool) -> Tensor:
         now = self._now(layers, lengths, end, full)
         x = self.model.embed_tokens(ids)  # [B, C]
-        for block, layer, phi in zip(self.model.blocks, layers, self.maps, strict=True):
+        for block, layer, phi in zip(self.blocks, layers, self.maps, strict=True):
             x = x + STEPS[type(block.mixer)](block.mixer, block.mixer_norm(x), layer, now, phi)
             x = x + block.mlp(block.mlp_norm(x))
         return self.model.next_logits(self.model.norm(x))
@@ -223,7 +226,7 @@ def _attend(mixer: Attention, x: Tensor, layer: LayerState, now: Now, phi: None)
 
 
 def _recur(mixer: LinearAttention, x: Tensor, layer: LayerState, now: Now, phi: Callable[[Tensor], Tensor]) -> Tensor:
-    """Decoding as `linear_attention.step`: no prefix, no padding; the queries and keys of a head are mapped together."""
+    """`linear_attention.step` for one token; the queries and keys of a head are mapped together."""
     k = _keys(mixer, mixer.k_proj(x), x, layer, mixer.k_proj.weight)
     both = torch.cat([_by_heads(part, mixer.num_heads) for part in (mixer.q_proj(x), k)], dim=2)
     q, k = phi(both).unbind(2)  # [B, H, F]

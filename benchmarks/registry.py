@@ -32,6 +32,7 @@ BENCHMARKS = {
     "sliding_window": Benchmark("benchmarks.sliding_window:rows", "window attention in blocks"),
     "kv_window": Benchmark("benchmarks.kv_window:rows", "a Transformer under a window, read in blocks"),
     "decode": Benchmark("benchmarks.decode:rows", "steps in place and compiled, against the general path"),
+    "batches": Benchmark("benchmarks.batches:rows", "rows in large batches, freed memory kept or given back"),
     "reuse": Benchmark("benchmarks.reuse:rows", "many questions on a document that is read once"),
     "processes": Benchmark("benchmarks.processes:rows", "documents split among processes"),
     "startup": Benchmark("benchmarks.startup:rows", "the start-up hook, and a run's way to its first prompt"),

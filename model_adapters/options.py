@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from jrt_lmeval import heap
 from jrt_lmeval.errors import JRTError, unknown
 from model_adapters.processes import World, connect, launched_world
 from model_adapters.running.hardware import pick_budget, pick_device, pick_dtype
@@ -107,6 +108,8 @@ class RunOptions:
         """Find the device, join the other processes, and settle the number format."""
         world = launched_world()
         device = pick_device(self.device, world.local_rank, world.size)
+        if device.type == "cpu":
+            heap.keep_freed()
         connect(world, device)
         return Hardware(world, device, pick_dtype(self.dtype, device))
 

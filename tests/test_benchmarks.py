@@ -43,7 +43,9 @@ def test_every_module_is_a_benchmark_or_a_part_or_a_command_of_its_own() -> None
         assert '__name__ == "__main__"' in modules[name].read_text(encoding="utf-8"), f"{name} is not in the registry"
 
 
-@pytest.mark.parametrize("name", ["linear_attention", "sliding_window", "kv_window", "layers", "reuse", "decode"])
+@pytest.mark.parametrize(
+    "name", ["linear_attention", "sliding_window", "kv_window", "layers", "reuse", "decode", "batches"]
+)
 def test_a_quick_run_gives_rows(name: str) -> None:
     found = registry.BENCHMARKS[name].rows(Options(quick=True, rounds=2))
     assert len({one.what for one in found}) == len(found) > 0

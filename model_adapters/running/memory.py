@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from jrt_lmeval import heap
+
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -29,6 +31,7 @@ class Memory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
             return
+        heap.give_back()  # or what was freed earlier and is used again would not be counted
         try:
             _RESET.write_text("5")  # the highest use so far is the present one
         except OSError:

@@ -33,6 +33,7 @@ BENCHMARKS = {
     "kv_window": Benchmark("benchmarks.kv_window:rows", "a Transformer under a window, read in blocks"),
     "decode": Benchmark("benchmarks.decode:rows", "steps in place and compiled, against the general path"),
     "batches": Benchmark("benchmarks.batches:rows", "rows in large batches, freed memory kept or given back"),
+    "half": Benchmark("benchmarks.half:rows", "bfloat16 on this CPU: its time, and answers that change"),
     "reuse": Benchmark("benchmarks.reuse:rows", "many questions on a document that is read once"),
     "processes": Benchmark("benchmarks.processes:rows", "documents split among processes"),
     "startup": Benchmark("benchmarks.startup:rows", "the start-up hook, and a run's way to its first prompt"),

@@ -67,7 +67,7 @@ class RunOptions:
         max_batch_size: most rows of an `auto` batch.
         max_batch_tokens: token budget of a batch.
         device: such as `cpu` or `cuda:1`; falls back to the CPU.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        dtype: `auto`, `probe`, `float32`, `bfloat16` or `float16`, see `pick_dtype`.
         on_overflow: `error`, `truncate_left` or `skip`, for prompts beyond the model's context.
         max_length: context in tokens, where it should be smaller than the model's own.
         reuse: read shared documents once.
@@ -111,7 +111,12 @@ class RunOptions:
         if device.type == "cpu":
             heap.keep_freed()
         connect(world, device)
-        return Hardware(world, device, pick_dtype(self.dtype, device))
+        dtype = pick_dtype(self.dtype, device)
+        if self.dtype == "probe" and world.size > 1:
+            # processes on unlike machines, or busy ones, may have found different things: half only where all did
+            found = world.all_gather(torch.tensor(float(dtype != torch.float32), device=device))
+            dtype = dtype if bool(found.all()) else torch.float32
+        return Hardware(world, device, dtype)
 
     def run_arguments(self, hardware: Hardware) -> dict[str, Any]:
         """Keyword arguments of `RecallLM`."""

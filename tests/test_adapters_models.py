@@ -191,14 +191,6 @@ def test_random_weights_only_by_name_and_said_aloud(folders, caplog):
     assert JRTRNN(folders["jrt"]).get_model_info()["jrt"]["init"] == "trained"
 
 
-def test_half_precision_on_a_cpu_warns(folders, caplog):
-    with caplog.at_level(logging.WARNING, logger="lm_eval.jrt"):
-        lm = HFRecall(folders["llama"], dtype="bfloat16", device="cpu")
-    assert "50 to 280 times slower" in caplog.text
-    assert lm.get_model_info()["jrt"]["dtype"] == "bfloat16"
-    assert HFRecall(folders["llama"], device="cpu").get_model_info()["jrt"]["dtype"] == "float32"
-
-
 def test_the_tokenizer_is_lm_evals(folders):
     from lm_eval.models.huggingface import HFLM
 

@@ -32,7 +32,7 @@ def doctor(setting: Setting) -> Iterator[Finding]:
     for name, (source, tokenizer) in models.items():
         for dtype in setting.dtypes:
             checks = list(examine(source, tokenizer=tokenizer, device=setting.device, dtype=dtype))
-            # on a CPU the doctor finds bfloat16 slow and coarse, which is so
+            # on a CPU the doctor finds bfloat16 coarse, which is so
             expected = {"dtype and device sane"} if dtype == "bfloat16" and not setting.on_cuda else set()
             failed = [f"{check.name}: {check.seen}" for check in checks if check.passed is False]
             wrong = [line for line in failed if line.partition(":")[0] not in expected]

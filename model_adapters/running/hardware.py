@@ -7,12 +7,14 @@ import logging
 import torch
 
 from jrt_lmeval.errors import JRTError, unknown
+from model_adapters.engines import half
 from model_adapters.running.batching import Budget
 
 log = logging.getLogger("lm_eval.jrt")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Tokens of a batch, padding and the tokens to be generated included.
+# Tokens of a batch, padding and the tokens to be generated included. On a CPU no smaller budget, of the cache's size,
+# reads cheaper once freed memory is kept (`jrt_lmeval/heap.py`, benchmark `batches`), and decoding wants many rows.
 TOKENS_CPU, TOKENS_CUDA = 16_384, 262_144
 
 
@@ -42,19 +44,43 @@ def pick_device(wanted: str | torch.device | None, local_rank: int = 0, processe
 
 
 def pick_dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The number format of the weights: `auto` is bfloat16 on CUDA and float32 elsewhere."""
+    """The number format of the weights.
+
+    Args:
+        wanted: a format, `auto` (bfloat16 on CUDA, float32 elsewhere), or `probe`: as `auto`, but bfloat16 on a CPU
+            where a short measurement finds it cheaper. Answers in half precision may differ.
+        device: where the model runs.
+    """
     name = "auto" if wanted is None else str(wanted).removeprefix("torch.")
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES and name not in ("auto", "probe"):
+        raise unknown("dtype", name, [*DTYPES, "auto", "probe"])
+    if name == "probe" and device.type == "cpu":
+        return _probed()
     if name not in DTYPES:
-        raise unknown("dtype", name, [*DTYPES, "auto"])
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name != "float32" and device.type == "cpu":
-        log.warning(
-            "dtype=%s on a CPU: matrix products without AMX are 50 to 280 times slower than in float32. "
-            "Leave dtype out to run in float32.",
-            name,
-        )
+        _warn_of_half(name)
     return DTYPES[name]
+
+
+def _probed() -> torch.dtype:
+    cost = half.relative_cost(torch.bfloat16)
+    chosen = "bfloat16" if cost < half.CHEAPER else "float32"
+    log.info("dtype=probe: bfloat16 takes %.2f of the time of float32 on this CPU; running in %s.", cost, chosen)
+    return DTYPES[chosen]
+
+
+def _warn_of_half(name: str) -> None:
+    """Say where half precision is slower; what it does to answers is docs/performance.md's to say."""
+    if half.has_matrix_units(DTYPES[name]):
+        return
+    cost = half.relative_cost(DTYPES[name])
+    if cost > 1:
+        log.warning(
+            "dtype=%s on this CPU, which has no AMX for it: it takes %.1f times as long as float32 (a short probe). "
+            "Leave dtype out to run in float32.",
+            *(name, cost),
+        )
 
 
 def pick_budget(

@@ -13,8 +13,8 @@ from model_adapters.running.batching import Budget
 log = logging.getLogger("lm_eval.jrt")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Tokens of a batch, padding and the tokens to be generated included. On a CPU no smaller budget, of the cache's size,
-# reads cheaper once freed memory is kept (`jrt_lmeval/heap.py`, benchmark `batches`), and decoding wants many rows.
+# Tokens of a batch, padding and the tokens to be generated included. On a CPU a row costs the same in such a batch as
+# alone (benchmark `batches`): fewer tokens, such as fit into a cache, would only take rows away from decoding.
 TOKENS_CPU, TOKENS_CUDA = 16_384, 262_144
 
 

@@ -197,6 +197,12 @@ def test_foreign_fields_do_not_stop_the_keeping() -> None:
     assert kept_results(content)["configs"] == {"t": {"metadata": {}}}
 
 
+def test_what_a_model_says_of_itself_names_no_machine() -> None:
+    facts = {"pretrained": "/some/where/model", "tokenizer": None, "kv_window": 64}
+    content: dict[str, Any] = {"config": {"model_args": {}, "jrt": facts}, "configs": {}, "results": {}}
+    assert kept_results(content)["config"]["jrt"] == {"pretrained": "model", "tokenizer": None, "kv_window": 64}
+
+
 def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     register()
     assert cli.main(["paper", "--dry-run", "--limit", "1", "--out", str(tmp_path / "out")]) == 0

@@ -39,6 +39,8 @@ def kept_results(content: Mapping[str, Any]) -> dict[str, Any]:
         for name, config in content["configs"].items()
     }
     config = {name: content["config"].get(name) for name in CONFIG}
+    if isinstance(config["jrt"], dict):
+        config["jrt"] = kept_arguments(config["jrt"])
     return {
         **{name: content[name] for name in RESULTS if name in content},
         "config": {**config, "model_args": kept_arguments(content["config"]["model_args"])},
@@ -47,8 +49,11 @@ def kept_results(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Model arguments without the folders of this machine."""
-    return {name: Path(str(value)).name if name in PRIVATE else value for name, value in arguments.items()}
+    """Model arguments, or a model's facts, without the folders of this machine."""
+    return {
+        name: Path(str(value)).name if name in PRIVATE and value is not None else value
+        for name, value in arguments.items()
+    }
 
 
 def kept_sample(sample: Mapping[str, Any]) -> dict[str, Any]:

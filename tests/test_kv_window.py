@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from test_adapters_answers import plain_loop
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.recall_by_bytes import rounds, spread
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.checkup import checkup
 from model_adapters.engines.kv_window import NO_TOKEN, KVWindow, WindowOptions
@@ -208,14 +206,3 @@ def test_the_model_arguments(tmp_path: Path) -> None:
     assert len({str(sorted(p.items(), key=str)) for p in prints}) == 3
     with pytest.raises(JRTError, match="MambaForCausalLM"):
         Mamba(tiny.save(tiny.mamba(), tmp_path / "mamba"), kv_window=8)
-
-
-def test_rows_are_spread_evenly_after_every_round() -> None:
-    chosen = spread(200, 985)
-    parts = rounds(chosen, 4)
-    assert [len(part) for part in parts] == [50, 100, 150, 200] and parts[-1] == chosen
-    for part, more in pairwise(parts):
-        assert set(part) < set(more)
-    for part in parts:
-        gaps = [after - before for before, after in pairwise(part)]
-        assert max(gaps) <= 4 * 5 and part[0] < 20 and part[-1] > 960

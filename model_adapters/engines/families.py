@@ -20,5 +20,13 @@ STEPS_DIFFER = frozenset({"nemotron_h", "zamba2"})
 """Their pass over several tokens keeps the step size above `time_step_min`, the one over a single token does not: what
 a state has read token by token is not what it would have read at once, so documents are not shared."""
 
-REFUSED = {"deepseek_v4": "it compresses tokens in blocks of the padded row, so that padding would change its answers"}
+REFUSED = {
+    "abc": "padding enters its slots, and it counts positions for a whole batch instead of for each row",
+    "deepseek_v4": "it compresses tokens in blocks of the padded row, so that padding would change its answers",
+}
 """Families that cannot be read in batches, and why; caches that cannot be forked are refused without a line here."""
+
+NOT_IN_FLOAT32 = dict.fromkeys(
+    ("delta_net", "gated_deltaproduct"), "beyond 64 tokens flash-linear-attention's own kernel accepts no float32"
+)
+"""Families that would read short prompts and fail at the first long one, and why."""

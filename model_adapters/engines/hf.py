@@ -22,7 +22,14 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.mamba_scan import chunked_scan
 from model_adapters.engines.cache_tree import merged, selected
 from model_adapters.engines.engine import TokenScores, score_positions
-from model_adapters.engines.families import ONE_ROW_STEPS, OWN_MASK_AFTER_PREFILL, REFUSED, STEPS_DIFFER, UNMASKED
+from model_adapters.engines.families import (
+    NOT_IN_FLOAT32,
+    ONE_ROW_STEPS,
+    OWN_MASK_AFTER_PREFILL,
+    REFUSED,
+    STEPS_DIFFER,
+    UNMASKED,
+)
 from model_adapters.engines.held_state import HELD, HeldState
 from model_adapters.engines.hf_state import (
     ELSEWHERE,
@@ -65,6 +72,8 @@ class HFEngine:
         self._name, kind = type(model).__name__, model.config.model_type
         if kind in REFUSED:
             raise JRTError(f"{self._name} is refused: {REFUSED[kind]}. {ELSEWHERE}")
+        if kind in NOT_IN_FLOAT32 and model.dtype == torch.float32:
+            raise JRTError(f"{self._name} in float32 is refused: {NOT_IN_FLOAT32[kind]}. Give dtype=bfloat16.")
         cache_name = next((name for name in CACHE_NAMES if name in accepts), None)
         if cache_name is None:
             raise JRTError(f"{self._name} takes none of {', '.join(CACHE_NAMES)}: it keeps no state. {ELSEWHERE}")
@@ -90,7 +99,7 @@ class HFEngine:
         except JRTError:
             raise
         except Exception as error:  # whatever a model's own code, or a kernel, raises
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(str(error).split())[:300].rstrip(".")
             raise JRTError(
                 f"{self._name} cannot read two tokens on {self.device.type}: {type(error).__name__}: {reason}."
                 f"{KERNELS if self.device.type == 'cpu' and find_spec('fla') else ''}"

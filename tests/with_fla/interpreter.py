@@ -11,14 +11,30 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra import libdevice
 from triton.runtime import interpreter
 
 
 class _Number(int):
-    """A loop variable: kernels ask it for another type."""
+    """A loop variable, and what is counted from it: kernels ask them for another type."""
 
     def to(self, dtype: Any, *_: Any, **__: Any) -> Any:
         return interpreter.interpreter_semantic.to_tensor(int(self), False).to(dtype)
+
+
+def _counted(name: str) -> Any:
+    plain = getattr(int, name)
+
+    def inner(self: _Number, other: Any) -> Any:
+        found = plain(self, other)
+        return _Number(found) if type(found) is int else found
+
+    return inner
+
+
+for _name in ("add", "sub", "mul", "floordiv", "mod"):
+    for _method in (f"__{_name}__", f"__r{_name}__"):
+        setattr(_Number, _method, _counted(_method))
 
 
 def _range(*arguments: Any, **_: Any) -> list[_Number]:
@@ -65,5 +81,10 @@ def _patched(function: Any) -> Any:
     return scope
 
 
+def _log1p(x: Any) -> Any:
+    return tl.log(1.0 + x)
+
+
 interpreter._patch_lang = _patched
+libdevice.log1p = _log1p  # what a GPU's own library computes is nothing here, and says so nowhere
 triton.runtime.driver.set_active(_Driver())

@@ -19,7 +19,7 @@ from jrt_lmeval.errors import JRTError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "results" / "speed", ROOT / "docs" / "performance.md"
-PARTS = {"__init__", "__main__", "row", "registry", "page", "extrapolate", "geometry", "command"}
+PARTS = {"__init__", "__main__", "row", "registry", "page", "extrapolate", "geometry", "command", "answers", "peak"}
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -44,7 +44,7 @@ def test_every_module_is_a_benchmark_or_a_part_or_a_command_of_its_own() -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["linear_attention", "sliding_window", "kv_window", "layers", "reuse", "decode", "batches", "half"]
+    "name", ["linear_attention", "prefix_linear", "sliding_window", "kv_window", "layers", "reuse", "decode"]
 )
 def test_a_quick_run_gives_rows(name: str) -> None:
     found = registry.BENCHMARKS[name].rows(Options(quick=True, rounds=2))

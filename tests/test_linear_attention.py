@@ -110,6 +110,46 @@ def test_streamed_without_gradients_leaves_its_start_alone(name: str) -> None:
     torch.testing.assert_close((*without[:2], *without[2]), (*with_gradients[:2], *with_gradients[2]), **TIGHT)
 
 
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+@pytest.mark.parametrize("limit", ["HELD", "CACHED"])
+def test_streamed_makes_features_again_and_takes_rows_one_by_one(
+    limit: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What long rows and large batches do, at a small size: outputs, states, gradients, the map's own among them."""
+    raw, by_sum = _inputs(name, 130)
+    feature_map, mask = build_feature_map(name, H, D).double(), torch.arange(130) < torch.tensor([130, 64, 3])[:, None]
+    prefix = Prefix(raw["ke"], raw["ve"], torch.arange(130) < torch.tensor([65, 0, 2])[:, None])
+    leaves = [*raw.values(), *feature_map.parameters()]
+
+    def results() -> list[Tensor]:
+        y, d, end = streamed(feature_map, raw["q"], raw["k"], raw["v"], prefix, mask)
+        out = normalise(y, d, by_sum).masked_fill(~mask[:, None, :, None], 0.0)
+        loss = (out * torch.linspace(0.1, 1.0, V)).sum() + end.S.sum() + end.z.square().sum()
+        return [out, *end, *torch.autograd.grad(loss, leaves)]
+
+    expected = results()
+    monkeypatch.setattr(f"jrt_lmeval.modeling.streamed.{limit}", 0)
+    for mine, truth in zip(results(), expected, strict=True):
+        torch.testing.assert_close(mine, truth, **TIGHT)
+
+
+@pytest.mark.parametrize("name", ["mlp", "hybrid", "poly"])
+def test_streamed_teaches_the_map_and_the_start(name: str) -> None:
+    raw, by_sum = _inputs(name, 70)
+    feature_map = build_feature_map(name, H, D).double()
+    start = LinearState(
+        *(torch.rand(B, H, feature_map.feature_dim, *size, dtype=torch.float64).requires_grad_() for size in ((V,), ()))
+    )
+    leaves, found = [*start, *feature_map.parameters()], []
+    for y, d, end in (
+        streamed(feature_map, raw["q"], raw["k"], raw["v"], state=start, chunk=9),
+        naive(feature_map(raw["q"]), feature_map(raw["k"]), raw["v"], state=start),
+    ):
+        loss = (normalise(y, d, by_sum) * torch.linspace(0.1, 1.0, V)).sum() + end.S.square().sum() + end.z.sum()
+        found.append(torch.autograd.grad(loss, leaves))
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-8)
+
+
 def test_segments_carry_the_state() -> None:
     torch.manual_seed(0)
     T = SEGMENT + 77

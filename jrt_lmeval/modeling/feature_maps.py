@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import cast
 
 import torch
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling.monomials import monomials
 
 SUM, RMS = "sum", "rms"
 
@@ -99,32 +100,6 @@ def _by_row(x: Tensor, rows: int) -> Tensor:
     return x.unflatten(1, (rows, -1)).transpose(0, 1)
 
 
-def _monomials(x: Tensor, degree: int, taylor: bool = False) -> Tensor:
-    """Monomials of [1, x] up to a degree, each once, `[B, H, T, D] -> [B, H, T, C(D + degree, degree)]`, weighed so
-    that their inner product is (q.k + 1)^degree or, with `taylor`, the sum of (q.k)^n / n!.
-
-    Products with matrices of zeros and ones pick the factors: several times faster than to index columns.
-    """
-    x = F.pad(x.transpose(0, 1), (1, 0), value=1.0)
-    first, *rest = (x @ picked for picked in _factors(x.shape[-1], degree, taylor, x.dtype, x.device))
-    for factor in rest:
-        first = first * factor
-    return first.transpose(0, 1)
-
-
-@lru_cache
-def _factors(variables: int, degree: int, taylor: bool, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """Per factor the matrix `[variables, F]` that picks it from [1, x] for every monomial; the first one weighs."""
-    with torch.inference_mode(False):
-        index = torch.combinations(torch.arange(variables), degree, with_replacement=True)  # [F, degree]
-        picked = F.one_hot(index, variables).double().permute(1, 2, 0)
-        powers = picked.sum(0)  # [variables, F]
-        weight = torch.lgamma(powers[taylor:] + 1).sum(0).neg()  # of 1 / (product of the powers' factorials)
-        weight = weight if taylor else weight + math.lgamma(degree + 1)
-        picked[0] *= (weight / 2).exp()
-        return tuple(picked.to(device, dtype))
-
-
 class Taylor(FeatureMap):
     """Second-order Taylor expansion of exp(s), s = q.k / sqrt(D): phi(q).phi(k) = 1 + s + s^2 / 2 >= 1/2.
 
@@ -136,7 +111,7 @@ class Taylor(FeatureMap):
         super().__init__(num_heads, head_dim, 1 + head_dim + head_dim * (head_dim + 1) // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _monomials(x * self.head_dim**-0.25, degree=2, taylor=True)
+        return monomials(x * self.head_dim**-0.25, degree=2, taylor=True)
 
     def kernel(self, q: Tensor, k: Tensor) -> Tensor:
         s = q @ (k * self.head_dim**-0.5).transpose(-1, -2)
@@ -160,7 +135,7 @@ class Poly(FeatureMap):
         self.normaliser = SUM if degree % 2 == 0 else RMS
 
     def forward(self, x: Tensor) -> Tensor:
-        return _monomials(x * self.head_dim**-0.25, self.degree)
+        return monomials(x * self.head_dim**-0.25, self.degree)
 
     def kernel(self, q: Tensor, k: Tensor) -> Tensor:
         return (q @ (k * self.head_dim**-0.5).transpose(-1, -2) + 1) ** self.degree

@@ -44,7 +44,9 @@ def test_every_module_is_a_benchmark_or_a_part_or_a_command_of_its_own() -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["linear_attention", "prefix_linear", "sliding_window", "kv_window", "layers", "reuse", "decode"]
+@pytest.mark.parametrize(
+    "name", ["linear_attention", "prefix_linear", "mamba_scan", "sliding_window", "kv_window", "layers", "reuse", "decode"]
+)
 )
 def test_a_quick_run_gives_rows(name: str) -> None:
     found = registry.BENCHMARKS[name].rows(Options(quick=True, rounds=2))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+from typing import Any
 
 import pytest
 import torch
-from transformers import MambaConfig, MambaForCausalLM
-from transformers.models.mamba import modeling_mamba
+from transformers import FalconMambaConfig, FalconMambaForCausalLM, MambaConfig, MambaForCausalLM
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
@@ -152,12 +153,26 @@ def test_the_scan_has_the_gradient_of_its_plain_form(chunk: int) -> None:
     assert torch.allclose(y, torch.stack(plain)) and torch.allclose(state, h)
 
 
-def test_mamba_trains_as_transformers_computes_it() -> None:
+def _mamba(kind: str) -> Any:
+    """A small model with weights that are not the structured ones of a start, and their kind's module."""
     torch.manual_seed(0)
-    config = MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2)
-    model = MambaForCausalLM(config).train()
+    config, model = {
+        "mamba": (MambaConfig, MambaForCausalLM),
+        "falcon_mamba": (FalconMambaConfig, FalconMambaForCausalLM),
+    }[kind]
+    made = model(config(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2))
+    for name, weight in made.named_parameters():
+        if name.endswith("A_log"):
+            weight.data += 0.3 * torch.randn_like(weight)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba"])
+def test_mamba_trains_as_transformers_computes_it(kind: str) -> None:
+    model = _mamba(kind).train()
+    module = importlib.import_module(type(model).__module__)
     ids = torch.randint(0, 40, (2, 37))
-    theirs = modeling_mamba.mamba_selective_scan
+    theirs = module.mamba_selective_scan
 
     def one_pass():
         hidden = model.base_model(ids, use_cache=False).last_hidden_state
@@ -165,9 +180,9 @@ def test_mamba_trains_as_transformers_computes_it() -> None:
 
     plain = one_pass()
     with chunked_scan():
-        assert modeling_mamba.mamba_selective_scan is not theirs
+        assert module.mamba_selective_scan is not theirs
         fast = one_pass()
-    assert modeling_mamba.mamba_selective_scan is theirs
+    assert module.mamba_selective_scan is theirs
     assert torch.allclose(plain[0], fast[0], atol=1e-5)
     for x, y in zip(plain[1], fast[1], strict=True):
         assert (x - y).abs().max() <= 1e-3 * x.abs().max()
@@ -193,10 +208,9 @@ def test_the_mlp_map_takes_an_activation() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 16, 37])
-def test_mamba_reads_prompts_as_transformers_does_in_double_precision(tokens: int) -> None:
-    torch.manual_seed(0)
-    config = MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2)
-    model = MambaForCausalLM(config).double().eval()
+@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba"])
+def test_mamba_reads_prompts_as_transformers_does_in_double_precision(kind: str, tokens: int) -> None:
+    model = _mamba(kind).double().eval()
     ids = torch.randint(1, 40, (3, tokens))
     mask = torch.arange(tokens) >= torch.tensor([0, tokens // 2, tokens - 1])[:, None]
 

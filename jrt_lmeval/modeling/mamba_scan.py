@@ -1,11 +1,13 @@
 """Mamba on a CPU: transformers' fallback scan takes a token a millisecond, and in training a graph node for each.
 
 The recurrence is the same, written into one autograd function: no node per token, the gradient is the recurrence run
-backwards, and what is computed at once stays in the cache.
+backwards, and what is computed at once stays in the cache. FalconMamba normalises dt, B and C before the scan, which
+then is Mamba's.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +15,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.models.falcon_mamba import modeling_falcon_mamba
 from transformers.models.mamba import modeling_mamba
 
-CHUNK = 16  # tokens whose states are in the cache together
+CACHED = 2**20  # numbers that the states of a chunk may have: 4 MB of float32
+CHUNKS = (8, 32)  # tokens of the shortest and the longest chunk
+LOG2_E = math.log2(math.e)
+MODULES = (modeling_mamba, modeling_falcon_mamba)
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -28,10 +34,11 @@ class SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         h, y, starts = u.new_zeros(*u.shape[1:], A.shape[1]), torch.empty_like(u), []
+        room, written, exponent = _room(h, chunk), dt * u, A * LOG2_E
         for first in range(0, len(u), chunk):
             part = slice(first, first + chunk)
             starts.append(h)
-            _, states = _states(u[part], dt[part], A, B[part], h)
+            _, states = _states(written[part], dt[part], exponent, B[part], h, room)
             y[part] = torch.einsum("tben,tbn->tbe", states, C[part])
             h = states[-1].clone()
         ctx.save_for_backward(u, dt, A, B, C, torch.stack(starts))
@@ -42,10 +49,10 @@ class SelectiveScan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (u, dt, A, B, C, starts), (dy, dh) = ctx.saved_tensors, grads
         du, ddt, dB, dC = (torch.empty_like(x) for x in (u, dt, B, C))
-        dA, later = torch.zeros_like(A), dh
+        dA, later, room, exponent = torch.zeros_like(A), dh, _room(starts[0], ctx.chunk), A * LOG2_E
         for number in range(len(starts) - 1, -1, -1):
             part = slice(number * ctx.chunk, (number + 1) * ctx.chunk)
-            kept, states = _states(u[part], dt[part], A, B[part], starts[number])
+            kept, states = _states(dt[part] * u[part], dt[part], exponent, B[part], starts[number], room)
             dC[part] = torch.einsum("tben,tbe->tbn", states, dy[part])
             g = dy[part][..., None] * C[part][:, :, None]  # of the states [t, B, E, N]
             g[-1] += later
@@ -63,10 +70,19 @@ class SelectiveScan(torch.autograd.Function):
         return du, ddt, dA, dB, dC, None
 
 
-def _states(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """What each token leaves of the state before it, and the states after each, `[t, B, E, N]`."""
-    kept = torch.mul(dt[..., None], A).exp_()
-    states = (dt * u)[..., None] * B[:, :, None]
+def _room(h: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """Memory for what `_states` returns: the same for all chunks, so that it stays in the cache."""
+    return h.new_empty(chunk, *h.shape), h.new_empty(chunk, *h.shape)
+
+
+def _states(
+    written: Tensor, dt: Tensor, exponent: Tensor, B: Tensor, h: Tensor, room: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """What each token leaves of the state before it, and the states after each, `[t, B, E, N]`; `written` is dt u,
+    `exponent` A / log(2): a power of two takes a third of the time of one of e."""
+    kept, states = (memory[: len(dt)] for memory in room)
+    torch.mul(dt[..., None], exponent, out=kept).exp2_()
+    torch.mul(written[..., None], B[:, :, None], out=states)
     for t in range(len(states)):
         h = states[t].addcmul_(kept[t], h)
     return kept, states
@@ -95,19 +111,25 @@ def selective_scan(
     Returns:
         `[B, E, T]`, with `return_last_state` also the state after the last token `[B, E, N]`.
     """
-    dt = F.softplus(dt + delta_bias[:, None])
-    u, dt, B, C = (x.permute(2, 0, 1).contiguous() for x in (hidden_states, dt, B, C))
-    y, state = SelectiveScan.apply(u, dt, A, B, C, CHUNK)
-    y = (y + u * D).permute(1, 2, 0) * F.silu(z)
+    rows, E, _ = dt.shape
+    u, B, C, z = (x.permute(2, 0, 1) for x in (hidden_states, B, C, z))
+    dt = dt.flatten(0, 1).mT.contiguous().unflatten(1, (rows, E))  # of matrices torch has a fast transpose
+    dt = F.softplus(dt + delta_bias)
+    chunk = min(max(CACHED // (rows * A.numel()), CHUNKS[0]), CHUNKS[1])
+    y, state = SelectiveScan.apply(u.contiguous(), dt, A, B.contiguous(), C.contiguous(), chunk)
+    y = (torch.addcmul(y, u, D) * F.silu(z)).permute(1, 2, 0)
     return (y, state) if return_last_state else y
 
 
 @contextmanager
 def chunked_scan() -> Iterator[None]:
-    """Within it, transformers' Mamba uses `selective_scan`, in training and for prompts; for float32 and float64."""
-    theirs = modeling_mamba.mamba_selective_scan
-    modeling_mamba.mamba_selective_scan = selective_scan
+    """Within it, transformers' Mamba and FalconMamba use `selective_scan`, in training and for prompts; for float32 and
+    float64."""
+    theirs = [module.mamba_selective_scan for module in MODULES]
+    for module in MODULES:
+        module.mamba_selective_scan = selective_scan
     try:
         yield
     finally:
-        modeling_mamba.mamba_selective_scan = theirs
+        for module, scan in zip(MODULES, theirs, strict=True):
+            module.mamba_selective_scan = scan

@@ -42,7 +42,8 @@ def monomials(x: Tensor, degree: int, taylor: bool = False) -> Tensor:
     """
     B, H, _, D = x.shape
     x = F.pad(x.transpose(0, 1).flatten(0, 1).mT, (0, 0, 1, 0), value=1.0)  # [H B, 1 + D, T]
-    features = _Products.apply(x.contiguous(), *_factors(D + 1, degree, taylor, x.dtype, x.device))
+    factors = _factors(D + 1, degree, taylor, x.dtype, x.device)
+    features = _Products.apply(x, *factors) if torch.is_grad_enabled() else _products(x, factors.which, factors.weight)
     return features.unflatten(0, (H, B)).transpose(0, 1).mT
 
 
@@ -52,10 +53,7 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, weight: Tensor, picked: Tensor) -> Tensor:
         ctx.save_for_backward(x, index, weight, picked)
-        first, *rest = (x.index_select(1, i) for i in index)
-        for factor in rest:
-            first *= factor
-        return first.mul_(weight)
+        return _products(x, index, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -67,6 +65,13 @@ class _Products(torch.autograd.Function):
                 others *= x.index_select(1, i)
             dx.baddbmm_(matrix.expand(len(x), -1, -1), others)
         return dx, None, None, None
+
+
+def _products(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    first, *rest = (x.index_select(1, i) for i in index)
+    for factor in rest:
+        first *= factor
+    return first.mul_(weight)
 
 
 @lru_cache

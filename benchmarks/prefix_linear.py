@@ -4,7 +4,7 @@
 
 Feature maps are part of what is timed, projections are not. The published form writes out its 1 + D + D^2 Taylor
 features for whole rows, scores of all pairs of tokens, and running sums for the normaliser. Further lines: time a token
-at other lengths, memory, and answers to real questions.
+at other lengths, and memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.answers import same_answers
 from benchmarks.peak import peak
 from benchmarks.row import Options, Row, counted, row, seconds, side_by_side
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, FeatureMap, build_feature_map, sum_normalised_heads
@@ -77,14 +76,13 @@ def prepared(form: str, T: int, gradients: bool) -> Callable[[], object]:
 
 
 def rows(options: Options) -> list[Row]:
-    """Published over ours for M = T and M = T / 2; every map's quadratic form over ours; lengths, memory, answers."""
+    """Published over ours for M = T and M = T / 2; every map's quadratic form over ours; lengths and memory."""
     lengths, long = (QUICK_LENGTHS, QUICK_LONG) if options.quick else (LENGTHS, LONG)
     with torch.inference_mode():
         found = [_against_published(T, M, options) for T in lengths for M in (T, T // 2)]
         found += [_against_quadratic(name, lengths[-2:][0], options) for name in FEATURE_MAPS]
         found += _a_token(long, options)
-    found += [_memory(long[-1], False), _memory(long[len(long) // 2], True)]
-    return found + [same_answers(name, options) for name in ("jrt-taylor", "jrt-mlp")]
+    return [*found, _memory(long[-1], False), _memory(long[len(long) // 2], True)]
 
 
 def _against_published(T: int, M: int, options: Options) -> Row:

@@ -28,6 +28,7 @@ BENCHMARKS = {
     "prefix_linear": Benchmark(
         "benchmarks.prefix_linear:rows", "prefix linear attention with its map, against the published quadratic form"
     ),
+    "answers": Benchmark("benchmarks.answers:rows", "answers with features chunk by chunk and with the quadratic form"),
     "mamba_scan": Benchmark("benchmarks.mamba_scan:rows", "Mamba's scan of a prompt on a CPU"),
     "sliding_window": Benchmark("benchmarks.sliding_window:rows", "window attention in blocks"),
     "kv_window": Benchmark("benchmarks.kv_window:rows", "a Transformer under a window, read in blocks"),

@@ -19,7 +19,7 @@ from jrt_lmeval.errors import JRTError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "results" / "speed", ROOT / "docs" / "performance.md"
-PARTS = {"__init__", "__main__", "row", "registry", "page", "extrapolate", "geometry", "command", "answers", "peak"}
+PARTS = {"__init__", "__main__", "row", "registry", "page", "extrapolate", "geometry", "command", "peak"}
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -43,11 +43,20 @@ def test_every_module_is_a_benchmark_or_a_part_or_a_command_of_its_own() -> None
         assert '__name__ == "__main__"' in modules[name].read_text(encoding="utf-8"), f"{name} is not in the registry"
 
 
-@pytest.mark.parametrize(
-@pytest.mark.parametrize(
-    "name", ["linear_attention", "prefix_linear", "mamba_scan", "sliding_window", "kv_window", "layers", "reuse", "decode"]
+QUICK = (
+    "linear_attention",
+    "prefix_linear",
+    "answers",
+    "mamba_scan",
+    "sliding_window",
+    "kv_window",
+    "layers",
+    "reuse",
+    "decode",
 )
-)
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_a_quick_run_gives_rows(name: str) -> None:
     found = registry.BENCHMARKS[name].rows(Options(quick=True, rounds=2))
     assert len({one.what for one in found}) == len(found) > 0

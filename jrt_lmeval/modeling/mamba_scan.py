@@ -111,7 +111,7 @@ def selective_scan(
     Returns:
         `[B, E, T]`, with `return_last_state` also the state after the last token `[B, E, N]`.
     """
-    rows, E, _ = dt.shape
+    rows, E = dt.shape[:2]
     u, B, C, z = (x.permute(2, 0, 1) for x in (hidden_states, B, C, z))
     dt = dt.flatten(0, 1).mT.contiguous().unflatten(1, (rows, E))  # of matrices torch has a fast transpose
     dt = F.softplus(dt + delta_bias)

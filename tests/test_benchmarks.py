@@ -53,6 +53,8 @@ QUICK = (
     "layers",
     "reuse",
     "decode",
+    "batches",
+    "half",
 )
 
 

@@ -23,6 +23,7 @@ a state has read token by token is not what it would have read at once, so docum
 REFUSED = {
     "abc": "padding enters its slots, and it counts positions for a whole batch instead of for each row",
     "deepseek_v4": "it compresses tokens in blocks of the padded row, so that padding would change its answers",
+    "mesa_net": "a step from its state was not what the text read at once gives, nor was a document that goes on",
 }
 """Families that cannot be read in batches, and why; caches that cannot be forked are refused without a line here."""
 

@@ -52,7 +52,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 NEEDS_FLASH = "its attention layers cannot be made without the package flash-attn, which needs CUDA to be built"
 NOT_RIGHT = {
-    "abc": f"refused: {families.REFUSED['abc']}",
+    **{kind: f"refused: {families.REFUSED[kind]}" for kind in ("abc", "mesa_net")},
     **dict.fromkeys(("samba", "transformer"), f"untested: {NEEDS_FLASH}"),
 }
 """Families of which no test says that they are right, and what the page says of them instead."""

@@ -57,7 +57,7 @@ def _llama(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
             num_attention_heads=recipe.num_heads,
             num_key_value_heads=recipe.num_heads,
             max_position_embeddings=max(stage.max_tokens for stage in recipe.curriculum),
-            initializer_range=recipe.hidden_size**-0.5 / 2,
+            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
             tie_word_embeddings=True,
             **_special(tokenizer),
         )

@@ -159,8 +159,8 @@ teacher's longest keys have a squared length of 40, which a bandwidth of 1 makes
 MORE_WIDTH: dict[str, int] = {"mlp": -36, "based": 29, "llama": 15}
 """What a map or a model adds to `intermediate_size`, so that parameters stay equal."""
 
-FROM_NOTHING = replace(SUITE, tokens=TEACHER.tokens + SUITE.tokens, learning_rate=TEACHER.learning_rate)
-"""A model without a teacher is given the tokens of a student and of its teacher, at the teacher's rate."""
+FROM_NOTHING = replace(SUITE, tokens=TEACHER.tokens + SUITE.tokens)
+"""A model without a teacher is given the tokens of a student and of its teacher."""
 
 MAMBA_SIZE, MAMBA_LAYERS = 166, 5
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.training.initialise import start_recalling
+from jrt_lmeval.training.initialise import start_recalling, start_recalling_llama
 from jrt_lmeval.training.mixture import Place
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.objective import Batch, Share, jrt_loss, shares
@@ -109,6 +109,8 @@ class Run:
             if teacher is not None:
                 start_from(model, teacher.to(team.device))
             model.linear_attention = "kernel"
+        elif isinstance(model, LlamaForCausalLM):
+            start_recalling_llama(model)
         objective = team.together(Objective(model, recipe.mlm_weight, teacher, team), _blocks(model))
         run = cls(recipe, team, model, objective, _optimiser(model, recipe))
         if saved is not None:

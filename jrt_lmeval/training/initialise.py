@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ def _matching(dim: int, carried: list[Tensor]) -> tuple[Tensor, Tensor]:
     half = dim // 2
     slow = [i for i in range(dim) if i % half >= round(FAST * half)]
     query, key = torch.zeros(dim, carried[0].shape[1]), torch.zeros(dim, carried[0].shape[1])
-    for now, before in zip(carried[:READ], carried[1:], strict=False):
+    for now, before in pairwise(carried[: READ + 1]):
         turned = _rotation(dim)[: len(slow)] * math.sqrt(MATCH)
         query[slow] += turned @ now
         key[slow] += turned @ before

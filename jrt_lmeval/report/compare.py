@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.stats import DRAWS, Paired, paired
 
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.stats import interval
 from jrt_lmeval.report.tables import PERCENT, Entry, Number, Table
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from jrt_lmeval import scoring
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.records import Broken, Cell, Collection, Result
-from jrt_lmeval.report.samples import Columns
 
 SCORES = {
     "contains": scoring.contains,

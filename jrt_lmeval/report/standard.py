@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.compare import Difference, difference
 from jrt_lmeval.report.cost import cost_table
 from jrt_lmeval.report.distance import by_distance
@@ -17,7 +18,6 @@ from jrt_lmeval.report.misses import MOST_SAMPLES, miss_table
 from jrt_lmeval.report.pivot import ALPHA, metrics, number_of, pivot, value_of
 from jrt_lmeval.report.published import published
 from jrt_lmeval.report.records import Cell, Collection
-from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.stats import Interval, holm, interval, tied_groups
 from jrt_lmeval.report.tables import PERCENT, Entry, Number, Report, Table
 

@@ -80,8 +80,13 @@ def _ours(config: Config) -> tuple[tuple[str, str], ...]:
 
 
 def _llama(config: Config) -> tuple[tuple[str, str], ...]:
-    width = f"{config['hidden_size']}, {config['num_attention_heads']} heads, MLP {config['intermediate_size']}"
-    return (("layers", f"{config['num_hidden_layers']}"), ("width", width))
+    heads = config["num_attention_heads"]
+    width = f"{config['hidden_size']}, {heads} heads, MLP {config['intermediate_size']}"
+    start = (
+        f"heads of the first layer look 1 to {heads} tokens back, those of the others look for what was read last and "
+        "write what followed: induction heads of two layers; MLPs begin silent"
+    )
+    return (("layers", f"{config['num_hidden_layers']}"), ("width", width), ("first start", start))
 
 
 def _mamba(config: Config) -> tuple[tuple[str, str], ...]:

@@ -23,6 +23,10 @@ Line = dict[str, Any]
 SETS = ("short", "long", "sheets")
 
 
+STARTS = {"jrt_rnn": "induction heads", "based": "induction heads", "llama": "induction heads", "mamba": "random"}
+"""What a model without a teacher begins as; see `training.initialise`."""
+
+
 def lines_of(file: Path) -> list[Line]:
     """The lines of a JSONL file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -56,7 +60,7 @@ def suite_table(models: dict[str, list[Line]]) -> str:
         folder, last = shipped_models()[name].folder, curve[-1]
         recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
         parameters = sum(map(prod, tensors(folder / WEIGHTS)[0]))
-        start = f"`{recipe['teacher']}`" if recipe["teacher"] else "random"
+        start = f"`{recipe['teacher']}`" if recipe["teacher"] else STARTS[recipe["model"]]
         cost = [f"{last['tokens']:,}", f"{last['seconds'] / 60:.1f}"]
         rows.append([f"`{name}`", f"{parameters:,}", start, *cost, *(_percent(last[key]) for key in SETS)])
     head = ["model", "parameters", "start", "tokens", "minutes", *SETS]

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from jrt_lmeval.answers import spans
+from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.misses import KINDS, document_of, explain, first_line
 from jrt_lmeval.report.page.packing import Pieces, Prompts, merged, packed, utf16
 from jrt_lmeval.report.pivot import condition, value_of
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.samples import Columns, Sample
+from jrt_lmeval.report.samples import Sample
 
 MOST_QUESTIONS = 20_000
 FIGURES = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.pivot import number_of, value_of
 from jrt_lmeval.report.plots.picture import Picture
 from jrt_lmeval.report.plots.shared import batched, numbered, reach, scaled
 from jrt_lmeval.report.plots.style import INK, SMALL, TITLE, canvas, file_name, styled
 from jrt_lmeval.report.records import Cell, Collection
-from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.stats import interval
 from jrt_lmeval.report.tables import PERCENT, Number
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jrt_lmeval.paper.measured import METRIC
-from jrt_lmeval.paper.plan import NARROW
+from jrt_lmeval.paper.plan import AT_EQUAL_MEMORY, NARROW
 from jrt_lmeval.paper.published import printed
 from jrt_lmeval.report.compare import Difference, difference
 from jrt_lmeval.report.records import Cell
@@ -74,6 +74,7 @@ CLAIMS = (
         Claim("comparison", f"{model}, flat", f"{model}, flat without the lead", LEAD)
         for model in FAMILIES
     ),
+    Claim("comparison", "JRT-RNN, once", f"{AT_EQUAL_MEMORY}, once", "than a Transformer at equal memory"),
 )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, SECOND_COPY
 from jrt_lmeval.paper.floor import rule, verdict
 from jrt_lmeval.paper.measured import METRIC, measured, recall
-from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, POLICIES, SUITES, THRESHOLDS, Entry, Run, Suite, plan
-from jrt_lmeval.paper.tables import paper_report
+from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, SUITES, THRESHOLDS, Entry, Run, Suite, plan
+from jrt_lmeval.paper.tables import figure, paper_report
 from jrt_lmeval.report.markdown import markdown_table, with_block
 from jrt_lmeval.report.stats import Interval
 from jrt_lmeval.report.tables import Entry as Shown
@@ -44,12 +44,12 @@ def _share(value: float | None) -> str:
 
 
 def front(logs: Path, suite: Suite) -> str:
-    """The README's tables: the main model by prompt layout, beside what needs no recall, and by prefix policy."""
+    """The README's tables: the main model by prompt layout, beside what needs no recall, and all families with what
+    they keep."""
     main = {**suite.default, "prefix": "dynamic"}
     by_layout = measured(logs, Run("jrt_rnn", main))
     control = measured(logs, Run("jrt_rnn", main, (), NO_CONTEXT))
-    by_policy = {policy: measured(logs, Run("jrt_rnn", {**suite.default, "prefix": policy})) for policy in POLICIES}
-    rows, policies = [], []
+    rows = []
     for benchmark in suite.benchmarks:
         once = by_layout.get(f"{benchmark}_once")
         if once is None:
@@ -61,11 +61,26 @@ def front(logs: Path, suite: Suite) -> str:
         without = control.get(f"{benchmark}_once")
         floor = [_percent(recall(without)), _share(rule(once, "majority"))]
         rows.append([f"`{benchmark}{mark}`", counted, *layouts, *floor])
-        shown = [_percent(recall(by_policy[policy].get(f"{benchmark}_once"))) for policy in POLICIES]
-        policies.append([f"`{benchmark}{mark}`, once", *shown])
     head = ["answers recalled, %", "questions / documents", *NAMES.values(), "no document", "majority answer"]
-    second = ["by prefix policy, %", *(f"`prefix={policy}`" for policy in POLICIES)]
-    return markdown_table(head, rows) + "\n" + markdown_table(second, policies)
+    return markdown_table(head, rows) + "\n" + _families(logs, suite)
+
+
+def _families(logs: Path, suite: Suite) -> str:
+    """Recall of each family, read once, twice and not at all, and what it costs."""
+    asked = [(one, layout) for one in suite.compared for layout in ("once", "flat")]
+    rows = []
+    for label, model, given in (("JRT-RNN", "jrt_rnn", {**suite.default, "prefix": "dynamic"}), *suite.others):
+        cells, without = (measured(logs, Run(model, given, (), block)) for block in ({}, NO_CONTEXT))
+        if not cells:
+            continue
+        found = [_percent(recall(cells.get(one + LAYOUT_ENDINGS[layout]))) for one, layout in asked]
+        unread = [recall(without.get(f"{one}_once")) for one in suite.compared]
+        most = max((part.mean for part in unread if part is not None), default=None)
+        once = {one: cells[f"{one}_once"] for one in suite.compared if f"{one}_once" in cells}
+        cost = [figure(once, "state_bytes", 0.001, 0), figure(once, "seconds", 1000, 0)]
+        rows.append([label, *found, _share(most), *(_text(entry) for entry in cost)])
+    head = ["by model, %", *(f"`{one}`, {'once' if layout == 'once' else 'twice'}" for one, layout in asked)]
+    return markdown_table([*head, "no document, at most", "state, KB", "time, ms an answer"], rows)
 
 
 def reading_twice(logs: Path, entries: Sequence[Entry]) -> str:

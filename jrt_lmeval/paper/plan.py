@@ -99,6 +99,10 @@ class Suite:
     about: str
 
 
+AT_EQUAL_MEMORY = "Llama, as many bytes"
+JRT_BYTES = 805_000
+"""State of the main bundled model: what a Transformer may keep that is compared with it at equal memory."""
+
 ALL = ("swde", "fda", "squadv2", "nq_1024", "triviaqa", "drop")
 SUITES: dict[str, Suite] = {
     "bundled": Suite(
@@ -108,6 +112,7 @@ SUITES: dict[str, Suite] = {
             ("Mamba", "mamba", {}),
             ("Based", "based", {}),
             ("Llama", "hf_recall", {}),
+            (AT_EQUAL_MEMORY, "hf_recall", {"kv_bytes": JRT_BYTES, "kv_sinks": 4}),
             ("Softmax in its place", "based", {"pretrained": "softmax-teacher"}),
         ),
         benchmarks=("factbook", "swde"),

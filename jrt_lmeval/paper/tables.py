@@ -96,18 +96,19 @@ def _recall(cell: Cell | None) -> Shown:
 def _measures(perplexity: bool) -> dict[str, Callable[[Mapping[str, Cell]], Shown]]:
     """Column -> what makes it of a row's cells by benchmark."""
     found: dict[str, Callable[[Mapping[str, Cell]], Shown]] = {
-        "model time, ms an answer (median)": lambda cells: _figure(cells, "seconds", 1000, 1),
-        "prefix, share of the prompt": lambda cells: _figure(cells, "prefix_share", 1, 2),
+        "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 1),
+        "prefix, share of the prompt": lambda cells: figure(cells, "prefix_share", 1, 2),
         "answers a second": _throughput,
-        "state, KB": lambda cells: _figure(cells, "state_bytes", 0.001, 0),
-        "of it recurrent, KB": lambda cells: _figure(cells, "recurrent_bytes", 0.001, 0),
+        "state, KB": lambda cells: figure(cells, "state_bytes", 0.001, 0),
+        "of it recurrent, KB": lambda cells: figure(cells, "recurrent_bytes", 0.001, 0),
         "parameters": _parameters,
         "features a head": _features,
     }
     return {"perplexity a token": _perplexity, **found} if perplexity else found
 
 
-def _figure(cells: Mapping[str, Cell], name: str, scale: float, digits: int) -> Shown:
+def figure(cells: Mapping[str, Cell], name: str, scale: float, digits: int) -> Shown:
+    """The median over all answers of a row's cells, or None where it was not measured."""
     values = [
         columns.figures[name]
         for benchmark, cell in cells.items()

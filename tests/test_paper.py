@@ -38,7 +38,7 @@ def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None
     entries = plan(SUITES[suite], LIMITS)
     tables = {entry.table for entry in entries}
     wanted = {"prefix", "prompt", "step", "overlap", "comparison", "control"}
-    assert tables == (wanted | {"feature_map"} if SUITES[suite].maps else wanted)
+    assert tables == (wanted | {"feature_map", "memory"} if suite == "bundled" else wanted)
     todo = runs(entries)
     assert len({run.name for run in todo}) == len(todo) < len(entries)
     for entry in entries:

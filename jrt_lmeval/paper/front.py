@@ -1,9 +1,9 @@
 """What README and the model cards say in numbers, from a suite's logs alone.
 
-    python -m jrt_lmeval.paper.front results/measured/bundled README.md docs/reading-twice.md
+    python -m jrt_lmeval.paper.front results/measured/bundled README.md docs/reading-twice.md docs/recall_memory.png
 
-rewrites what stands between the markers `<!-- measured -->` and `<!-- /measured -->` of both pages, and the measured
-figures on the cards of the shipped models.
+rewrites what stands between the markers `<!-- measured -->` and `<!-- /measured -->` of both pages, the picture, and
+the measured figures on the cards of the shipped models.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, SECOND_COPY
 from jrt_lmeval.paper.floor import rule, verdict
 from jrt_lmeval.paper.measured import METRIC, measured, recall
+from jrt_lmeval.paper.memory import memory_picture
 from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, SUITES, THRESHOLDS, Entry, Run, Suite, plan
 from jrt_lmeval.paper.tables import figure, paper_report
 from jrt_lmeval.report.markdown import markdown_table, with_block
+from jrt_lmeval.report.plots.picture import png
 from jrt_lmeval.report.stats import Interval
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number
@@ -138,10 +140,12 @@ def main(argv: list[str]) -> int:
     from jrt_lmeval.training.card import write_card
 
     logs, suite = Path(argv[0]), SUITES["bundled"]
-    blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(logs, plan(suite, THRESHOLDS))}
+    entries = plan(suite, THRESHOLDS)
+    blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(logs, entries)}
     for page, block in blocks.items():
         Path(page).write_text(with_block(Path(page).read_text(encoding="utf-8"), BLOCK, block), encoding="utf-8")
-    for name, rows in card_rows(logs, SUITES["bundled"]).items():
+    Path(argv[3]).write_bytes(png(memory_picture(entries, logs, suite)))
+    for name, rows in card_rows(logs, suite).items():
         write_card(shipped_models()[name].folder, name, rows)
     return 0
 

@@ -68,7 +68,7 @@ class Entry:
     """A row of a table.
 
     Attributes:
-        table: `prefix`, `feature_map`, `prompt`, `step`, `overlap`, `comparison` or `control`.
+        table: `prefix`, `feature_map`, `prompt`, `step`, `overlap`, `comparison`, `memory` or `control`.
         row: its label; where a row stands in the paper's table too, the paper's own words (`recall_paper.yaml`).
         run: what it is made from.
     """
@@ -88,6 +88,7 @@ class Suite:
         others: the other families, as (row, model, arguments).
         benchmarks: of every table.
         compared: of the main comparison.
+        budgets: bytes that a windowed Transformer may keep, where recall is set against memory.
         about: a sentence for `--help` and `--dry-run`.
     """
 
@@ -97,11 +98,20 @@ class Suite:
     benchmarks: tuple[str, ...]
     compared: tuple[str, ...]
     about: str
+    budgets: tuple[int, ...] = ()
 
 
+WINDOWED = "Llama, window"
 AT_EQUAL_MEMORY = "Llama, as many bytes"
 JRT_BYTES = 805_000
 """State of the main bundled model: what a Transformer may keep that is compared with it at equal memory."""
+
+SINKS = 4
+
+
+def _windowed(budget: int) -> dict[str, Any]:
+    return {"kv_bytes": budget, "kv_sinks": SINKS}
+
 
 ALL = ("swde", "fda", "squadv2", "nq_1024", "triviaqa", "drop")
 SUITES: dict[str, Suite] = {
@@ -112,12 +122,13 @@ SUITES: dict[str, Suite] = {
             ("Mamba", "mamba", {}),
             ("Based", "based", {}),
             ("Llama", "hf_recall", {}),
-            (AT_EQUAL_MEMORY, "hf_recall", {"kv_bytes": JRT_BYTES, "kv_sinks": 4}),
+            (AT_EQUAL_MEMORY, "hf_recall", _windowed(JRT_BYTES)),
             ("Softmax in its place", "based", {"pretrained": "softmax-teacher"}),
         ),
         benchmarks=("factbook", "swde"),
         compared=("factbook", "swde"),
         about="the models that come with the package, on local rows or samples; two CPU cores are enough",
+        budgets=(100_000, 200_000, 400_000, JRT_BYTES, 1_600_000, 3_200_000),
     ),
     "released": Suite(
         maps={},
@@ -199,6 +210,7 @@ def plan(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> tuple[E
             for overlap in OVERLAPS
         ),
         lambda: _comparison(suite, main),
+        lambda: _memory(suite, once),
     ]
     return tuple(entry for part in parts for entry in part())
 
@@ -213,6 +225,19 @@ def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[Entry]:
         flat = _tasks(suite.compared, "flat")
         yield Entry("comparison", f"{row}, flat without the lead", Run(model, arguments, flat, NO_LEAD))
         yield Entry("control", row, Run(model, arguments, _tasks(suite.compared, "once"), NO_CONTEXT))
+
+
+def _memory(suite: Suite, once: tuple[str, ...]) -> Iterable[Entry]:
+    """Every model beside a Transformer that keeps as much of the text as fits into so many bytes."""
+    if not suite.budgets:
+        return
+    for name, given in suite.maps.items():
+        yield Entry("memory", _row(name), Run("jrt_rnn", {**given, "prefix": "full"}, once))
+    for row, model, arguments in suite.others:
+        if row != AT_EQUAL_MEMORY:
+            yield Entry("memory", row, Run(model, arguments, once))
+    for budget in suite.budgets:
+        yield Entry("memory", f"{WINDOWED}, {budget / 1000:,.0f} KB", Run("hf_recall", _windowed(budget), once))
 
 
 def runs(entries: Iterable[Entry]) -> tuple[Run, ...]:

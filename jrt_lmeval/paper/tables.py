@@ -12,7 +12,7 @@ from jrt_lmeval.paper.claims import Verdict, verdicts
 from jrt_lmeval.paper.floor import floor_table
 from jrt_lmeval.paper.jrt_form import jrt_tables
 from jrt_lmeval.paper.measured import METRIC, measured, recall
-from jrt_lmeval.paper.plan import PERPLEXITY, Entry
+from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, Entry
 from jrt_lmeval.paper.published import printed, source
 from jrt_lmeval.report.fields import benchmark_of
 from jrt_lmeval.report.records import Cell
@@ -26,7 +26,15 @@ TITLES = {
     "step": "Appendix: step of the dynamic prefix",
     "overlap": "Appendix: overlap of neighbouring segments",
     "comparison": "Recurrent models and a Transformer",
+    "memory": "Recall and memory",
 }
+NOTES = {
+    "memory": (
+        f"`{WINDOWED}` is the shipped Llama restricted to the first {SINKS} tokens and the last ones that fit into so "
+        "many bytes, at every position of the text (`kv_bytes`, `kv_sinks`); `Softmax in its place` is the teacher.",
+    )
+}
+"""Table -> what must be read with it."""
 PRINTED = ("prefix", "feature_map", "prompt")
 PRINTED_COLUMNS = {
     "recall_percent": "paper: recall, %",
@@ -79,7 +87,7 @@ def _table(name: str, entries: Sequence[Entry], cells: Cells) -> Table | None:
     note = (
         f"Columns `paper` are printed in {source()}: other models, other data; beside ours, not comparable with them."
     )
-    return Table(name, TITLES[name], header, tuple(rows), notes=(note,) if said else ())
+    return Table(name, TITLES[name], header, tuple(rows), notes=(note,) if said else NOTES.get(name, ()))
 
 
 def _benchmark(task: str) -> str:

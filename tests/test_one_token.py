@@ -169,7 +169,10 @@ def test_answers_on_real_rows_are_the_same() -> None:
 
 
 def test_compile_needs_a_compiler_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    def none() -> str:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", none)
     with pytest.raises(JRTError, match=r"needs a C\+\+ compiler"):
         JRTRNN(compile=True)
     with pytest.raises(JRTError, match="True or False"):

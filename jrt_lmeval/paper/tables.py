@@ -31,8 +31,8 @@ TITLES = {
 NOTES = {
     "memory": (
         f"`{WINDOWED}` is the shipped Llama restricted to the first {SINKS} tokens and the last ones that fit into so "
-        "many bytes, at every position of the text (`kv_bytes`, `kv_sinks`); it was trained without a window, and one that was trained "
-        "with it may do better. `Softmax in its place` is the teacher.",
+        "many bytes, at every position of the text (`kv_bytes`, `kv_sinks`); it was trained without a window, and one "
+        "that was trained with it may do better. `Softmax in its place` is the teacher.",
     )
 }
 """Table -> what must be read with it."""

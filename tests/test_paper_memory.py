@@ -28,7 +28,7 @@ def test_a_window_keeps_no_more_than_its_budget_and_nearly_all_of_it(benchmark: 
     token = 6 * 2 * 128 * 4  # layers, keys and values, width, bytes of a number
     for budget in SUITE.budgets:
         kept = sizes[f"{WINDOWED}, {budget / 1000:,.0f} KB"]
-        assert kept <= budget and (budget - kept < token or kept == pytest.approx(sizes[FULL], rel=0.3))
+        assert 0.95 * budget < kept <= budget  # the mean of texts of which a few are shorter than the widest window
     assert abs(sizes["Learnable MLP"] - JRT_BYTES) < token  # what the comparison at equal memory rests on
 
 

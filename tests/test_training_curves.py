@@ -29,7 +29,7 @@ def test_a_stopped_run_says_so() -> None:
 
 def test_a_model_is_told_with_its_start_and_its_end() -> None:
     line = suite_table(judged_models()).splitlines()[-1]
-    assert line.startswith("| `softmax-teacher` | 1,477,760 | random | 2,400,877 |")
+    assert line.startswith("| `softmax-teacher` | 1,477,760 | induction heads | 2,400,877 |")
 
 
 def test_only_what_stands_between_the_markers_changes() -> None:

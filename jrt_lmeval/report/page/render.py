@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Inlined = tuple[Picture, str, str]
 
 FOLDER = Path(__file__).parent
-PICTURES = 400_000
-"""Characters of pictures that a page holds at most: without samples it is to stay under a megabyte."""
+ROOM = 980_000
+"""Bytes of a page without samples: pictures have what the tables leave of it."""
 SCRIPTS = ("page.js", "list.js", "prompt.js")
 
 
@@ -45,9 +45,8 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
 
     cells = collection.cells
     drawn, missing = gallery(collection, metric)
-    shown, left = within([(picture, own(picture.name), inline(svg(picture), picture.name)) for picture in drawn])
+    inlined = [(picture, own(picture.name), inline(svg(picture), picture.name)) for picture in drawn]
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    found = browser(cells, metric, most)
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -55,27 +54,32 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(
-        version=__version__,
-        report=report,
-        sections=sections([view(table, cells) for table in report.tables]),
-        pictures=shown,
-        missing=[*missing, *left],
-        metric=metric,
-        facet_names=NAMES,
-        choices=choices(collection),
-        facets=embedded([facets(cell) for cell in cells]),
-        samples=found,
-        samples_size=_size(found),
-        kinds=[kind.replace(" ", "-") for kind in KINDS],
-        css=(FOLDER / "page.css").read_text(encoding="utf-8"),
-        script=script,
-        # the only script that runs: one that a log smuggled in would not
-        script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
-    )
+
+    def rendered(pictures: Sequence[Inlined], left: Sequence[NotDrawn], found: Browser | None) -> str:
+        return environment.get_template("page.html").render(
+            version=__version__,
+            report=report,
+            sections=sections([view(table, cells) for table in report.tables]),
+            pictures=pictures,
+            missing=[*missing, *left],
+            metric=metric,
+            facet_names=NAMES,
+            choices=choices(collection),
+            facets=embedded([facets(cell) for cell in cells]),
+            samples=found,
+            samples_size=_size(found),
+            kinds=[kind.replace(" ", "-") for kind in KINDS],
+            css=(FOLDER / "page.css").read_text(encoding="utf-8"),
+            script=script,
+            # the only script that runs: one that a log smuggled in would not
+            script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
+        )
+
+    bare = len(rendered([], [], None).encode())
+    return rendered(*within(inlined, ROOM - bare), browser(cells, metric, most))
 
 
-def within(pictures: Sequence[Inlined], budget: int = PICTURES) -> tuple[list[Inlined], list[NotDrawn]]:
+def within(pictures: Sequence[Inlined], budget: int) -> tuple[list[Inlined], list[NotDrawn]]:
     """The pictures that a page has room for, in their order, and the others: the first of each kind come first."""
     from jrt_lmeval.report.plots.picture import NotDrawn
 

@@ -1,4 +1,4 @@
-"""Half precision on this CPU: what it costs beside float32, and how many answers change.
+"""Half precision on this CPU: what it costs beside float32, in evaluation and training, and how many answers change.
 
     python -m benchmarks --only half
 
@@ -8,12 +8,19 @@ The probe is what `dtype=probe` decides by. Answers are counted, not required to
 from __future__ import annotations
 
 import os
+from itertools import islice
 
 import torch
 
 from benchmarks.reuse import documents, prompts, run
 from benchmarks.row import Options, Row, row, seconds, side_by_side
+from jrt_lmeval.checkpoints.found import find
+from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.commands.in_process import load_model
+from jrt_lmeval.training.mixture import Mixture, Place
+from jrt_lmeval.training.models import new_model
+from jrt_lmeval.training.objective import collate, jrt_loss, shares
+from jrt_lmeval.training.recipes import suite
 from model_adapters.engines import half
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -41,7 +48,38 @@ def rows(options: Options) -> list[Row]:
     return [
         probe,
         row(f"{what}, {units}", costs, BFLOAT16, FLOAT32, same, weights="trained", unit="s", scale=1),
+        *(_training(model, units, options) for model in ("jrt_rnn", "llama")),
     ]
+
+
+def _training(model: str, units: str, options: Options) -> Row:
+    """Steps of the suite's recipe with products in both formats (`jrt-eval train --dtype`), optimiser left out."""
+    recipe = suite(model)
+    tokenizer = read_own(find("llama").folder)
+    core, silent = tokenizer.backend_tokenizer, torch.Generator()
+    stream = Mixture(recipe, lambda text: core.encode(text).ids, tokenizer.eos_token_id, 0)
+    count = 1 if options.quick else 6
+    batches = [
+        collate(rows, tokenizer.mask_token_id, 0.0, 0.0, 0.0, silent)
+        for _, rows in islice(stream.batches(Place(3, 0, recipe.tokens // 2)), count)
+    ]
+    torch.manual_seed(0)
+    trained = new_model(recipe, tokenizer)
+    losses: dict[str, float] = {}
+
+    def steps(name: str) -> None:
+        losses[name] = 0.0
+        for batch in batches:
+            for share in shares(batch, None):
+                with torch.autocast("cpu", torch.bfloat16, enabled=name == BFLOAT16):
+                    loss = jrt_loss(trained, share, 0.0)[0]
+                loss.backward()
+                losses[name] += loss.item() / count
+
+    ways = {name: (lambda name=name: seconds(lambda: steps(name))) for name in (FLOAT32, BFLOAT16)}
+    costs = side_by_side(ways, options.repeats(5))
+    apart = f"losses differ by {abs(losses[FLOAT32] - losses[BFLOAT16]) / losses[FLOAT32]:.0e}"
+    return row(f"{count} training steps of the suite's {model}, {units}", costs, BFLOAT16, FLOAT32, apart)
 
 
 def _probe(units: str, options: Options) -> Row:

@@ -222,6 +222,31 @@ def test_bad_options_are_named_before_anything_is_written(tmp_path, arguments, m
     assert not (tmp_path / "out").exists()
 
 
+def test_products_in_bfloat16_are_asked_for_and_change_little(trained, tmp_path, monkeypatch) -> None:
+    half = dataclasses.replace(RECIPE, dtype="bfloat16", tokens=2000)
+    seen = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: seen.append(linear(*given)) or seen[-1])
+    train(half, tmp_path / "half", quiet=True)
+    assert torch.bfloat16 in {out.dtype for out in seen}
+    first, other = log(trained[0])[0], log(tmp_path / "half")[0]
+    assert first["tokens"] == other["tokens"] and 0 < abs(first["ntp"] - other["ntp"]) < 0.01 * first["ntp"]
+    assert "products in bfloat16" in (tmp_path / "half" / "README.md").read_text()
+    assert "products in bfloat16" not in (trained[0] / "README.md").read_text()
+
+
+def test_a_probe_decides_on_the_products_where_it_is_asked_for(monkeypatch) -> None:
+    def dtype(*options: str) -> str:
+        return cli.chosen_recipe(cli.parser().parse_args(["--out", "unused", "--recipe", "smoke", *options])).dtype
+
+    assert dtype() == "float32" and dtype("--dtype", "bfloat16") == "bfloat16"
+    for cost, chosen in ((0.4, "bfloat16"), (1.2, "float32")):
+        monkeypatch.setattr("model_adapters.engines.half.relative_cost", lambda kind, cost=cost: cost)
+        assert dtype("--dtype", "probe") == chosen
+    with pytest.raises(JRTError, match="unknown dtype of a training 'bf16'"):
+        dtype("--dtype", "bf16")
+
+
 def test_a_model_in_the_place_of_a_file_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(JRTError, match=r"file: cannot be written .*Give --out a folder"):

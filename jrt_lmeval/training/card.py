@@ -158,7 +158,7 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] | Non
         tokens=last["tokens"],
         steps=_count(last["step"], "step"),
         time=_duration(last["seconds"]),
-        hardware=_hardware(log),
+        hardware=_hardware(log) + (", products in bfloat16" if recipe.get("dtype") == "bfloat16" else ""),
         heldout=_heldout(folder / HELDOUT),
         measured=_measured(measured or ()),
     )

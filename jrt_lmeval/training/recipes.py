@@ -73,6 +73,8 @@ class Recipe:
         questions: most questions asked of a document in a row.
         curriculum: stages.
         seed: of data, weights and masks.
+        dtype: of the products of a training step: `float32` or, with weights and sums still in float32, `bfloat16`
+            (autocast). On CUDA it is `bfloat16` always.
     """
 
     role: str = "default"
@@ -115,6 +117,7 @@ class Recipe:
     evaluations: int = 0
     curriculum: tuple[Stage, ...] = CURRICULUM
     seed: int = 0
+    dtype: str = "float32"
 
 
 SUITE = Recipe(

@@ -170,7 +170,8 @@ class Run:
     def _backward(self, share: Share, matching: bool) -> dict[str, float]:
         device = self.team.device
         rows = Batch(**{name: tensor.to(device) for name, tensor in vars(share.rows).items()})
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+        half = device.type == "cuda" or self.recipe.dtype == "bfloat16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss, figures = self.objective(Share(rows, share.weights, share.masked, share.answers), matching)
         # processes average their gradients, and each holds a part of a sum
         (loss * self.team.size).backward()

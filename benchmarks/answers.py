@@ -6,18 +6,15 @@ python -m benchmarks --only answers
 from __future__ import annotations
 
 import os
-import time
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
+from benchmarks.reuse import run
 from benchmarks.row import Options, Row, row, side_by_side
 from jrt_lmeval.commands.in_process import load_model
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.prompts import Prompt
 
 QUESTIONS, QUICK_QUESTIONS = 200, 3
-NEW_TOKENS = 12
 LETTERS = 1500  # of a document: what is quadratic would take minutes of whole ones
 MODELS = ("jrt-taylor", "jrt-mlp")
 FAST, PLAIN = "streamed", "naive"
@@ -44,17 +41,13 @@ def same_answers(name: str, options: Options) -> Row:
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     lm: Any = load_model("jrt_rnn", {"pretrained": name, "prefix": "document"}, batch_size="auto")
-    lm._generator.shares = False
     prompts = asked(QUICK_QUESTIONS if options.quick else QUESTIONS)
-    requests = [SimpleNamespace(args=(prompt, {"until": ["\n"], "max_gen_toks": NEW_TOKENS})) for prompt in prompts]
     answers: dict[str, list[str]] = {}
 
     def timed(form: str) -> float:
-        lm.runtime.reset()
         lm.engine.model.linear_attention = form
-        with patch.object(time, "perf_counter", time.process_time):  # what the model's clock reads: see row.py
-            answers[form] = [str(answer) for answer in lm.generate_until(requests, disable_tqdm=True)]
-        return lm.get_model_info()["jrt"]["seconds"]
+        answers[form], totals = run(lm, prompts, reuse=False)
+        return totals["seconds"]
 
     costs = side_by_side({form: (lambda form=form: timed(form)) for form in (FAST, PLAIN)}, 1)
     different = sum(a != b for a, b in zip(answers[FAST], answers[PLAIN], strict=True))

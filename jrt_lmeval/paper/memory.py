@@ -10,9 +10,11 @@ from matplotlib.ticker import EngFormatter
 from jrt_lmeval.paper.measured import METRIC, measured, recall
 from jrt_lmeval.paper.plan import WINDOWED, Entry, Suite
 from jrt_lmeval.report.plots.picture import Picture
+from jrt_lmeval.report.plots.shared import reach
 from jrt_lmeval.report.plots.style import COLOURS, FAINT, INK, canvas, legend, line, log_ticks, styled
 from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.stats import Interval
+from jrt_lmeval.report.tables import PERCENT, Number
 
 FULL = "Llama"
 GROUPS: Mapping[str, tuple[str, str]] = {
@@ -26,17 +28,26 @@ LEFT_OUT = "Softmax in its place"
 
 Point = tuple[str, float, Interval]
 """Label, bytes, recall."""
+Rows = Mapping[str, Mapping[str, Cell]]
+"""Label -> what was measured by task."""
 
 
 def points(entries: Sequence[Entry], logs: Path, benchmark: str) -> list[Point]:
     """What the rows of the table `memory` keep and recall on a benchmark, by bytes."""
+    return _points(_rows(entries, logs), benchmark)
+
+
+def _rows(entries: Sequence[Entry], logs: Path) -> Rows:
+    return {entry.row: measured(logs, entry.run) for entry in entries if entry.table == "memory"}
+
+
+def _points(rows: Rows, benchmark: str) -> list[Point]:
     found = []
-    for entry in entries:
-        if entry.table == "memory" and entry.row != LEFT_OUT:
-            cell = measured(logs, entry.run).get(f"{benchmark}_once")
-            score = recall(cell)
-            if cell is not None and score is not None:
-                found.append((entry.row, cell.figure("state_bytes"), score))
+    for row, cells in rows.items():
+        cell = cells.get(f"{benchmark}_once")
+        score = recall(cell)
+        if row != LEFT_OUT and cell is not None and score is not None:
+            found.append((row, cell.figure("state_bytes"), score))
     return sorted(found, key=lambda point: point[1])
 
 
@@ -52,17 +63,17 @@ def group_of(row: str) -> str:
 def memory_picture(entries: Sequence[Entry], logs: Path, suite: Suite) -> Picture:
     """One panel a benchmark: Llama's windows as a curve, the others as points; bars are 95 % intervals by document."""
     figure, axes = canvas(1.7 * len(suite.benchmarks), rows=len(suite.benchmarks), sharex=True)
-    counted = []
+    rows, counted = _rows(entries, logs), []
     for axis, benchmark in zip(axes, suite.benchmarks, strict=True):
-        found = points(entries, logs, benchmark)
+        found = _points(rows, benchmark)
         curve = [point for point in found if group_of(point[0]) == next(iter(GROUPS))]
-        axis.plot([x for _, x, _ in curve], [100 * y.mean for _, _, y in curve], color=COLOURS[0], lw=0.8)
+        axis.plot([x for _, x, _ in curve], [PERCENT * y.mean for _, _, y in curve], color=COLOURS[0], lw=0.8)
         for row, x, y in found:
             colour, marker = GROUPS[group_of(row)]
-            bars = [[100 * (y.mean - y.low)], [100 * (y.high - y.mean)]]
-            axis.errorbar(x, 100 * y.mean, yerr=bars, color=colour, marker=marker, lw=0.6, alpha=0.9)
-        sample = _first(entries, logs, benchmark)
-        mark = " [sample]" if sample is not None and sample.first.source == "sample" else ""
+            below, above = reach(Number(y.mean, PERCENT, 1, y))
+            axis.errorbar(x, PERCENT * y.mean, yerr=[[below], [above]], color=colour, marker=marker, lw=0.6, alpha=0.9)
+        asked = [cells[f"{benchmark}_once"] for cells in rows.values() if f"{benchmark}_once" in cells]
+        mark = " [sample]" if asked and asked[0].first.source == "sample" else ""
         axis.set_title(f"{benchmark}{mark}, read once", color=INK)
         axis.set_ylabel(f"{METRIC}, %")
         axis.set_ylim(-3, 100)
@@ -76,8 +87,3 @@ def memory_picture(entries: Sequence[Entry], logs: Path, suite: Suite) -> Pictur
     legend(figure, entries_of, columns=2)
     caption = f"{METRIC} against the bytes of a sequence's state; {'; '.join(counted)}; bars: 95 % by document."
     return Picture("recall_memory", "Recall against memory", caption, figure)
-
-
-def _first(entries: Sequence[Entry], logs: Path, benchmark: str) -> Cell | None:
-    cells = (measured(logs, entry.run).get(f"{benchmark}_once") for entry in entries if entry.table == "memory")
-    return next((cell for cell in cells if cell is not None), None)

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,28 +56,25 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         lstrip_blocks=True,
     )
 
-    def rendered(pictures: Sequence[Inlined], left: Sequence[NotDrawn], found: Browser | None) -> str:
-        return environment.get_template("page.html").render(
-            version=__version__,
-            report=report,
-            sections=sections([view(table, cells) for table in report.tables]),
-            pictures=pictures,
-            missing=[*missing, *left],
-            metric=metric,
-            facet_names=NAMES,
-            choices=choices(collection),
-            facets=embedded([facets(cell) for cell in cells]),
-            samples=found,
-            samples_size=_size(found),
-            kinds=[kind.replace(" ", "-") for kind in KINDS],
-            css=(FOLDER / "page.css").read_text(encoding="utf-8"),
-            script=script,
-            # the only script that runs: one that a log smuggled in would not
-            script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
-        )
-
-    bare = len(rendered([], [], None).encode())
-    return rendered(*within(inlined, ROOM - bare), browser(cells, metric, most))
+    render = partial(
+        environment.get_template("page.html").render,
+        version=__version__,
+        report=report,
+        sections=sections([view(table, cells) for table in report.tables]),
+        metric=metric,
+        facet_names=NAMES,
+        choices=choices(collection),
+        facets=embedded([facets(cell) for cell in cells]),
+        kinds=[kind.replace(" ", "-") for kind in KINDS],
+        css=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        # the only script that runs: one that a log smuggled in would not
+        script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
+    )
+    bare = render(pictures=[], missing=missing, samples=None, samples_size="")
+    shown, left = within(inlined, ROOM - len(bare.encode()))
+    found = browser(cells, metric, most)
+    return render(pictures=shown, missing=[*missing, *left], samples=found, samples_size=_size(found))
 
 
 def within(pictures: Sequence[Inlined], budget: int) -> tuple[list[Inlined], list[NotDrawn]]:

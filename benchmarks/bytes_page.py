@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter
 
 from benchmarks.recall_by_bytes import CONTROL, WHOLE
 from jrt_lmeval.paper.floor import verdict
-from jrt_lmeval.paper.measured import METRIC
+from jrt_lmeval.paper.measured import METRIC, percent
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.distance import distances
 from jrt_lmeval.report.fields import BASELINES
@@ -116,11 +116,9 @@ def others(found: dict[str, Measured]) -> list[Measured]:
     return [one for one in found.values() if math.isnan(one.window)]
 
 
-def percent(found: Interval | None, count: bool = False) -> str:
-    """`25.0 ± 6.1`, with the number of questions where that is asked for; a dash of none."""
-    if found is None:
-        return "-"
-    return Number(found.mean, PERCENT, 1, found).text() + (f" (n = {found.n})" if count else "")
+def counted(found: Interval | None) -> str:
+    """Percent with the number of questions."""
+    return percent(found) if found is None else f"{percent(found)} (n = {found.n})"
 
 
 def table(found: dict[str, Measured]) -> str:
@@ -134,9 +132,9 @@ def table(found: dict[str, Measured]) -> str:
             f"{100 * min(1.0, one.window / whole.tokens.mean()) if one.window > 0 else 100:.0f}",
             percent(one.recall()),
             verdict(one.recall(), float(without), majority),
-            percent(one.recall(one.inside), count=True),
+            counted(one.recall(one.inside)),
             percent(whole.recall(one.inside)),
-            percent(one.recall(~one.inside), count=True),
+            counted(one.recall(~one.inside)),
         ]
         for one in curve(found)
     ]

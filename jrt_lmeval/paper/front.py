@@ -16,13 +16,12 @@ from typing import Any
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, SECOND_COPY
 from jrt_lmeval.paper.floor import rule, verdict
-from jrt_lmeval.paper.measured import METRIC, measured, recall
+from jrt_lmeval.paper.measured import METRIC, measured, percent, recall
 from jrt_lmeval.paper.memory import memory_picture
 from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, SUITES, THRESHOLDS, Entry, Run, Suite, plan
 from jrt_lmeval.paper.tables import figure, paper_report
 from jrt_lmeval.report.markdown import markdown_table, with_block
 from jrt_lmeval.report.plots.picture import png
-from jrt_lmeval.report.stats import Interval
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number
 
@@ -35,10 +34,6 @@ NAMES = {
 }
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BLOCK = "measured"
-
-
-def _percent(found: Interval | None) -> str:
-    return "-" if found is None else Number(found.mean, 100.0, 1, found).text()
 
 
 def _share(value: float | None) -> str:
@@ -59,9 +54,9 @@ def front(logs: Path, suite: Suite) -> str:
         found = recall(once)
         mark = " [sample]" if once.first.source == "sample" else ""
         counted = "-" if found is None else f"{found.n:,} / {found.clusters:,}"
-        layouts = [_percent(recall(by_layout.get(benchmark + ending))) for ending in LAYOUT_ENDINGS.values()]
+        layouts = [percent(recall(by_layout.get(benchmark + ending))) for ending in LAYOUT_ENDINGS.values()]
         without = control.get(f"{benchmark}_once")
-        floor = [_percent(recall(without)), _share(rule(once, "majority"))]
+        floor = [percent(recall(without)), _share(rule(once, "majority"))]
         rows.append([f"`{benchmark}{mark}`", counted, *layouts, *floor])
     head = ["answers recalled, %", "questions / documents", *NAMES.values(), "no document", "majority answer"]
     return markdown_table(head, rows) + "\n" + _families(logs, suite)
@@ -75,7 +70,7 @@ def _families(logs: Path, suite: Suite) -> str:
         cells, without = (measured(logs, Run(model, given, (), block)) for block in ({}, NO_CONTEXT))
         if not cells:
             continue
-        found = [_percent(recall(cells.get(one + LAYOUT_ENDINGS[layout]))) for one, layout in asked]
+        found = [percent(recall(cells.get(one + LAYOUT_ENDINGS[layout]))) for one, layout in asked]
         unread = [recall(without.get(f"{one}_once")) for one in suite.compared]
         most = max((part.mean for part in unread if part is not None), default=None)
         once = {one: cells[f"{one}_once"] for one in suite.compared if f"{one}_once" in cells}
@@ -120,7 +115,7 @@ def card_rows(logs: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
                 {
                     "task": task + (" [sample]" if cell.first.source == "sample" else ""),
                     "questions": "-" if score is None else score.n,
-                    "contains, % [95 % by document]": _percent(score),
+                    "contains, % [95 % by document]": percent(score),
                     "without the document, %": _share(control),
                     "majority answer, %": _share(majority),
                     "recalls": verdict(score, control, majority),

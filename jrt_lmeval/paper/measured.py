@@ -8,6 +8,7 @@ from jrt_lmeval.paper.plan import Run
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.stats import Interval, interval
+from jrt_lmeval.report.tables import PERCENT, Number
 
 METRIC = "contains"
 
@@ -25,3 +26,8 @@ def recall(cell: Cell | None) -> Interval | None:
     if cell is None or cell.columns is None or METRIC not in cell.columns.scores:
         return None
     return interval(cell.columns.scores[METRIC].tolist(), cell.columns.clusters.tolist())
+
+
+def percent(found: Interval | None) -> str:
+    """`25.0 ± 6.1`; a dash where nothing was measured."""
+    return "-" if found is None else Number(found.mean, PERCENT, 1, found).text()

@@ -15,7 +15,8 @@ from transformers import FalconMambaConfig, FalconMambaModel, MambaConfig, Mamba
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
 from benchmarks.row import Options, Row, row, seconds, side_by_side
-from jrt_lmeval.modeling.mamba_scan import chunked_scan, selective_scan
+from jrt_lmeval.modeling.mamba_scan import selective_scan
+from jrt_lmeval.modeling.scans import fast_scans
 
 E, N = 1536, 16
 LENGTHS, QUICK_LENGTHS = (256, 1024), (64,)
@@ -58,7 +59,7 @@ def _layers(kind: str, T: int, options: Options) -> Row:
         with scan():
             return layers(ids, use_cache=True).last_hidden_state
 
-    work = {"chunks": lambda: read(chunked_scan), "loop": lambda: read(nullcontext)}
+    work = {"chunks": lambda: read(fast_scans), "loop": lambda: read(nullcontext)}
     return _compared(f"2 layers of {kind}, {E} x {N}, T = {T}", work, options)
 
 

@@ -37,6 +37,30 @@ def test_maps_divided_by_their_sum_never_have_a_negative_kernel(name: str) -> No
     assert (kernel[:, by_sum] >= -1e-9).all()
 
 
+@pytest.mark.parametrize("name", ["relu", "gelu", "elu", "square"])
+def test_elementwise_maps_take_a_learned_expansion(name: str) -> None:
+    plain, wide = build_feature_map(name, 2, 6).double(), build_feature_map(name, 2, 6, features=40).double()
+    x, _ = _qk()
+    assert not list(plain.parameters()) and wide(x).shape == (3, 2, 7, 40)
+    torch.testing.assert_close(wide(x), plain(x @ wide.weight + wide.bias))
+    assert wide.normaliser == plain.normaliser
+    with pytest.raises(JRTError, match="features is 0; it must be at least 1"):
+        build_feature_map(name, 2, 6, features=0)
+
+
+@torch.no_grad()
+def test_an_expansion_tells_a_key_from_others_better_than_the_map_alone() -> None:
+    torch.manual_seed(0)
+    x = 2 * torch.randn(1, 1, 64, 32)
+
+    def contrast(feature_map: torch.nn.Module) -> float:
+        kernel = (feature_map(x) @ feature_map(x).mT)[0, 0]
+        others = kernel.sum() - kernel.diagonal().sum()
+        return float(kernel.diagonal().mean() / (others / (64 * 63)))
+
+    assert contrast(build_feature_map("relu", 1, 32, features=512)) > 1.5 * contrast(build_feature_map("relu", 1, 32))
+
+
 def test_taylor_kernel_is_the_expansion_and_equals_the_redundant_form() -> None:
     q, k = _qk()
     feature_map = build_feature_map("taylor", 2, 6).double()

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
-from typing import Any
 
 import pytest
 import torch
-from transformers import FalconMambaConfig, FalconMambaForCausalLM, MambaConfig, MambaForCausalLM
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, MLP, build_feature_map
-from jrt_lmeval.modeling.mamba_scan import SelectiveScan, chunked_scan
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training import cli
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.named import narrow
 from jrt_lmeval.training.recipes import MAP_OPTIONS, SUITE, TEACHER, suite
-from model_adapters.engines.hf import HFEngine
 
 MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian")
 ALL = [*(("jrt_rnn", name) for name in MAPS), ("based", "taylor"), ("llama", "mlp"), ("mamba", "mlp")]
@@ -137,57 +132,6 @@ def test_a_kernel_is_the_product_of_its_features(name: str) -> None:
         assert short is None or torch.allclose(short, product, rtol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 9, 64])
-def test_the_scan_has_the_gradient_of_its_plain_form(chunk: int) -> None:
-    torch.manual_seed(0)
-    u, dt = (torch.rand(9, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    A = -torch.rand(3, 2, dtype=torch.float64)
-    B, C = (torch.randn(9, 2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    inputs = (u, dt, A.requires_grad_(), B, C)
-    assert torch.autograd.gradcheck(lambda *given: SelectiveScan.apply(*given, chunk), inputs)
-    h, plain = torch.zeros(2, 3, 2, dtype=torch.float64), []
-    for t in range(9):
-        h = torch.exp(dt[t, ..., None] * A) * h + (dt[t] * u[t])[..., None] * B[t, :, None]
-        plain.append((h * C[t, :, None]).sum(-1))
-    y, state = SelectiveScan.apply(*inputs, chunk)
-    assert torch.allclose(y, torch.stack(plain)) and torch.allclose(state, h)
-
-
-def _mamba(kind: str) -> Any:
-    """A small model with weights that are not the structured ones of a start, and their kind's module."""
-    torch.manual_seed(0)
-    config, model = {
-        "mamba": (MambaConfig, MambaForCausalLM),
-        "falcon_mamba": (FalconMambaConfig, FalconMambaForCausalLM),
-    }[kind]
-    made = model(config(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2))
-    for name, weight in made.named_parameters():
-        if name.endswith("A_log"):
-            weight.data += 0.3 * torch.randn_like(weight)
-    return made
-
-
-@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba"])
-def test_mamba_trains_as_transformers_computes_it(kind: str) -> None:
-    model = _mamba(kind).train()
-    module = importlib.import_module(type(model).__module__)
-    ids = torch.randint(0, 40, (2, 37))
-    theirs = module.mamba_selective_scan
-
-    def one_pass():
-        hidden = model.base_model(ids, use_cache=False).last_hidden_state
-        return hidden.detach(), torch.autograd.grad(hidden.square().sum(), list(model.base_model.parameters()))
-
-    plain = one_pass()
-    with chunked_scan():
-        assert module.mamba_selective_scan is not theirs
-        fast = one_pass()
-    assert module.mamba_selective_scan is theirs
-    assert torch.allclose(plain[0], fast[0], atol=1e-5)
-    for x, y in zip(plain[1], fast[1], strict=True):
-        assert (x - y).abs().max() <= 1e-3 * x.abs().max()
-
-
 def test_a_normaliser_can_be_chosen_over_the_maps_own() -> None:
     for given, expected in ((None, True), ("sum", True), ("rms", False)):
         config = JRTConfig(
@@ -205,27 +149,3 @@ def test_the_mlp_map_takes_an_activation() -> None:
     assert bool(torch.isfinite(features).all()) and features.max() > 1.5
     with pytest.raises(JRTError, match="unknown activation of feature_map=mlp 'exq'"):
         MLP(2, 8, 16, activation="exq")
-
-
-@pytest.mark.parametrize("tokens", [1, 2, 16, 37])
-@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba"])
-def test_mamba_reads_prompts_as_transformers_does_in_double_precision(kind: str, tokens: int) -> None:
-    model = _mamba(kind).double().eval()
-    ids = torch.randint(1, 40, (3, tokens))
-    mask = torch.arange(tokens) >= torch.tensor([0, tokens // 2, tokens - 1])[:, None]
-
-    @torch.inference_mode()
-    def read():
-        out = model(ids, attention_mask=mask.long(), use_cache=True)
-        more = torch.ones(3, 1, dtype=torch.long)
-        step = model(
-            more, cache_params=out.cache_params, attention_mask=torch.cat([mask.long(), more], 1), use_cache=True
-        )
-        return out.logits, step.logits
-
-    assert HFEngine(model)._scan is chunked_scan
-    plain = read()
-    with chunked_scan():
-        fast = read()
-    for x, y in zip(plain, fast, strict=True):
-        torch.testing.assert_close(y, x, rtol=1e-6, atol=1e-7)  # transformers rounds B and u to float32

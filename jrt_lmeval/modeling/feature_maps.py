@@ -21,73 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling.elementwise import ELU, GELU, Linear, ReLU, Square
+from jrt_lmeval.modeling.feature_map_base import RMS, SUM, FeatureMap
 from jrt_lmeval.modeling.monomials import monomials
-
-SUM, RMS = "sum", "rms"
-
-
-class FeatureMap(nn.Module):
-    """Base of all maps: `forward(x [B, H, T, D]) -> [B, H, T, feature_dim]`.
-
-    Attributes:
-        feature_dim: F, the number of features per head.
-        normaliser: `"sum"` or `"rms"`, see the module's docstring.
-    """
-
-    normaliser = SUM
-
-    def __init__(self, num_heads: int, head_dim: int, feature_dim: int | None = None):
-        super().__init__()
-        self.num_heads, self.head_dim = num_heads, head_dim
-        self.feature_dim = head_dim if feature_dim is None else feature_dim
-
-    def kernel(self, q: Tensor, k: Tensor) -> Tensor | None:
-        """phi(q).phi(k) of all pairs, `[..., T, K]`, from raw queries and keys `[..., T, D]`; None where no shorter way
-        is known than to write the features out."""
-        return None
-
-    def ready(self) -> Callable[[Tensor], Tensor]:
-        """As `forward`, with what the weights alone decide made beforehand: for many calls while they do not change."""
-        return self
-
-
-class Linear(FeatureMap):
-    """phi(x) = x (paper row "Linear")."""
-
-    normaliser = RMS
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-class ReLU(FeatureMap):
-    """phi(x) = max(x, 0)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x)
-
-
-class GELU(FeatureMap):
-    """phi(x) = gelu(x), which dips to -0.17."""
-
-    normaliser = RMS
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(x)
-
-
-class ELU(FeatureMap):
-    """phi(x) = elu(x) + 1 > 0 (Katharopoulos et al., arXiv 2006.16236)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.elu(x) + 1
-
-
-class Square(FeatureMap):
-    """phi(x) = x^2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.square()
 
 
 def _by_head(x: Tensor) -> Tensor:

@@ -8,20 +8,15 @@ then is Mamba's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.falcon_mamba import modeling_falcon_mamba
-from transformers.models.mamba import modeling_mamba
 
 CACHED = 2**20  # numbers that the states of a chunk may have: 4 MB of float32
 CHUNKS = (8, 32)  # tokens of the shortest and the longest chunk
 LOG2_E = math.log2(math.e)
-MODULES = (modeling_mamba, modeling_falcon_mamba)
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -119,17 +114,3 @@ def selective_scan(
     y, state = SelectiveScan.apply(u.contiguous(), dt, A, B.contiguous(), C.contiguous(), chunk)
     y = (torch.addcmul(y, u, D) * F.silu(z)).permute(1, 2, 0)
     return (y, state) if return_last_state else y
-
-
-@contextmanager
-def chunked_scan() -> Iterator[None]:
-    """Within it, transformers' Mamba and FalconMamba use `selective_scan`, in training and for prompts; for float32 and
-    float64."""
-    theirs = [module.mamba_selective_scan for module in MODULES]
-    for module in MODULES:
-        module.mamba_selective_scan = selective_scan
-    try:
-        yield
-    finally:
-        for module, scan in zip(MODULES, theirs, strict=True):
-            module.mamba_selective_scan = scan

@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerFast
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS, find
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling.mamba_scan import chunked_scan
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.modeling.scans import fast_scans
 from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.mixture import Mixture, Place, training_texts
@@ -121,7 +121,7 @@ def _trained(recipe: Recipe, out: Path, device: str, quiet: bool, sharded: bool)
         for log in (LOG, HELDOUT):
             _cut_log(out / log, run.done)
     try:
-        with chunked_scan():
+        with fast_scans():
             average = _loop(run, tokenizer, out, quiet or not team.leads)
     except KeyboardInterrupt as error:
         # a step that was cut short may have moved some weights and not others: one small step, not worth losing all for

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import FalconMambaForCausalLM, MambaForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling.mamba_scan import chunked_scan
+from jrt_lmeval.modeling.scans import SCANNED, fast_scans
 from model_adapters.engines.cache_tree import merged, selected
 from model_adapters.engines.engine import TokenScores, score_positions
 from model_adapters.engines.families import (
@@ -46,7 +45,6 @@ KERNELS = (
     " flash-linear-attention is installed, and transformers takes its kernels, which need a GPU, for this model; on a "
     "CPU uninstall flash-linear-attention, fla-core and triton, and transformers computes it itself."
 )
-SCANNED = (MambaForCausalLM, FalconMambaForCausalLM)  # what `chunked_scan` changes
 PROBE_ROWS = 7  # so many that no other dimension is likely to pass for the rows
 
 PADDED, BY_LENGTH, BY_STEP = "padded", "by_length", "by_step"
@@ -69,7 +67,7 @@ class HFEngine:
         accepts = inspect.signature(model.forward).parameters
         exact = model.dtype in (torch.float32, torch.float64)
         fast = isinstance(model, SCANNED) and self.device.type == "cpu" and exact
-        self._scan = chunked_scan if fast else nullcontext
+        self._scan = fast_scans if fast else nullcontext
         self._name, kind = type(model).__name__, model.config.model_type
         if kind in REFUSED:
             raise JRTError(f"{self._name} is refused: {REFUSED[kind]}. {ELSEWHERE}")

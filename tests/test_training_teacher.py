@@ -11,6 +11,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.mixers import Span
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.training.fitted import _Moments, fit_to_attention
 from jrt_lmeval.training.objective import collate
 from jrt_lmeval.training.recipes import SMOKE
 from jrt_lmeval.training.rows import Row
@@ -71,8 +72,55 @@ def test_a_wider_mlp_computes_the_same_at_first() -> None:
     assert student.blocks[0].mlp.down.weight.grad[:, 24:].abs().sum() > 0  # silent, not dead
 
 
+def test_a_narrower_mlp_keeps_the_units_that_weigh_most() -> None:
+    teacher, student = model("attention_nope", 1), model("linear", 2, intermediate_size=20)
+    mlp = teacher.blocks[0].mlp
+    with torch.no_grad():
+        mlp.down.weight[:, [3, 7, 8, 23]] *= 1e-4
+    start_from(student, teacher)
+    x = torch.randn(2, 5, 16)
+    torch.testing.assert_close(student.blocks[0].mlp(x), mlp(x), rtol=0, atol=5e-3)
+    assert not torch.allclose(student.blocks[0].mlp(x), torch.zeros(()), atol=0.1)
+
+
+@torch.no_grad()
+def test_queries_and_keys_of_another_size_are_fitted_to_what_the_teacher_looks_at() -> None:
+    teacher = model("attention_nope", 1).eval()
+    batches = [batch((60, 41, 33), prefix=0) for _ in range(4)]
+    losses = {}
+    for dims in (4, 16):
+        student = model("prefix_linear", 2, feature_map="linear", feature_dim=dims)
+        start_from(student, teacher)
+        mixer = student.blocks[1].mixer
+        assert torch.equal(mixer.v_proj.weight, teacher.blocks[1].mixer.qkv_proj.weight.chunk(3)[2])
+        before = matching_loss(student, teacher, batches[0]).item()
+        fit_to_attention(student, teacher, batches)
+        assert mixer.q_proj.weight.shape == (2 * dims, 16) and torch.equal(
+            mixer.k_proj.weight, mixer.k_prefix_proj.weight
+        )
+        losses[dims] = matching_loss(student, teacher, batches[0]).item()
+        assert losses[dims] < before
+    assert losses[16] < losses[4]
+
+
+def test_the_fit_is_the_mean_square_where_queries_and_keys_are_independent() -> None:
+    teacher = model("attention_nope", 1, shifted_heads=0)
+    moments = _Moments(teacher.blocks[1].mixer)
+    torch.manual_seed(0)
+    moments.queries, moments.asked, moments.rows = torch.cov(torch.randn(16, 99)) * 3.0, 3, 1
+    moments.keys = torch.cov(torch.randn(16, 99)).expand(2, 16, 16)
+    moments.written = torch.full((2,), 3.0)  # of size 1 in the mean
+    scores = torch.randn(16, 5) @ torch.randn(5, 16) / 10
+    moments.looked_at = (moments.queries @ scores @ moments.keys[0]).expand(2, 16, 16)
+    q, k = moments.projections(5)
+    for head in range(2):
+        part = slice(5 * head, 5 * head + 5)
+        torch.testing.assert_close(q[part].mT @ k[part], scores, rtol=0.05, atol=0.02)
+
+
 @pytest.mark.parametrize(
-    ("changes", "named"), [({"hidden_size": 32, "feature_dim": 16}, "conv_weight"), ({"feature_dim": 4}, "k_proj")]
+    ("changes", "named"),
+    [({"hidden_size": 32, "feature_dim": 16}, "conv_weight"), ({"vocab_size": 41}, "embed_tokens")],
 )
 def test_a_teacher_that_does_not_fit_is_refused(changes, named) -> None:
     with pytest.raises(JRTError, match=f"the teacher does not fit the student: .*{named}"):

@@ -34,11 +34,13 @@ class Architecture:
 
 
 def describe(config: Config) -> Architecture:
-    """The words for a configuration of ours, or of transformers' Llama or Mamba."""
+    """The words for a configuration of ours, or of transformers' Llama, Mamba or Mamba-2."""
     if config["model_type"] == "llama":
         return Architecture("llama", "Llama (softmax attention alone)", "hf_recall", "", _llama(config), "")
     if config["model_type"] == "mamba":
         return Architecture("mamba", "Mamba", "mamba", "", _mamba(config), "")
+    if config["model_type"] == "mamba2":
+        return Architecture("mamba2", "Mamba-2", "mamba", "", _mamba2(config), "")
     lines = _ours(config)
     known = "import jrt_lmeval.modeling.model  # makes the architecture known to transformers\n"
     if with_prefix(config["mixers"]):
@@ -92,3 +94,15 @@ def _llama(config: Config) -> tuple[tuple[str, str], ...]:
 def _mamba(config: Config) -> tuple[tuple[str, str], ...]:
     width = f"{config['hidden_size']}, inner {config['intermediate_size']}, state {config['state_size']}"
     return (("layers", f"{config['num_hidden_layers']}"), ("width", width))
+
+
+def _mamba2(config: Config) -> tuple[tuple[str, str], ...]:
+    width = (
+        f"{config['hidden_size']}, {config['num_heads']} heads of {config['head_dim']}, state {config['state_size']}, "
+        f"groups {config['n_groups']}"
+    )
+    start = (
+        "the middle layer looks for what was read last and writes what followed, its keys made by its convolution: an "
+        "induction head; all else begins silent"
+    )
+    return (("layers", f"{config['num_hidden_layers']}"), ("width", width), ("first start", start))

@@ -14,7 +14,7 @@ from jrt_lmeval.training.named import RECIPES
 from jrt_lmeval.training.recipes import SHIPPED_TEACHER, Recipe
 
 DTYPES = ("float32", "bfloat16", "probe")
-MODELS = ("jrt_rnn", "based", "llama", "mamba")
+MODELS = ("jrt_rnn", "based", "llama", "mamba", "mamba2")
 
 EPILOG = """examples:
   jrt-eval train --recipe suite --model jrt_rnn --feature-map taylor --out models/taylor

@@ -23,7 +23,7 @@ Line = dict[str, Any]
 SETS = ("short", "long", "sheets")
 
 
-STARTS = {"jrt_rnn": "induction heads", "based": "induction heads", "llama": "induction heads", "mamba": "random"}
+STARTS = {**dict.fromkeys(("jrt_rnn", "based", "llama", "mamba2"), "induction heads"), "mamba": "random"}
 """What a model without a teacher begins as; see `training.initialise`."""
 
 

@@ -59,41 +59,42 @@ def start_recalling_llama(model: LlamaForCausalLM) -> None:
     layers, config = model.model.layers, model.config
     heads, width = config.num_attention_heads, config.hidden_size
     dim = width // heads
-    common = _rotation(width)[0]
+    common = rotation(width)[0]
     length = math.sqrt(width / 2)  # of either half of a normalised embedding: what is common, and what is its own
-    seen = _beside(_rotation(width)[:dim], common)  # what a head of the first layer reads of a token
-    places = _rotation(width).split(dim)  # where each of them writes it
+    seen = beside(rotation(width)[:dim], common)  # what a head of the first layer reads of a token
+    places = rotation(width).split(dim)  # where each of them writes it
     with torch.no_grad():
-        model.model.embed_tokens.weight.copy_(_embeddings(config.vocab_size, common))
+        model.model.embed_tokens.weight.copy_(embeddings(config.vocab_size, common))
         first = layers[0].self_attn
         queries, key = _looking_back(heads, dim, config.rope_parameters["rope_theta"], length)
         first.q_proj.weight.copy_(torch.cat([query[:, None] * common for query in queries]))
         first.k_proj.weight.copy_((key[:, None] * common).repeat(heads, 1))
         first.v_proj.weight.copy_(seen.repeat(heads, 1))
-        first.o_proj.weight.copy_(torch.cat([_beside(place, common).T for place in places], dim=1) / length)
+        first.o_proj.weight.copy_(torch.cat([beside(place, common).T for place in places], dim=1) / length)
         for layer in layers:
             layer.mlp.down_proj.weight.zero_()
         for layer in layers[1:]:
             found = [_matching(dim, [seen, *places]) for _ in range(heads)]
-            attention, copied = layer.self_attn, _beside(_rotation(width), common)
+            attention, copied = layer.self_attn, beside(rotation(width), common)
             attention.q_proj.weight.copy_(torch.cat([query for query, _ in found]))
             attention.k_proj.weight.copy_(torch.cat([key for _, key in found]))
             attention.v_proj.weight.copy_(copied)
             attention.o_proj.weight.copy_(copied.T * WRITTEN / length / (len(layers) - 1))
 
 
-def _rotation(size: int) -> Tensor:
+def rotation(size: int) -> Tensor:
+    """Orthogonal `[size, size]`."""
     return torch.linalg.qr(torch.randn(size, size)).Q
 
 
-def _beside(rows: Tensor, direction: Tensor) -> Tensor:
+def beside(rows: Tensor, direction: Tensor) -> Tensor:
     """Rows without what they have of a direction."""
     return rows - (rows @ direction)[:, None] * direction
 
 
-def _embeddings(vocab_size: int, common: Tensor) -> Tensor:
+def embeddings(vocab_size: int, common: Tensor) -> Tensor:
     """Random embeddings `[V, C]` of length 1, plus one direction that all have in common; logits do not see it."""
-    own = _beside(torch.randn(vocab_size, len(common)), common)
+    own = beside(torch.randn(vocab_size, len(common)), common)
     return own / own.norm(dim=1, keepdim=True) + common
 
 
@@ -119,7 +120,7 @@ def _matching(dim: int, carried: list[Tensor]) -> tuple[Tensor, Tensor]:
     slow = [i for i in range(dim) if i % half >= round(FAST * half)]
     query, key = torch.zeros(dim, carried[0].shape[1]), torch.zeros(dim, carried[0].shape[1])
     for now, before in pairwise(carried[: READ + 1]):
-        turned = _rotation(dim)[: len(slow)] * math.sqrt(MATCH)
+        turned = rotation(dim)[: len(slow)] * math.sqrt(MATCH)
         query[slow] += turned @ now
         key[slow] += turned @ before
     return query, key

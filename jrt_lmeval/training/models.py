@@ -7,6 +7,8 @@ from typing import Any
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     PreTrainedModel,
@@ -77,12 +79,32 @@ def _mamba(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
     )
 
 
+def _mamba2(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    head_dim = int(recipe.config.get("head_dim", 64))  # type: ignore[call-overload]
+    return Mamba2ForCausalLM(
+        Mamba2Config(
+            **{
+                "vocab_size": len(tokenizer),
+                "hidden_size": recipe.hidden_size,
+                "num_hidden_layers": len(recipe.mixers),
+                "num_heads": 2 * recipe.hidden_size // head_dim,
+                "head_dim": head_dim,
+                "n_groups": 1,
+                "initializer_range": recipe.hidden_size**-0.5 / 2,
+                "tie_word_embeddings": True,
+                **_special(tokenizer),
+                **recipe.config,
+            }
+        )
+    )
+
+
 def _special(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {name: getattr(tokenizer, name) for name in names}
 
 
-MODELS = {"jrt_rnn": _ours, "based": _ours, "llama": _llama, "mamba": _mamba}
+MODELS = {"jrt_rnn": _ours, "based": _ours, "llama": _llama, "mamba": _mamba, "mamba2": _mamba2}
 """What `jrt-eval train --model` builds. Of a transformers model's recipe, `mixers` gives only the number of layers."""
 
 

@@ -8,7 +8,18 @@ from functools import partial
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.training.recipes import GPT2, MAP_OPTIONS, SUITE, TEACHER, Recipe, Stage, smoke, suite
+from jrt_lmeval.training.recipes import (
+    GPT2,
+    MAP_DIMS,
+    MAP_OPTIONS,
+    MORE_WIDTH,
+    SUITE,
+    TEACHER,
+    Recipe,
+    Stage,
+    smoke,
+    suite,
+)
 
 
 def _placed(layers: int, linear: tuple[int, ...], mixer: str) -> tuple[str, ...]:
@@ -82,20 +93,21 @@ def published(size: str, model: str = "jrt_rnn", feature_map: str = "taylor", te
 
 
 def narrow(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
-    """The suite's recipe with as many features as the element-wise maps have: maps compared at equal state.
+    """The suite's recipe with as many features as `linear` can have: maps compared at equal state.
 
     Raises:
         JRTError: a map whose number of features cannot be chosen.
     """
     if feature_map not in MAP_OPTIONS:
         raise unknown("feature map with a number of features to choose", feature_map, MAP_OPTIONS)
-    options = {**MAP_OPTIONS[feature_map], "features": SUITE.feature_dim}
-    # the width that others have: what the suite takes off it is for weights that a small map has not
+    whole, options = MAP_OPTIONS[feature_map]["features"], {**MAP_OPTIONS[feature_map], "features": MAP_DIMS["linear"]}
+    # what the suite takes off the width of others is for the weights of a map, of which a small one has less
+    less = round(MORE_WIDTH.get(feature_map, 0) * MAP_DIMS["linear"] / int(str(whole)))
     return replace(
         suite(model, feature_map, teacher),
         role="control",
         feature_map_options=options,
-        intermediate_size=SUITE.intermediate_size,
+        intermediate_size=SUITE.intermediate_size + less,
     )
 
 

@@ -41,7 +41,7 @@ class Recipe:
 
     Attributes:
         role: `teacher` or `control` for a model that is not meant where its kind is asked for without a name.
-        model: `jrt_rnn`, `based`, `llama` or `mamba`; the first two differ in their `mixers`.
+        model: `jrt_rnn`, `based`, `llama`, `mamba` or `mamba2`; the first two differ in their `mixers`.
         feature_map: phi of the prefix linear attention layers.
         feature_map_options: its options.
         mixers: mixer of each layer.
@@ -64,7 +64,7 @@ class Recipe:
         sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose, texts.
         texts: folder of the source `texts`: `.txt`, `.jsonl` or `.parquet` files, the latter two with a field `text`.
         tokenizer: `own`, trained on the recipe's texts, or `gpt2`.
-        config: further fields of `JRTConfig`.
+        config: further fields of `JRTConfig`, or of a `mamba2` model's.
         share_tokens: tokens, padding included, that a process computes at once; a step adds up as many of these shares
             as a batch has. None for all at once.
         teacher: shipped model or folder that the weights start from (see `training.teacher`); none if empty.
@@ -155,37 +155,58 @@ TEACHER = replace(
 MAP_OPTIONS: dict[str, dict[str, object]] = {
     "mlp": {"features": 512, "hidden": 8},
     "gaussian": {"features": 512, "bandwidth": 3.0},
+    "relu": {"features": 512},
+    "gelu": {"features": 512},
 }
 """Options of the suite's maps where they are not the map's own: about as many features as `taylor` has (561). The
 teacher's longest keys have a squared length of 40, which a bandwidth of 1 makes vanish: nothing was learned with it."""
 
-MORE_WIDTH: dict[str, int] = {"mlp": -36, "based": 29, "llama": 15}
+MAP_DIMS: dict[str, int] = {"linear": 128}
+"""Dimensions of queries and keys where they are not those of the teacher's heads. Products of `linear` have no higher
+rank than the model's width, whatever is done to queries and keys before: this is the largest state that it can use."""
+
+MAP_CONFIG: dict[str, dict[str, object]] = {"linear": {"normaliser_eps": 1e4}}
+"""Further fields of `JRTConfig`. What little `linear` reads where nothing matches is not blown up to full size: its
+heads begin with reading about 300 from a row of 300 tokens (see `fitted`), and 100 is read as seven tenths of it."""
+
+MORE_WIDTH: dict[str, int] = {"mlp": -36, "relu": -15, "gelu": -15, "linear": -128, "based": 29, "llama": 15}
 """What a map or a model adds to `intermediate_size`, so that parameters stay equal."""
 
 FROM_NOTHING = replace(SUITE, tokens=TEACHER.tokens + SUITE.tokens)
 """A model without a teacher is given the tokens of a student and of its teacher."""
 
-MAMBA_SIZE, MAMBA_LAYERS = 166, 5
+BASELINES: dict[str, Recipe] = {
+    "llama": replace(FROM_NOTHING, model="llama", intermediate_size=SUITE.intermediate_size + MORE_WIDTH["llama"]),
+    "mamba": replace(FROM_NOTHING, model="mamba", hidden_size=166, mixers=("mamba",) * 5),
+    "mamba2": replace(
+        FROM_NOTHING,
+        model="mamba2",
+        mixers=("mamba2",) * 8,
+        config={"state_size": 128, "head_dim": 64, "n_groups": 1, "chunk_size": 64},
+        learning_rate=1.5e-3,
+    ),
+}
+"""The suite's recipes for architectures of transformers, which cannot start from the teacher."""
 
 
 def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
     """The suite's recipe for a model: equal parameters, tokens (a teacher's included) and sources for all.
 
     Args:
-        model: `jrt_rnn`, `based` (causal linear attention in the same place), `llama` or `mamba`.
+        model: `jrt_rnn`, `based` (causal linear attention in the same place), or one of `BASELINES`.
         feature_map: of the first two.
         teacher: what the first two start from; without one they are controls. The others have no part that could.
     """
-    if model in ("llama", "mamba"):
-        wider = SUITE.intermediate_size + MORE_WIDTH.get(model, 0)
-        wide = replace(FROM_NOTHING, model=model, intermediate_size=wider)
-        return replace(wide, hidden_size=MAMBA_SIZE, mixers=("mamba",) * MAMBA_LAYERS) if model == "mamba" else wide
+    if model in BASELINES:
+        return BASELINES[model]
     return replace(
         SUITE if teacher else FROM_NOTHING,
         role="default" if teacher else "control",
         model=model,
         feature_map=feature_map,
         feature_map_options=MAP_OPTIONS.get(feature_map, {}),
+        feature_dim=MAP_DIMS.get(feature_map, SUITE.feature_dim),
+        config=MAP_CONFIG.get(feature_map, {}),
         mixers=_mixers("linear" if model == "based" else "prefix_linear"),
         intermediate_size=SUITE.intermediate_size + MORE_WIDTH.get(model, 0) + MORE_WIDTH.get(feature_map, 0),
         teacher=teacher,

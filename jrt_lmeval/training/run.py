@@ -11,16 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, Mamba2ForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.training.fitted import fit_to_attention, full_rows
 from jrt_lmeval.training.initialise import start_recalling, start_recalling_llama
+from jrt_lmeval.training.initialise_mamba2 import start_recalling_mamba2
 from jrt_lmeval.training.mixture import Place
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.objective import Batch, Share, jrt_loss, shares
 from jrt_lmeval.training.recipes import Recipe
-from jrt_lmeval.training.teacher import matching_loss, start_from
+from jrt_lmeval.training.teacher import matching_loss, other_queries, start_from
 from jrt_lmeval.training.team import Team, restore, whole_state
 
 CHECKPOINT = "training.pt"
@@ -108,9 +110,13 @@ class Run:
                 start_recalling(model)
             if teacher is not None:
                 start_from(model, teacher.to(team.device))
+                if saved is None and other_queries(model, teacher):
+                    fit_to_attention(model, teacher, full_rows(recipe, tokenizer))
             model.linear_attention = "kernel"
         elif isinstance(model, LlamaForCausalLM):
             start_recalling_llama(model)
+        elif isinstance(model, Mamba2ForCausalLM):
+            start_recalling_mamba2(model)
         objective = team.together(Objective(model, recipe.mlm_weight, teacher, team), _blocks(model))
         run = cls(recipe, team, model, objective, _optimiser(model, recipe))
         if saved is not None:

@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.training import cli
 from model_adapters import options
 from model_adapters.engines import half
 from model_adapters.engines.jrt import JRTEngine
@@ -101,3 +102,10 @@ def test_our_models_read_and_decode_in_bfloat16() -> None:
         (exact, mine), (coarse, theirs) = (
             one.step(torch.tensor([7 + step]), state) for one, state in zip(engines, (mine, theirs), strict=True)
         )
+
+
+def test_a_training_of_several_processes_does_not_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    arguments = cli.parser().parse_args(["--out", str(tmp_path), "--dtype", "probe"])
+    with pytest.raises(JRTError, match="--dtype probe asks one process .*bfloat16 or float32"):
+        cli.chosen_recipe(arguments)

@@ -240,15 +240,15 @@ def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -
 
 
 def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path) -> None:
-    once = Entry("comparison", "Mamba, once", Run("dummy", {}, ("factbook_once",)))
-    flat = Entry("comparison", "Mamba, flat", Run("dummy", {}, ("factbook_jrt",)))
-    alone = Entry("comparison", "Mamba, flat without the lead", Run("dummy", {}, ("factbook_jrt",), NO_LEAD))
+    once = Entry("comparison", "Mamba-2, once", Run("dummy", {}, ("factbook_once",)))
+    flat = Entry("comparison", "Mamba-2, flat", Run("dummy", {}, ("factbook_jrt",)))
+    alone = Entry("comparison", "Mamba-2, flat without the lead", Run("dummy", {}, ("factbook_jrt",), NO_LEAD))
     entries = (once, flat, alone)
     assert execute([entry.run for entry in entries], tmp_path, Options(limit=30), nothing) == []
     tables = {table.name: table for table in paper_report(entries, tmp_path).tables}
     ours, printed_table = tables["jrt_form"], tables["jrt_table1"]
     assert ours.header == ("model", "read", "factbook")
-    assert [row[:2] for row in ours.rows] == [("Mamba", "once"), ("Mamba", "flat")]
+    assert [row[:2] for row in ours.rows] == [("Mamba-2", "once"), ("Mamba-2", "flat")]
     assert len(printed_table.rows) == 32
     assert printed_table.header[4:7] == (
         "fda, 1,000",
@@ -258,8 +258,8 @@ def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path)
     based = next(row for row in printed_table.rows if row[:4] == ("Based", "1.3B", "10B", "flat"))
     assert [entry.value for entry in based[4:]] == [58.9, 44.7, 28.4, 46.7, 51.9, 34.6]
     claims = {(row[0], row[1]) for row in tables["claims"].rows}
-    assert ("Mamba, flat without the lead > Mamba, once (the second copy by itself)", "factbook") in claims
-    assert ("Mamba, flat > Mamba, flat without the lead (the question before the first copy)", "factbook") in claims
+    assert ("Mamba-2, flat without the lead > Mamba-2, once (the second copy by itself)", "factbook") in claims
+    assert ("Mamba-2, flat > Mamba-2, flat without the lead (the question before the first copy)", "factbook") in claims
 
 
 def test_what_fills_the_second_copy_alone_has_no_lead() -> None:

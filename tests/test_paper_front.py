@@ -25,7 +25,7 @@ def test_the_readme_has_the_table_of_the_logs() -> None:
     families = {
         line.split("|")[1].strip() for line in block.partition("by model")[2].splitlines() if line.startswith("| ")
     }
-    assert families >= {"JRT-RNN", "Mamba", "Based", "Llama", "Llama, as many bytes"}
+    assert families >= {"JRT-RNN", "Mamba-2", "Based", "Llama", "Llama, as many bytes"}
 
 
 def test_the_page_on_reading_twice_has_the_comparisons_of_the_logs() -> None:

@@ -33,8 +33,8 @@ def test_a_window_keeps_no_more_than_its_budget_and_nearly_all_of_it(benchmark: 
 
 
 def test_the_picture_draws_each_family_in_its_colour() -> None:
-    assert [group_of(row) for row in (FULL, f"{WINDOWED}, 100 KB", "Based", "Mamba", "taylor")] == [
-        "Llama, whole and windowed", "Llama, whole and windowed", "Based", "Mamba", "JRT-RNN, by feature map",
+    assert [group_of(row) for row in (FULL, f"{WINDOWED}, 100 KB", "Based", "Mamba-2", "taylor")] == [
+        "Llama, whole and windowed", "Llama, whole and windowed", "Based", "Mamba-2", "JRT-RNN, by feature map",
     ]  # fmt: skip
     picture = memory_picture(ENTRIES, LOGS, SUITE)
     assert len(picture.figure.axes) == len(SUITE.benchmarks)

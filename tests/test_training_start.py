@@ -1,13 +1,15 @@
-"""The first weights of a plain Llama: what its heads look at before it has learned anything."""
+"""The first weights of a plain Llama and of Mamba-2: what they recall before they have learned anything."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Mamba2Config, Mamba2ForCausalLM
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training.initialise import start_recalling_llama
+from jrt_lmeval.training.initialise_mamba2 import start_recalling_mamba2
 
 VOCAB, ONCE = 1000, 30
 
@@ -71,3 +73,35 @@ def test_what_is_found_is_written_and_what_all_have_in_common_is_not_seen_in_the
     assert right > 0.1  # of a thousand tokens
     shared = model.model.embed_tokens.weight @ model.model.embed_tokens.weight.mean(0)
     assert shared.std() < 0.1 * shared.mean()  # the same for every token: softmax does not see it
+
+
+def mamba2(**sizes: int) -> Mamba2ForCausalLM:
+    torch.manual_seed(0)
+    given = {"hidden_size": 128, "num_heads": 4, "head_dim": 64, "state_size": 128, "n_groups": 1, "chunk_size": 16}
+    given |= {"num_hidden_layers": 3, "vocab_size": VOCAB, "tie_word_embeddings": True}
+    return Mamba2ForCausalLM(Mamba2Config(**{**given, **sizes})).eval()
+
+
+@torch.no_grad()
+def copied(model: Mamba2ForCausalLM, colons: bool = False) -> float:
+    """Share of the tokens that are the likeliest the second time, three of it having been read."""
+    ids = twice(colons)
+    logits = model(ids).logits
+    return (logits[:, ONCE + 3 : -1].argmax(-1) == ids[:, ONCE + 4 :]).float().mean().item()
+
+
+@pytest.mark.parametrize("sizes", [{}, {"n_groups": 2, "state_size": 96}, {"num_hidden_layers": 1}, {"conv_kernel": 5}])
+def test_mamba2_begins_as_an_induction_head(sizes) -> None:
+    model = mamba2(**sizes)
+    assert copied(model) < 0.05
+    start_recalling_mamba2(model)
+    assert copied(model) > 0.9 and copied(model, colons=True) > 0.75
+    silent = [layer.mixer.out_proj.weight.abs().sum() == 0 for layer in model.backbone.layers]
+    assert silent.count(False) == 1
+
+
+def test_mamba2_of_other_shapes_is_refused() -> None:
+    with pytest.raises(JRTError, match="expand=1, conv_kernel=4: begins as an induction head only with expand=2"):
+        start_recalling_mamba2(mamba2(expand=1, num_heads=2))
+    with pytest.raises(JRTError, match="conv_kernel=3"):
+        start_recalling_mamba2(mamba2(conv_kernel=3))

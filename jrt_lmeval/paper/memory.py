@@ -21,7 +21,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "Llama, whole and windowed": (COLOURS[0], "o"),
     "JRT-RNN, by feature map": (COLOURS[1], "s"),
     "Based": (COLOURS[2], "D"),
-    "Mamba": (COLOURS[4], "^"),
+    "Mamba-2": (COLOURS[4], "^"),
 }
 LEFT_OUT = "Softmax in its place"
 """The students' teacher, no model of its own kind: its state grows with the text as Llama's does."""

@@ -19,8 +19,8 @@ STEPS = (0.05, 0.10, 0.20)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)
 THRESHOLDS = {"wide": (0.64, 0.83), "narrow": (0.76, 0.79)}
 """Of the appendix, (low, high): fewer documents change their prefix, and more of them."""
-NARROW = "Learnable MLP, 32 features"
-"""The state of the element-wise maps: what the map does at equal memory."""
+NARROW = "Learnable MLP, 128 features"
+"""The state of the linear map, which cannot have a larger one: what the map does at equal memory."""
 NO_LEAD = {"lead": False}
 """The question does not stand before the first copy: what the second copy alone does."""
 LAYOUT_ENDINGS = {name: layout.ending for name, layout in LAYOUTS.items() if layout.ending}
@@ -116,10 +116,10 @@ def _windowed(budget: int) -> dict[str, Any]:
 ALL = ("swde", "fda", "squadv2", "nq_1024", "triviaqa", "drop")
 SUITES: dict[str, Suite] = {
     "bundled": Suite(
-        maps={**{name: {"feature_map": name} for name in MAPS}, NARROW: {"pretrained": "jrt-mlp-32"}},
+        maps={**{name: {"feature_map": name} for name in MAPS}, NARROW: {"pretrained": "jrt-mlp-128"}},
         default={"feature_map": "mlp"},
         others=(
-            ("Mamba", "mamba", {}),
+            ("Mamba-2", "mamba", {}),
             ("Based", "based", {}),
             ("Llama", "hf_recall", {}),
             (AT_EQUAL_MEMORY, "hf_recall", _windowed(JRT_BYTES)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def _dtype(wanted: str) -> str:
         raise unknown("dtype of a training", wanted, DTYPES)
     if wanted != "probe":
         return wanted
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise JRTError("--dtype probe asks one process about its CPU; several need one answer: bfloat16 or float32.")
     import torch
 
     from model_adapters.running.hardware import pick_dtype

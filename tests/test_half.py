@@ -107,5 +107,5 @@ def test_our_models_read_and_decode_in_bfloat16() -> None:
 def test_a_training_of_several_processes_does_not_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     arguments = cli.parser().parse_args(["--out", str(tmp_path), "--dtype", "probe"])
-    with pytest.raises(JRTError, match="--dtype probe asks one process .*bfloat16 or float32"):
+    with pytest.raises(JRTError, match=r"--dtype probe asks one process .*bfloat16 or float32"):
         cli.chosen_recipe(arguments)

@@ -86,7 +86,7 @@ def draw(bakeoff: list[Line], models: dict[str, list[Line]], target: Path) -> No
     ):
         for i, (name, curve) in enumerate(curves.items()):
             x, y = [line["tokens"] / 1e6 for line in curve], [100 * line["long"] for line in curve]
-            axes.plot(x, y, marker=".", linestyle=("-", "--")[i // 10 % 2], label=name)
+            axes.plot(x, y, marker=".", linestyle=("-", "--", ":")[i // 10 % 3], label=name)
         axes.set(title=title, xlabel="training tokens (millions)")
         axes.legend(
             handlelength=3.2, fontsize=6.5, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False

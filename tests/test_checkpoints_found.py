@@ -10,6 +10,7 @@ import tiny
 
 from jrt_lmeval.checkpoints import found
 from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_models
+from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
 from model_adapters.based import Based
@@ -119,3 +120,13 @@ def test_a_hub_id_is_fetched_without_pickles_and_code(monkeypatch, good) -> None
     assert find("owner/model").folder == good
     assert asked["name"] == "owner/model"
     assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith(("py", "bin", "pt", "*"))]
+
+
+def test_numbers_that_json_does_not_have_are_read_as_transformers_writes_them(tmp_path: Path) -> None:
+    folder = Path(tiny.save(tiny.mamba2(), tmp_path / "mamba2"))
+    config = folder / "config.json"
+    assert "__float__" in config.read_text()
+    assert list(load_model(find(str(folder))).config.time_step_limit) == [0.0, float("inf")]
+    config.write_text(config.read_text().replace('"Infinity"', '"much"'))
+    with pytest.raises(JRTError, match="config.json: not readable as JSON .could not convert string to float: 'much'"):
+        find(str(folder))

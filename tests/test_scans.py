@@ -124,6 +124,7 @@ def _mamba2_inputs(tokens: int, groups: int) -> dict[str, Any]:
 def test_mamba2_scan_is_transformers_and_the_plain_recurrence(tokens: int, groups: int) -> None:
     given = _mamba2_inputs(tokens, groups)
     y, state = chunk_scan(**given)
+    assert y.is_contiguous() and state.is_contiguous()
     for ours, theirs in zip((y, state), modeling_mamba2.mamba2_chunk_scan(**given), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     x, h = given["hidden_states"], given["initial_states"]
@@ -149,3 +150,15 @@ def test_the_convolution_is_transformers(tokens: int, activation: str | None) ->
     for given in (bias, None):
         ours = causal_conv(x, weight, given, activation)
         torch.testing.assert_close(ours, modeling_mamba2.causal_conv1d_fn(x, weight, given, activation))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("tokens", [1, 2, 70])
+def test_mamba2_goes_on_from_a_state_that_our_scan_made(tokens: int) -> None:
+    model = _mamba("mamba2").eval()
+    ids = torch.randint(1, 40, (3, tokens + 3))
+    with fast_scans():
+        cache = model(ids[:, :tokens], use_cache=True).cache_params
+        part = model(ids[:, tokens : tokens + 2], cache_params=cache, use_cache=True)
+        last = model(ids[:, tokens + 2 :], cache_params=part.cache_params, use_cache=True)
+    torch.testing.assert_close(last.logits[:, -1], model(ids).logits[:, -1], rtol=1e-4, atol=1e-5)

@@ -20,6 +20,8 @@ from jrt_lmeval.paths import weights_dir
 CONFIG, WEIGHTS, RECIPE = "config.json", "model.safetensors", "recipe.json"
 
 OURS, HAZY, MAMBA_SSM, TRANSFORMERS = "ours", "hazy", "mamba_ssm", "transformers"
+SPECIAL_FLOAT = "__float__"
+"""How transformers writes numbers that JSON does not have: `{"__float__": "Infinity"}`."""
 MAMBAS = ("mamba", "mamba2", "falcon_mamba")
 
 PLAIN = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken")
@@ -133,13 +135,14 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        JRTError: it is not a JSON object, it names a field twice, or it is nested too deeply.
+        JRTError: it is not a JSON object, it names a field twice, it is nested too deeply, or holds a number that is
+            none.
     """
     try:
         fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _once(pairs, path))
     except RecursionError:
         raise JRTError(f"{path}: not readable as JSON (nested too deeply).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError) as error:  # JSON's and Unicode's errors among them
         raise JRTError(f"{path}: not readable as JSON ({error}).") from error
     if not isinstance(fields, dict):
         raise JRTError(
@@ -148,7 +151,9 @@ def read_object(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _once(pairs: Sequence[tuple[str, Any]], path: Path) -> dict[str, Any]:
+def _once(pairs: Sequence[tuple[str, Any]], path: Path) -> Any:
+    if len(pairs) == 1 and pairs[0][0] == SPECIAL_FLOAT:
+        return float(pairs[0][1])
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:

@@ -63,11 +63,12 @@ def chunk_scan(
     states = _between(added, total[..., -1], initial_states)
     before = (C @ states[:, :-1]).unflatten(4, (-1, P)).transpose(3, 4)  # [R, n, G, K, c, P]
     y = within @ u + before * total.exp()[..., None]
-    y = y.permute(0, 1, 4, 2, 3, 5).reshape(R, -1, H, P)[:, :T]
+    y = y.permute(0, 1, 4, 2, 3, 5).reshape(R, -1, H, P)[:, :T].contiguous()
     y = y if D is None else y + x * D[:, None]
     if not return_final_states:
         return y
-    return y, states[:, -1].unflatten(3, (-1, P)).permute(0, 1, 3, 4, 2).reshape(R, H, P, N)
+    last = states[:, -1].unflatten(3, (-1, P)).permute(0, 1, 3, 4, 2).reshape(R, H, P, N)
+    return y, last.contiguous()  # transformers takes views of it
 
 
 def _chunks(x: Tensor, c: int) -> Tensor:

@@ -230,6 +230,8 @@ def _start(recipe: dict[str, Any]) -> str:
     if not recipe.get("teacher"):
         return ""
     text = f"the weights of the teacher `{recipe['teacher']}`, whose own training is on its card"
+    if recipe["feature_dim"] * recipe["num_heads"] != recipe["hidden_size"]:
+        text += f"; queries and keys of {recipe['feature_dim']} dimensions, fitted to what its heads look at"
     if recipe.get("match"):
         text += f"; for the first {recipe['match']:.0%} of the tokens only its layers' outputs are learned"
     return f"\n| start | {text} |"

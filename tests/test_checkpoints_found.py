@@ -128,5 +128,5 @@ def test_numbers_that_json_does_not_have_are_read_as_transformers_writes_them(tm
     assert "__float__" in config.read_text()
     assert list(load_model(find(str(folder))).config.time_step_limit) == [0.0, float("inf")]
     config.write_text(config.read_text().replace('"Infinity"', '"much"'))
-    with pytest.raises(JRTError, match="config.json: not readable as JSON .could not convert string to float: 'much'"):
+    with pytest.raises(JRTError, match=r"config.json: not readable as JSON .could not convert string to float: 'much'"):
         find(str(folder))

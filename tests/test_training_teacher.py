@@ -103,6 +103,12 @@ def test_queries_and_keys_of_another_size_are_fitted_to_what_the_teacher_looks_a
     assert losses[16] < losses[4]
 
 
+def test_queries_of_more_dimensions_than_the_width_are_refused() -> None:
+    teacher, student = model("attention_nope"), model("linear", feature_map="linear", feature_dim=17)
+    with pytest.raises(JRTError, match="feature_dim=17 is more than hidden_size=16"):
+        fit_to_attention(student, teacher, [batch()])
+
+
 def test_the_fit_is_the_mean_square_where_queries_and_keys_are_independent() -> None:
     teacher = model("attention_nope", 1, shifted_heads=0)
     moments = _Moments(teacher.blocks[1].mixer)

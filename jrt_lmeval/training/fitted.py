@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.mixers import Attention, LinearAttention, Span
 from jrt_lmeval.modeling.model import Block, JRTForCausalLM
 from jrt_lmeval.training.mixture import Mixture, Place
@@ -54,8 +55,9 @@ class _Moments:
     def __init__(self, layer: Attention):
         self.layer = layer
         H, C = layer.num_heads, layer.out_proj.in_features
-        self.queries, self.asked, self.rows = torch.zeros(C, C), 0, 0
-        self.keys, self.looked_at, self.written = torch.zeros(H, C, C), torch.zeros(H, C, C), torch.zeros(H)
+        zeros = layer.out_proj.weight.new_zeros
+        self.queries, self.asked, self.rows = zeros(C, C), 0, 0
+        self.keys, self.looked_at, self.written = zeros(H, C, C), zeros(H, C, C), zeros(H)
 
     def add(self, x: Tensor, batch: Batch) -> None:
         """Rows of inputs x `[B, T, C]`; queries are the tokens that an answer's tokens are told from."""
@@ -113,18 +115,25 @@ def fit_to_attention(student: JRTForCausalLM, teacher: JRTForCausalLM, batches: 
         student: with the teacher's other weights, see `teacher.start_from`.
         teacher: with softmax attention without positions where the student has linear attention.
         batches: rows with answers.
+
+    Raises:
+        JRTError: more dimensions than the model is wide.
     """
+    dims, width = student.config.feature_dim, student.config.hidden_size
+    if dims > width:
+        raise JRTError(f"feature_dim={dims} is more than hidden_size={width}: no query or key has a higher rank.")
     students = {i: block.mixer for i, block in enumerate(student.blocks) if isinstance(block.mixer, LinearAttention)}
     moments = {i: _Moments(cast(Attention, cast(Block, teacher.blocks[i]).mixer)) for i in students}
-    for batch in batches:
+    for rows in batches:
+        batch = rows.to(teacher.device)
         for i, (x, _) in layers_of(teacher, list(students), batch).items():
             moments[i].add(x, batch)
     for i, mixer in students.items():
         layer = moments[i]
-        q, k = layer.projections(student.config.feature_dim)
+        q, k = layer.projections(dims)
         mixer.q_proj.weight.copy_(q)
         for name in ("k_proj", "k_prefix_proj"):
             if hasattr(mixer, name):
                 getattr(mixer, name).weight.copy_(k)
-        size = torch.where(torch.tensor(mixer.by_sum), 1.0, layer.sizes())
+        size = torch.where(torch.tensor(mixer.by_sum, device=q.device), 1.0, layer.sizes())
         mixer.out_proj.weight.mul_(size.repeat_interleave(mixer.out_proj.in_features // len(size)))

@@ -35,6 +35,10 @@ class Batch:
     masked: Tensor
     answer: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The same rows on a device."""
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
 
 def collate(
     rows: list[Row],

@@ -175,7 +175,7 @@ class Run:
 
     def _backward(self, share: Share, matching: bool) -> dict[str, float]:
         device = self.team.device
-        rows = Batch(**{name: tensor.to(device) for name, tensor in vars(share.rows).items()})
+        rows = share.rows.to(device)
         half = device.type == "cuda" or self.recipe.dtype == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss, figures = self.objective(Share(rows, share.weights, share.masked, share.answers), matching)

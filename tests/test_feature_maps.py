@@ -48,6 +48,14 @@ def test_elementwise_maps_take_a_learned_expansion(name: str) -> None:
         build_feature_map(name, 2, 6, features=0)
 
 
+def test_an_option_that_a_map_does_not_have_names_the_nearest() -> None:
+    with pytest.raises(JRTError, match=r"unknown option of feature_map=relu 'feature'\. Did you mean 'features'"):
+        build_feature_map("relu", 2, 6, feature=8)
+    for name in ("taylor", "linear"):
+        with pytest.raises(JRTError, match=f"feature_map={name} takes no options; 'features' is none"):
+            build_feature_map(name, 2, 6, features=8)
+
+
 @torch.no_grad()
 def test_an_expansion_tells_a_key_from_others_better_than_the_map_alone() -> None:
     torch.manual_seed(0)

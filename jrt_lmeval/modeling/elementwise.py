@@ -17,6 +17,9 @@ class Linear(FeatureMap):
 
     normaliser = RMS
 
+    def __init__(self, num_heads: int, head_dim: int):
+        super().__init__(num_heads, head_dim)
+
     def forward(self, x: Tensor) -> Tensor:
         return x
 

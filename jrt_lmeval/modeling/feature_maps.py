@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
 from typing import cast
 
 import torch
@@ -221,6 +222,11 @@ def build_feature_map(name: str, num_heads: int, head_dim: int, **options: objec
     """
     if name not in FEATURE_MAPS:
         raise unknown("feature map", name, FEATURE_MAPS)
+    takes = list(signature(FEATURE_MAPS[name]).parameters)[2:]
+    for option in options.keys() - set(takes):
+        if not takes:
+            raise JRTError(f"feature_map={name} takes no options; {option!r} is none of its.")
+        raise unknown(f"option of feature_map={name}", option, takes)
     try:
         return FEATURE_MAPS[name](num_heads, head_dim, **options)
     except TypeError as error:

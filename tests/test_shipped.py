@@ -92,7 +92,7 @@ def test_a_prefix_beyond_every_row_it_was_trained_on_is_refused() -> None:
     [
         *(("jrt_rnn", name, f"jrt-{name}") for name in ("linear", "gelu", "relu", "poly", "gaussian", "mlp", "taylor")),
         ("based", None, "based-taylor"),
-        ("mamba", None, "mamba"),
+        ("mamba", None, "mamba2"),
         ("hf_recall", None, "llama"),
     ],
 )

@@ -217,7 +217,7 @@ def plan(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> tuple[E
 
 def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[Entry]:
     for row, model, arguments in (("JRT-RNN", "jrt_rnn", main), *suite.others):
-        for layout in ("once", "flat"):
+        for layout in ("once", "flat", "hier"):
             extra = (PERPLEXITY,) if layout == "once" else ()
             yield Entry(
                 "comparison", f"{row}, {layout}", Run(model, arguments, (*_tasks(suite.compared, layout), *extra))

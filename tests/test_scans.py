@@ -97,7 +97,9 @@ def test_mamba_reads_prompts_as_transformers_does_in_double_precision(kind: str,
     with fast_scans():
         fast = read()
     for x, y in zip(plain, fast, strict=True):
-        torch.testing.assert_close(y, x, rtol=1e-5, atol=1e-6)  # transformers rounds to float32 inside
+        # transformers rounds to float32 inside: B and u of Mamba, all of Mamba-2's scan
+        rtol, atol = (1e-5, 1e-6) if kind == "mamba2" else (1e-6, 1e-7)
+        torch.testing.assert_close(y, x, rtol=rtol, atol=atol)
 
 
 def _mamba2_inputs(tokens: int, groups: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class FeatureMap(nn.Module):
 
     Attributes:
         feature_dim: F, the number of features per head.
-        normaliser: `"sum"` or `"rms"`, see the module's docstring.
+        normaliser: `"sum"` or `"rms"`, see `feature_maps`.
     """
 
     normaliser = SUM

@@ -223,7 +223,7 @@ def build_feature_map(name: str, num_heads: int, head_dim: int, **options: objec
     if name not in FEATURE_MAPS:
         raise unknown("feature map", name, FEATURE_MAPS)
     takes = list(signature(FEATURE_MAPS[name]).parameters)[2:]
-    for option in options.keys() - set(takes):
+    for option in sorted(options.keys() - set(takes)):
         if not takes:
             raise JRTError(f"feature_map={name} takes no options; {option!r} is none of its.")
         raise unknown(f"option of feature_map={name}", option, takes)

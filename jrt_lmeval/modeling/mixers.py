@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.modeling import attention
 from jrt_lmeval.modeling.config import JRTConfig, rotated
+from jrt_lmeval.modeling.convolution import depthwise
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.fla_form import fla
 from jrt_lmeval.modeling.linear_attention import (
@@ -121,12 +122,7 @@ class GatedShortConv(nn.Module):
         u, gate = self.in_proj(x).chunk(2, dim=-1)
         tail = u.new_zeros(u.shape[0], self.kernel - 1, u.shape[2]) if state is None else state["tail"]
         u = torch.cat([tail, u], dim=1)
-        T = x.shape[1]
-        # a sum of shifted products: several times faster on a CPU than a grouped convolution
-        mixed = u[:, :T] * self.conv_weight[:, 0]
-        for i in range(1, self.kernel):
-            mixed = mixed + u[:, i : i + T] * self.conv_weight[:, i]
-        return self.out_proj(F.silu(mixed) * gate), {
+        return self.out_proj(F.silu(depthwise(u, self.conv_weight)) * gate), {
             "tail": _last_slots(u, span.lengths, self.kernel - 1, self.kernel - 1)
         }
 

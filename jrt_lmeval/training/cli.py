@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.training.named import RECIPES
-from jrt_lmeval.training.recipes import SHIPPED_TEACHER, Recipe
+from jrt_lmeval.training.recipes import BASELINES, SHIPPED_TEACHER, Recipe
 
 DTYPES = ("float32", "bfloat16", "probe")
-MODELS = ("jrt_rnn", "based", "llama", "mamba", "mamba2")
+OURS = ("jrt_rnn", "based")
+MODELS = (*OURS, *BASELINES)
 
 EPILOG = """examples:
   jrt-eval train --recipe suite --model jrt_rnn --feature-map taylor --out models/taylor
@@ -86,7 +86,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
         raise unknown("recipe", arguments.recipe, RECIPES)
     if arguments.model not in MODELS:
         raise unknown("model to train", arguments.model, MODELS)
-    ours = arguments.model in ("jrt_rnn", "based")
+    ours = arguments.model in OURS
     if not ours and (arguments.feature_map or arguments.map_options or arguments.teacher):
         raise JRTError(f"--model {arguments.model} has no feature map and no teacher: leave these options out.")
     default = SHIPPED_TEACHER if ours and arguments.recipe in ("suite", "narrow") else "none"
@@ -113,12 +113,13 @@ def _dtype(wanted: str) -> str:
         raise unknown("dtype of a training", wanted, DTYPES)
     if wanted != "probe":
         return wanted
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise JRTError("--dtype probe asks one process about its CPU; several need one answer: bfloat16 or float32.")
     import torch
 
+    from jrt_lmeval.training.team import one_of_several
     from model_adapters.running.hardware import pick_dtype
 
+    if one_of_several():
+        raise JRTError("--dtype probe asks one process about its CPU; several need one answer: bfloat16 or float32.")
     return str(pick_dtype("probe", torch.device("cpu"))).removeprefix("torch.")
 
 

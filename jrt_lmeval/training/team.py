@@ -18,6 +18,11 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from jrt_lmeval.errors import JRTError
 
 
+def one_of_several() -> bool:
+    """Whether this process was started together with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 class Team:
     """This process among the others; alone where none was started with it.
 
@@ -30,7 +35,7 @@ class Team:
     def __init__(self, device: str = "cpu", sharded: bool = False):
         self.rank, self.size, self.sharded = 0, 1, sharded
         self.device = torch.device(device)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if one_of_several():
             from accelerate import PartialState
 
             state = PartialState(cpu=self.device.type == "cpu")

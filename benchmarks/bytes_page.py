@@ -16,18 +16,18 @@ import numpy as np
 from matplotlib.ticker import EngFormatter
 
 from benchmarks.recall_by_bytes import CONTROL, WHOLE
+from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.paper.floor import verdict
 from jrt_lmeval.paper.measured import METRIC, percent
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.distance import distances
 from jrt_lmeval.report.fields import BASELINES
-from jrt_lmeval.report.markdown import markdown_table, with_block
 from jrt_lmeval.report.plots.picture import Picture, png
 from jrt_lmeval.report.plots.shared import reach
 from jrt_lmeval.report.plots.style import COLOURS, FAINT, INK, canvas, legend, line, log_ticks, styled
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import Interval, interval
 from jrt_lmeval.report.tables import PERCENT, Number
+from jrt_lmeval.stats import Interval, interval
 
 BLOCK = "recall-by-bytes"
 

@@ -20,10 +20,10 @@ from itertools import islice
 from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import generate_pages
+from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.prefix import THRESHOLDS, passages, unigram_entropy
 from jrt_lmeval.prompts import Window, cut
 from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
-from jrt_lmeval.report.markdown import markdown_table
 
 SEED = 77
 DOCUMENTS = 400

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from benchmarks.geometry import LAYERS, kinds
 from benchmarks.layers import ROWS, T, label
 from benchmarks.row import Row
-from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.markdown import markdown_table
 
 QUESTIONS = {
     "swde": (1111, 1036), "fda": (1102, 2000), "squadv2": (2984, 152), "nq_1024": (3157, 8858),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.row import Row
-from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.markdown import markdown_table
 
 HEADER = (
     "what",

@@ -20,11 +20,11 @@ from typing import Any
 
 from jrt_lmeval.answers import spans
 from jrt_lmeval.commands.in_process import load_model
+from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.prefix import prefix_policy
 from jrt_lmeval.prompts import LayoutSpec, Parts, Prompt, build
-from jrt_lmeval.report.markdown import markdown_table
-from jrt_lmeval.report.stats import interval
 from jrt_lmeval.scoring import contains
+from jrt_lmeval.stats import interval
 from jrt_lmeval.training.heldout import QUESTIONS, SEED, SETS
 
 LENGTHS = (0.6, 0.8, 0.9, 1.0)

@@ -20,7 +20,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.markdown import markdown_table
 
 LAYOUTS = {"once": "_once", "flat": "_jrt", "hier": "_jrt_hier", "focus": "_jrt_focus", "passages": "_passages"}
 BENCHMARKS = ("swde", "fda", "squadv2", "triviaqa", "drop")

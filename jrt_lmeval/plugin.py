@@ -187,7 +187,7 @@ def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
             return config
         file, ours = Path(path).expanduser().resolve(), getattr(config.get("class"), "knows_its_file", False)
         if ours or "class" not in config:
-            from jrt_lmeval.recall.taskfiles import check
+            from jrt_lmeval.task.taskfiles import check
 
             check(file, config, whole=arguments.get("_seen") is None)
         if ours:
@@ -240,7 +240,7 @@ def mark_group(group: Any) -> None:
 def _warn_of_faults(include_path: str | Path | Iterable[str | Path] | None) -> None:
     paths = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or ())
     for folder in {Path(path).resolve() for path in paths if Path(path).is_dir()} - {tasks_dir()}:
-        from jrt_lmeval.recall.taskfiles import faults
+        from jrt_lmeval.task.taskfiles import faults
 
         for fault in faults(folder):
             log.warning("%s; its tasks are left out.", fault)

@@ -10,7 +10,7 @@ from lm_eval.api.model import LM
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from jrt_lmeval.recall.task import RecallTask
+from jrt_lmeval.task.recall import RecallTask
 
 ROWS = [
     {

@@ -182,3 +182,19 @@ def choose(context: str, continuation: str) -> Instance:
 
 def whole(content: str) -> Instance:
     return Instance(request_type="loglikelihood_rolling", doc={}, arguments=(content,), idx=0, metadata=("t", 0, 1))
+
+
+def plain_loop(lm, prompt, steps=8):
+    """The readable truth: the whole row again for every token, a batch of one, no state."""
+    row = lm.runtime.prepared([lm.encoder.row(0, prompt)], [0])[0]
+    ids, found = list(row.ids), []
+    for _ in range(steps):
+        logits, _ = lm.engine.prefill([ids], [row.choice.length])
+        token = int(logits[0, : lm._vocabulary].argmax())
+        if token == lm.eot_token_id:
+            break
+        ids.append(token)
+        found.append(token)
+        if "\n" in lm.tok_decode(found):
+            break
+    return lm.tok_decode(found).split("\n")[0]

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.gpu.findings import Finding, Setting
 from jrt_lmeval.errors import unknown
-from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.markdown import markdown_table
 
 HEADER = ("part", "what", "figure", "as it must be", "seen")
 MARKS = {True: "yes", False: "**NO**", None: "-"}

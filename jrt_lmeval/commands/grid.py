@@ -14,7 +14,7 @@ import yaml
 from jrt_lmeval import __version__
 from jrt_lmeval.commands.in_process import evaluate, load_model, task_manager
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.markdown import markdown_table
 
 Cell = dict[str, Any]
 
@@ -79,7 +79,7 @@ def cells(axes: Sequence[str]) -> list[Cell]:
     Raises:
         JRTError: values that are no YAML list, a key given twice, or a block that is not valid (`block.settings`).
     """
-    from jrt_lmeval.recall.block import settings
+    from jrt_lmeval.task.block import settings
 
     values: dict[str, list[Any]] = {}
     for axis in axes:
@@ -201,7 +201,7 @@ def _finished(folder: Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _manager(cfg: Any, cell: Cell) -> Any:
-    from jrt_lmeval.recall.block import merged
+    from jrt_lmeval.task.block import merged
 
     return task_manager({**cfg.metadata, "jrt": merged(cfg.metadata.get("jrt"), block(cell))}, cfg.include_path)
 

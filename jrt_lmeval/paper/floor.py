@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from jrt_lmeval.paper.measured import METRIC, recall
 from jrt_lmeval.paper.plan import Entry
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import Interval
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number, Table
+from jrt_lmeval.stats import Interval
 
 TIMES = 5
 """How much more a model must score with the document than without it."""
@@ -19,7 +19,7 @@ RULES = {
     "longest_match": "longest match, %",
     "blind_middle": "blind middle, %",
 }
-"""`jrt_lmeval.recall.baselines.BASELINES`, as columns."""
+"""`jrt_lmeval.task.baselines.BASELINES`, as columns."""
 
 NOTE = (
     f"Read once. `recalls`: at least {TIMES} times what the same model scores without the document, and the 95 % "

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
+from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, SECOND_COPY
 from jrt_lmeval.paper.floor import rule, verdict
 from jrt_lmeval.paper.measured import METRIC, measured, percent, recall
 from jrt_lmeval.paper.memory import memory_picture
 from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, SUITES, THRESHOLDS, Entry, Run, Suite, plan
 from jrt_lmeval.paper.tables import figure, paper_report
-from jrt_lmeval.report.markdown import markdown_table, with_block
 from jrt_lmeval.report.plots.picture import png
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number

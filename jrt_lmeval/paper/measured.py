@@ -7,8 +7,8 @@ from pathlib import Path
 from jrt_lmeval.paper.plan import Run
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import Interval, interval
 from jrt_lmeval.report.tables import PERCENT, Number
+from jrt_lmeval.stats import Interval, interval
 
 METRIC = "contains"
 

@@ -13,8 +13,8 @@ from jrt_lmeval.report.plots.picture import Picture
 from jrt_lmeval.report.plots.shared import reach
 from jrt_lmeval.report.plots.style import COLOURS, FAINT, INK, canvas, legend, line, log_ticks, styled
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import Interval
 from jrt_lmeval.report.tables import PERCENT, Number
+from jrt_lmeval.stats import Interval
 
 FULL = "Llama"
 GROUPS: Mapping[str, tuple[str, str]] = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import DRAWS, Paired, paired
+from jrt_lmeval.stats import DRAWS, Paired, paired
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from jrt_lmeval.report.misses import explain, first_line
 from jrt_lmeval.report.pivot import chosen, value_of
 from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.samples import Sample
-from jrt_lmeval.report.stats import holm
+from jrt_lmeval.stats import holm
 
 EPILOG = """examples:
   jrt-eval compare runs/mlp runs/taylor                       every task that both were asked

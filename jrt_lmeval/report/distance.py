@@ -10,8 +10,8 @@ import numpy as np
 
 from jrt_lmeval.report.columns import Columns
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import interval
 from jrt_lmeval.report.tables import PERCENT, Entry, Number, Table
+from jrt_lmeval.stats import interval
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, math.inf)
 WINDOW_FACTS = ("sliding_window", "window", "window_tokens")

@@ -10,8 +10,8 @@ from dataclasses import replace
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.report.compare import difference
 from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.stats import holm
 from jrt_lmeval.report.tables import PERCENT, Entry, Number, Table
+from jrt_lmeval.stats import holm
 
 LAYOUT_NAMES = {
     "once": "once", "flat": "twice (JRT)", "hier": "hierarchical", "focus": "document and passages",

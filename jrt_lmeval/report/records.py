@@ -14,8 +14,8 @@ import numpy as np
 from jrt_lmeval.report.columns import Columns, read_columns
 from jrt_lmeval.report.fields import FIGURES, benchmark_of, layout_of
 from jrt_lmeval.report.samples import Sample, read_samples
-from jrt_lmeval.report.stats import LEVEL, Interval, interval, t_quantile
 from jrt_lmeval.report.trainings import Broken, Training
+from jrt_lmeval.stats import LEVEL, Interval, interval, t_quantile
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from jrt_lmeval.report.misses import MOST_SAMPLES, miss_table
 from jrt_lmeval.report.pivot import ALPHA, metrics, number_of, pivot, value_of
 from jrt_lmeval.report.published import published
 from jrt_lmeval.report.records import Cell, Collection
-from jrt_lmeval.report.stats import Interval, holm, interval, tied_groups
 from jrt_lmeval.report.tables import PERCENT, Entry, Number, Report, Table
+from jrt_lmeval.stats import Interval, holm, interval, tied_groups
 
 PREFERRED = ("contains", "exact_match", "acc", "f1")
 MOST_PAIRS = 200

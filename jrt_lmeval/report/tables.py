@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jrt_lmeval.report.markdown import markdown_table
-from jrt_lmeval.report.stats import Interval
+from jrt_lmeval.markdown import markdown_table
+from jrt_lmeval.stats import Interval
 
 PERCENT = 100.0
 NOTES = {

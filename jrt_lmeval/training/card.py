@@ -12,7 +12,7 @@ from typing import Any
 
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.markdown import markdown_table
+from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.training.architecture import describe
 
 CARD, LOG, RECIPE, HELDOUT = "README.md", "log.jsonl", "recipe.json", "heldout.jsonl"

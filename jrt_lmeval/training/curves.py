@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.checkpoints.found import RECIPE, WEIGHTS, shipped_models
-from jrt_lmeval.report.markdown import markdown_table, with_block
+from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.training.card import HELDOUT, tensors
 
 Line = dict[str, Any]

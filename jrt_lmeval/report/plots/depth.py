@@ -17,8 +17,8 @@ from jrt_lmeval.report.plots.picture import Picture
 from jrt_lmeval.report.plots.shared import batched, numbered, reach, scaled
 from jrt_lmeval.report.plots.style import INK, SMALL, TITLE, canvas, file_name, styled
 from jrt_lmeval.report.records import Cell, Collection
-from jrt_lmeval.report.stats import interval
 from jrt_lmeval.report.tables import PERCENT, Number
+from jrt_lmeval.stats import interval
 
 DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 ROW = 0.34

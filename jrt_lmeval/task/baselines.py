@@ -1,0 +1,109 @@
+"""What can be had without a model: how often the answer is found by rules that read little or nothing.
+
+Each rule makes a guess, which is scored as a model's answer is (`scoring.contains`). A model that scores no more than a
+rule has not been shown to recall.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from jrt_lmeval import scoring
+from jrt_lmeval.answers import spans
+from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
+from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts.tokens import encoded
+from jrt_lmeval.task.readers import Reader
+
+BASELINES = {
+    "majority": "the most frequent answer to this question on the other documents; reads nothing",
+    "longest_match": "what follows where the longest ending of the question stands in the document",
+    "blind_middle": "48 tokens from the middle of the document as it is shown; the question is not read",
+}
+TOKENS = 48
+"""GPT-2 tokens of a guess, as many as a model may generate."""
+
+
+class Baselines:
+    """The rules for the rows of a split.
+
+    Args:
+        rows: all rows, also those that are not asked.
+        reader: what is read in them.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], reader: Reader) -> None:
+        self._rows, self._reader = rows, reader
+
+    def scores(self, row: dict[str, Any], prompt: Prompt) -> dict[str, int]:
+        """Whether the guess of each rule holds an answer, 0 or 1, for a row and the prompt made of it."""
+        guesses = {
+            "majority": self.majority(row),
+            "longest_match": longest_match(self._stem(prompt), prompt.document),
+            "blind_middle": middle(prompt.document),
+        }
+        labels = self._reader.labels(row)
+        return {name: int(scoring.contains(guess, labels)) for name, guess in guesses.items()}
+
+    def majority(self, row: dict[str, Any]) -> str:
+        """The most frequent answer of other documents to what the row asks; the first in the alphabet of several.
+
+        Empty where no other document is asked this.
+        """
+        others = Counter(self._answers[asked(self._reader, row)])
+        others.subtract(self._by_document[asked(self._reader, row), self._reader.document_id(row)])
+        return min((answer for answer in +others), key=lambda answer: (-others[answer], answer), default="")
+
+    @cached_property
+    def _by_document(self) -> dict[tuple[str, str], Counter[str]]:
+        counted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for row in self._rows:
+            counted[asked(self._reader, row), self._reader.document_id(row)][self._reader.labels(row)[0]] += 1
+        return counted
+
+    @cached_property
+    def _answers(self) -> dict[str, Counter[str]]:
+        counted: dict[str, Counter[str]] = defaultdict(Counter)
+        for (question, _), answers in self._by_document.items():
+            counted[question].update(answers)
+        return counted
+
+    @staticmethod
+    def _stem(prompt: Prompt) -> str:
+        return str(prompt)[prompt.document_end :]
+
+
+def asked(reader: Reader, row: dict[str, Any]) -> str:
+    """What a row asks for, letter case and white space aside: the same for all rows that ask for the same."""
+    return " ".join(reader.question(row).lower().split())
+
+
+def longest_match(stem: str, document: str, tokens: int = TOKENS) -> str:
+    """What follows where the longest ending of a stem stands in a document, to the end of the line.
+
+    Endings start with a word, and letter case does not count. Of several places the first is taken. It is
+    what copying the continuation of what was just read (an induction head) gives. Empty where not even the last word
+    stands there.
+    """
+    words, text = stem.split(), " " + document
+    for start in range(len(words)):
+        # "age:" is no ending of "Page:".
+        ends = [end for first, end in spans([" ".join(words[start:])], text) if not text[first - 1].isalnum()]
+        if ends:
+            return start_of(text[ends[0] :].lstrip().partition("\n")[0], tokens)
+    return ""
+
+
+def start_of(text: str, tokens: int) -> str:
+    """The first GPT-2 tokens of a text."""
+    return gpt2_tokenizer().decode(encoded(text).ids[:tokens])
+
+
+def middle(document: str, tokens: int = TOKENS) -> str:
+    """So many GPT-2 tokens from the middle of a document; all of it where it has no more."""
+    ids = encoded(document).ids
+    first = max(0, (len(ids) - tokens) // 2)
+    return gpt2_tokenizer().decode(ids[first : first + tokens])

@@ -1,0 +1,123 @@
+"""`PerplexityTask`: how well a model predicts whole texts, token by token."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from lm_eval.api.task import ConfigurableTask
+
+from jrt_lmeval.data.sources import SOURCES, load_rows
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.task.rows import Rows
+
+log = logging.getLogger("lm_eval.jrt")
+
+BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
+"""What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""
+
+
+class PerplexityTask(ConfigurableTask):
+    """Rolling log-likelihood of whole texts, each token scored once with as much text before it as the model reads.
+
+    Its YAML names `dataset_path`, `test_split` and `doc_to_target`, the field that holds the text. Words and
+    bytes are counted as lm_eval does; `token_perplexity` is per token of the model's own tokenizer, which is only
+    known, and so only reported, for models that say how many tokens they scored, as ours do
+    (`value.stats["jrt_scored_tokens"]`).
+    """
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        given = deepcopy(dict(config or {}))
+        given.pop("class", None)
+        metadata = dict(given.get("metadata") or {})
+        label = given.get("task", "?")
+        try:
+            self._source = _laid_over(given, metadata.get("ppl"))
+        except JRTError as error:
+            raise JRTError(f"task {label}: {error}") from None
+        given |= {"output_type": "loglikelihood_rolling", "doc_to_text": "", "num_fewshot": 0, "metadata": metadata}
+        super().__init__(config=given)
+        self._aggregation_list["token_perplexity"] = self._aggregation_list["word_perplexity"]
+        self._higher_is_better["token_perplexity"] = False
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the texts.
+
+        Raises:
+            JRTError: no such rows, or a row whose field is missing or no text; names file, row and field.
+        """
+        config, label, field = self.config, self.config.task, self.config.doc_to_target
+        try:
+            loaded = load_rows(self.DATASET_PATH, config.test_split, self._source, self.DATASET_NAME)
+            texts = []
+            for index, row in enumerate(loaded.rows):
+                if not isinstance(row.get(field), str):
+                    raise JRTError(
+                        f"{loaded.place(index)}: field {field!r} must be a text; fields are {', '.join(row)}."
+                    )
+                # Data sets of whole texts hold empty lines; there is nothing in them to score.
+                if row[field].strip():
+                    texts.append(row)
+            if not texts:
+                raise JRTError(f"{loaded.origin}: field {field!r} is empty in every row.")
+        except JRTError as error:
+            raise JRTError(f"task {label}: {error}") from None
+        self.dataset = {config.test_split: Rows(texts, config.test_split)}
+        empty = len(loaded.rows) - len(texts)
+        config.metadata["ppl"] = {
+            "dataset_path": self.DATASET_PATH,
+            "dataset_name": self.DATASET_NAME,
+            "split": config.test_split,
+            "field": field,
+            "source": loaded.source,
+            "rows": {"read": len(loaded.rows), "empty": empty},
+        }
+        log.info("%s: %d texts (%s)%s.", label, len(texts), loaded.source, f", {empty} empty" if empty else "")
+
+    def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> str:
+        """The text, unchanged."""
+        return doc[self.config.doc_to_target]
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """(log-likelihood, count) for each metric: words, bytes, and tokens if the model says how many."""
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return {"bypass": 0}
+        value, text = results[0], self.doc_to_target(doc)
+        if not math.isfinite(value):
+            raise JRTError(
+                f"task {self.config.task}: the model gives a text the log-likelihood {value}: {text[:60]!r}..."
+            )
+        words, size = self.count_words(text), self.count_bytes(text)
+        pairs = {"word_perplexity": (value, words), "byte_perplexity": (value, size), "bits_per_byte": (value, size)}
+        tokens = getattr(value, "stats", {}).get("jrt_scored_tokens")
+        return pairs | ({"token_perplexity": (value, tokens)} if tokens else {})
+
+
+def _laid_over(config: dict[str, Any], block: Any) -> str:
+    """Put the block's text into the config in place of its own; returns where rows are looked for."""
+    if block is None:
+        return "auto"
+    if not isinstance(block, Mapping):
+        raise JRTError(
+            f"the ppl block must be a mapping such as {{dataset_path: owner/name, split: test}}, not {block!r}."
+        )
+    for key in block:
+        if key not in BLOCK_KEYS:
+            raise unknown("key of the ppl block", key, BLOCK_KEYS)
+    source = block.get("source", "auto")
+    if source not in SOURCES:
+        raise unknown("source", source, SOURCES)
+    names = {
+        "dataset_path": "dataset_path",
+        "dataset_name": "dataset_name",
+        "split": "test_split",
+        "field": "doc_to_target",
+    }
+    config |= {names[key]: value for key, value in block.items() if key != "source"}
+    if "dataset_path" in block:
+        name = config.get("task_alias") or config.get("task")
+        config["task_alias"] = f"{name} [{block['dataset_path']}]"
+    return source

@@ -1,0 +1,274 @@
+"""`RecallTask`: a YAML file with `class: !function jrt_lmeval.task.RecallTask` becomes an lm_eval task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask
+
+from jrt_lmeval import __version__
+from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.prompts.benchmarks import recipe_of
+from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts.spans import cut_left, placed, position
+from jrt_lmeval.task.baselines import BASELINES, Baselines
+from jrt_lmeval.task.block import merged, settings
+from jrt_lmeval.task.keeping import keep
+from jrt_lmeval.task.keys import completed, taken_out
+from jrt_lmeval.task.log import answer_places, sentence, summed
+from jrt_lmeval.task.prompter import Prompter
+from jrt_lmeval.task.ranks import ranks
+from jrt_lmeval.task.readers import reader_of
+from jrt_lmeval.task.rows import Rows, Sample, SplitRow, source_row
+from jrt_lmeval.task.scores import (
+    CUT_CHARACTERS,
+    Scored,
+    aggregations,
+    found,
+    mean_of_read,
+    named_scores,
+    scored,
+)
+from jrt_lmeval.task.templates import TEMPLATE_KEYS
+
+log = logging.getLogger("lm_eval.jrt")
+
+_LINE_FILES = ("json", "jsonl")
+# Controls in which the document of the prompt is the row's: only there a rule can guess from it.
+_READING = ("none", "counterfactual")
+
+
+class RecallTask(ConfigurableTask):
+    """A recall benchmark: rows with a document, a question on it and accepted answers.
+
+    Its YAML holds lm_eval's own keys and
+        jrt: layout, window, recipe, source and control (`block.Settings`); `--metadata '{"jrt": {...}}'` is laid
+            over it;
+        jrt_common: the same, laid under it: lm_eval's `include` replaces a `jrt` block as a whole;
+        document, question, lead, joiner: templates (`templates.TemplateReader`), for a task without a recipe.
+
+    The prompt of a request is a `prompts.Prompt`, so that a model can see where the document stands. The block as
+    used, with the source of the rows and what was dropped or cut, is in the results under `config.metadata.jrt`; what
+    is to be known of a single prompt is in the samples log under `doc.jrt`.
+    """
+
+    knows_its_file = True
+    """Whether `jrt_file`, the path of its YAML file, is put into the configuration."""
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        given = dict(config or {})
+        self._label = str(given.get("task", "?"))
+        metadata = dict(given.get("metadata") or {})
+        try:
+            own = taken_out(given)
+            self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")), metadata)
+            templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
+            self._reader = reader_of(self.jrt.recipe, templates, given)
+            self._scores = named_scores(given.get("metric_list"), callable(given.get("process_results")))
+            complete = completed(given, self._scores)
+        except JRTError as error:
+            raise JRTError(f"task {self._label}: {error}") from None
+        # lm_eval says "inline" of a file whose path it was given on the command line.
+        file = metadata.get("config_source") if metadata.get("config_source") != "inline" else own.get("jrt_file")
+        self._folder = Path(file).parent if file else None
+        self._before: dict[tuple[str, int], int] = {}
+        self._baselines: dict[str, Baselines] = {}
+        self._counted: dict[str, int] = {}
+        self._source = ""
+        if self.jrt.recipe is not None:
+            complete.setdefault("dataset_path", recipe_of(self.jrt.recipe).dataset)
+        super().__init__(config=complete | {"metadata": metadata})
+        self._describe()
+
+    def _describe(self) -> None:
+        """Put into the results what was done, and into the table what must not be missed."""
+        block = {**self.jrt.as_dict(), "source": self._source}
+        block["hash"] = self._hash(block)
+        self.config.metadata["jrt"] = {**block, "rows": self._counted}
+        marks = ["sample"] if self._source == "sample" else []
+        marks += [self.jrt.control] if self.jrt.control != "none" else []
+        if marks:
+            self.config.task_alias = " ".join([self.config.task_alias or self._label, *(f"[{mark}]" for mark in marks)])
+
+    def _hash(self, block: dict[str, Any]) -> str:
+        """What the prompts of this task depend on, in 16 hexadecimal digits: block, templates, rows, our version."""
+        rows = {split: list(rows) for split, rows in self.dataset.items()}
+        what = json.dumps([__version__, block, self._reader.templates, rows], sort_keys=True, default=str)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+    # ---------------------------------------------------------------- rows
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the splits that the YAML names, check every row, and leave out what the window drops."""
+        config = self.config
+        evaluated = config.test_split or config.validation_split
+        if not evaluated:
+            raise JRTError(f"task {self._label}: name the split to evaluate, such as 'test_split: test'.")
+        splits = {config.training_split, config.validation_split, config.test_split, config.fewshot_split}
+        dataset = {}
+        for split in sorted(splits - {None}):
+            try:
+                loaded = self._load(split, dict(dataset_kwargs or {}))
+                kept, counted = keep(loaded, self._reader, self.jrt)
+            except JRTError as error:
+                raise JRTError(f"task {self._label}: {error}") from None
+            dataset[split] = Rows(kept, split)
+            if split == evaluated:
+                self._source, self._counted = loaded.source, counted
+        self.dataset = dataset
+        self._prompter = Prompter(dataset, self._reader, self.jrt)
+        # It was applied to all splits; lm_eval would apply it again, to rows that bear their numbers.
+        config.process_docs = None
+
+    def _load(self, split: str, dataset_kwargs: dict[str, Any]) -> Loaded:
+        files, path = dataset_kwargs.get("data_files"), self.DATASET_PATH
+        if path is None and self.config.custom_dataset is None:
+            raise JRTError("'dataset_path' is missing: 'json' with 'dataset_kwargs', or a data set such as owner/name.")
+        if path in _LINE_FILES:
+            if files is None:
+                raise JRTError("'dataset_kwargs' is missing: {data_files: {test: rows.jsonl}}, beside the YAML file.")
+            loaded = load_files(files, split, self._folder)
+        elif self.config.custom_dataset is not None or files is not None:
+            if files is not None:
+                dataset_kwargs["data_files"] = resolved(files, self._folder)
+            super().download(dataset_kwargs)
+            loaded = Loaded(tuple(map(dict, self.dataset[split])), "files" if files else "custom", self._label)
+        else:
+            loaded = load_rows(path, split, self.jrt.source, self.DATASET_NAME)
+        if self.config.process_docs is None:
+            return loaded
+        import datasets
+
+        processed = self.config.process_docs(datasets.Dataset.from_list(list(loaded.rows)))
+        return Loaded(tuple(map(dict, processed)), loaded.source, f"{loaded.origin} after process_docs")
+
+    # ---------------------------------------------------------------- prompts
+
+    def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> Prompt:
+        """The prompt of a row; made once."""
+        row = source_row(doc)
+        if not isinstance(row, SplitRow):
+            raise JRTError(
+                f"task {self._label}: prompts are made of this task's own rows, and not of {str(row)[:60]}..."
+            )
+        try:
+            return self._prompter.prompt(row)
+        except JRTError as error:
+            name = f" (doc_id {row['doc_id']!r})" if "doc_id" in row else ""
+            raise JRTError(f"task {self._label}{name}: {error}") from None
+
+    def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> list[str]:
+        """The accepted answers."""
+        return self._reader.labels(doc)
+
+    def doc_iterator(self, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that this process asks, as the samples log shows them: all questions on a document or none."""
+        rank, processes = kwargs.pop("rank", 0), kwargs.pop("world_size", 1)
+        rows = list(super().doc_iterator(**kwargs))
+        documents = [self._reader.document_id(row) for _, row in rows]
+        lengths = [len(self._reader.document(row)) for _, row in rows]
+        for (number, row), process in zip(rows, ranks(documents, lengths, processes), strict=True):
+            if process == rank:
+                yield number, Sample(row)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+        """As lm_eval, with the row itself: its hash in the log then is the same for all layouts and windows."""
+        return super().construct_requests(source_row(doc), ctx, **kwargs)
+
+    def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """What is sent: the prompt with what lm_eval puts around it, knowing where the document stands in all of it."""
+        context = super().fewshot_context(doc, *args, **kwargs)
+        if not isinstance(context, str):
+            return context
+        prompt, row = self.doc_to_text(doc), source_row(doc)
+        sent = placed(prompt, context)
+        if isinstance(sent, Prompt) and isinstance(row, SplitRow):
+            self._before[row.split, row.number] = sent.document_start - prompt.document_start
+        return sent
+
+    def build_all_requests(self, *, tokenizer_name: str = "", **kwargs: Any) -> None:
+        """As lm_eval, but requests cached for other prompts or rows are not taken for ours."""
+        # The tokenizer's name is the only free part of lm_eval's cache key.
+        name = f"{tokenizer_name}-jrt{self.config.metadata['jrt']['hash']}"
+        super().build_all_requests(tokenizer_name=name, **kwargs)
+        if kwargs.get("rank", 0) == 0:
+            # All rows, also those that other processes ask: the counts are those of the whole run.
+            asked = self.doc_iterator(limit=kwargs.get("limit"), samples=kwargs.get("samples"))
+            self._counted.update(summed(self.doc_to_text(doc) for _, doc in asked))
+            log.info("%s: %d rows (%s), %s.", self._label, self._counted["read"], self._source, sentence(self._counted))
+            if missing := self._counted.get("levels_missing"):
+                log.warning(
+                    "%s: in %d of %d prompts a level of the hierarchy is missing: a budget of %g documents has no "
+                    "room for its shortest segment. Raise jrt.budget, or name fewer jrt.levels.",
+                    *(self._label, missing, self._counted["asked"], self.jrt.layout.budget),
+                )
+
+    # ---------------------------------------------------------------- scores
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """Scores of an answer.
+
+        Everything else that is known of prompt and answer, with what the model says it cost (`answer.stats`), goes into
+        the samples log, as `doc["jrt"]`.
+        """
+        answer = results[0][0] if isinstance(results[0], list) else results[0]
+        labels, prompt, stats = self.doc_to_target(doc), self.doc_to_text(doc), getattr(answer, "stats", {})
+        row = source_row(doc)
+        if isinstance(row, SplitRow) and CUT_CHARACTERS in stats:
+            # of what was sent; few-shot examples and the like stand before our prompt
+            before = self._before.get((row.split, row.number), 0)
+            prompt = cut_left(prompt, max(0, int(stats[CUT_CHARACTERS]) - before))
+        facts = (self._facts(row, prompt, labels) if isinstance(row, SplitRow) else {}) | stats
+        if isinstance(doc, Sample):
+            doc["jrt"] = facts
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return {"bypass": 0}
+        values = scored(answer, labels, self._scores, facts)
+        if callable(self.config.process_results):
+            values.update(self.config.process_results(doc, results))
+        return values
+
+    def _facts(self, row: SplitRow, prompt: Prompt, labels: list[str]) -> dict[str, Any]:
+        window = self.jrt.window
+        return {
+            "doc_id": self._reader.document_id(row),
+            "answers": labels,
+            "window": window.policy if window.cuts else "none",
+            **{name: count for name, count in prompt.counters.items() if name != "dropped"},
+            **answer_places(prompt, labels),
+            "answer_position": position(prompt.document, labels),
+            **self._guesses(row, prompt),
+        }
+
+    def _guesses(self, row: SplitRow, prompt: Prompt) -> dict[str, int]:
+        if self.jrt.control not in _READING:
+            return {}
+        if row.split not in self._baselines:
+            self._baselines[row.split] = Baselines(self.dataset[row.split], self._reader)
+        return self._baselines[row.split].scores(row, prompt)
+
+    def aggregation(self) -> dict[str, Any]:
+        """Means with errors by document; of the first score's values, also what was found beside the scores."""
+        made = aggregations(self._scores)
+        first = next(iter(self._scores))
+        made[first] = self._described_mean
+        return defaultdict(lambda: mean, self._aggregation_list | made)
+
+    def _described_mean(self, scores: Sequence[Scored]) -> float:
+        # The only call in which lm_eval has the answers of all processes at hand.
+        self.config.metadata["jrt_found"] = what = found(scores, tuple(BASELINES))
+        if guessed := what["without_a_model"]:
+            shares = ", ".join(f"{name} {100 * value['contains']:.1f} %" for name, value in guessed.items())
+            log.info("%s: without a model %s (what is guessed: docs/add-a-task.md).", self._label, shares)
+        marks = [f"[{what[name]} {name}]" for name in ("skipped", "truncated") if name in what]
+        if marks:
+            self.config.task_alias = " ".join([self.config.task_alias or self._label, *marks])
+        return mean_of_read(scores)

@@ -1,0 +1,346 @@
+"""`jrt-eval paper`: what is planned, run once, gone on with and kept."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.models.dummy import DummyLM
+from reportlogs import sample, write_run
+
+from jrt_lmeval import cli
+from jrt_lmeval.checkpoints.found import shipped_for
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paper import execute as executing
+from jrt_lmeval.paper.claims import verdicts
+from jrt_lmeval.paper.cli import write_tables
+from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
+from jrt_lmeval.paper.floor import verdict
+from jrt_lmeval.paper.logs import keep, kept_results, kept_sample
+from jrt_lmeval.paper.plan import NO_CONTEXT, NO_LEAD, PAPER_ROWS, POLICIES, STEPS, SUITES, Entry, Run, plan, runs
+from jrt_lmeval.paper.published import printed
+from jrt_lmeval.paper.tables import paper_report
+from jrt_lmeval.plugin import register
+from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.tables import Number
+from jrt_lmeval.scoring import contains
+from jrt_lmeval.stats import interval
+
+LIMITS = {"wide": (0.6, 0.8)}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None:
+    entries = plan(SUITES[suite], LIMITS)
+    tables = {entry.table for entry in entries}
+    wanted = {"prefix", "prompt", "step", "overlap", "comparison", "control"}
+    assert tables == (wanted | {"feature_map", "memory"} if suite == "bundled" else wanted)
+    todo = runs(entries)
+    assert len({run.name for run in todo}) == len(todo) < len(entries)
+    for entry in entries:
+        (run,) = [run for run in todo if run.name == entry.run.name]
+        assert set(entry.run.tasks) <= set(run.tasks)
+    assert sum(entry.table == "prefix" for entry in entries) == len(POLICIES)
+    assert sum(entry.table == "step" for entry in entries) == len(STEPS) * (1 + len(LIMITS))
+
+
+def test_runs_of_one_model_stand_together() -> None:
+    models = [run.loaded for run in runs(plan(SUITES["bundled"], LIMITS))]
+    assert len(set(models)) == sum(a != b for a, b in zip([None, *models], models, strict=False))
+
+
+def test_rows_that_the_paper_has_bear_the_papers_name() -> None:
+    names = {name for table in ("prefix", "feature_map", "prompt") for name in printed(table).rows}
+    assert names == set(PAPER_ROWS.values())
+    planned = {entry.row for entry in plan(SUITES["bundled"], {})}
+    assert names <= planned
+
+
+def test_printed_numbers() -> None:
+    table = printed("prefix")
+    assert table.value("JRT-RNN dynamic prefix", "recall_percent") == 48.2
+    assert table.value("JRT-RNN dynamic prefix", "perplexity") is None
+    assert printed("feature_map").value("ReLU", "perplexity") == 35.6
+    with pytest.raises(JRTError, match="Did you mean 'prompt'"):
+        printed("promt")
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    register()
+    names: list[str] = []
+    plain = DummyLM.create_from_arg_obj.__func__
+    monkeypatch.setattr(
+        DummyLM, "create_from_arg_obj", classmethod(lambda cls, *a, **k: names.append("model") or plain(cls, *a, **k))
+    )
+    return names
+
+
+def nothing(run: Run, number: int, seconds: float) -> None:
+    """No progress."""
+
+
+def test_a_suite_goes_on_where_it_stopped(built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(limit=2)
+    first, second = Run("dummy", {}, ("swde_once",)), Run("dummy", {}, ("swde_once",), {"control": "no_context"})
+    evaluated: list[tuple[str, ...]] = []
+    plain = executing.evaluate
+    monkeypatch.setattr(executing, "evaluate", lambda *a, **k: evaluated.append(tuple(a[3])) or plain(*a, **k))
+    assert execute([first, second], tmp_path, options, nothing) == []
+    assert built == ["model"], "one loaded model serves both"
+    assert finished(tmp_path / first.name, first, options) == {"swde_once"}
+    assert measured_speed(tmp_path) is None  # a dummy reports no tokens
+
+    more = Run("dummy", {}, ("swde_once", "factbook_once"))
+    assert [one.rows for one in estimates([more, second], tmp_path, options)] == [2, 0]
+    assert execute([more, second], tmp_path, options, nothing) == []
+    assert evaluated == [("swde_once",), ("swde_once",), ("factbook_once",)]
+    assert finished(tmp_path / first.name, more, options) == {"swde_once", "factbook_once"}
+    with pytest.raises(JRTError, match="was made with limit 2, not 3"):
+        finished(tmp_path / first.name, first, Options(limit=3))
+
+
+def test_a_model_that_does_not_recall_is_told(built: list[str], tmp_path: Path) -> None:
+    control = Run("dummy", {}, ("swde_once", "factbook_once"), NO_CONTEXT)
+    plain = Run("dummy", {}, ("swde_once",))
+    assert control.plain.name == plain.name and control.name != plain.name
+    assert execute([plain, control], tmp_path, Options(limit=40), nothing) == []
+    entries = (Entry("prefix", "A dummy", plain), Entry("control", "A dummy", control))
+    table = paper_report(entries, tmp_path).tables[-1]
+    swde, factbook = table.rows
+    assert table.name == "control" and swde[:2] == ("A dummy", "swde_once [sample]")
+    once, without, majority, match, blind = swde[2:7]
+    assert isinstance(once, Number) and once.value == 0 and once.interval is not None and once.interval.n == 40
+    assert isinstance(without, Number) and without.value == 0
+    assert all(isinstance(rule, Number) for rule in (majority, match, blind))
+    assert match.value > majority.value, "the rules' scores are those of the logged questions"
+    assert swde[-1] == "no" and factbook[-1] == "-" and factbook[2] is None
+
+
+def test_five_times_and_above_the_majority() -> None:
+    good = interval([1, 0, 1, 1] * 10, [str(at) for at in range(40)])
+    assert 0.5 < good.low < 0.75 == good.mean
+    assert verdict(good, 0.15, 0.5) == "yes"
+    assert verdict(good, 0.16, 0.5) == "no"
+    assert verdict(good, 0.0, 0.75) == "no"
+    assert verdict(good, None, 0.0) == verdict(None, 0.0, 0.0) == "-"
+
+
+def test_weights_trained_anew_are_another_run(
+    built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "model"
+    weights.mkdir()
+    (weights / "config.json").write_text('{"model_type": "llama"}')
+    (weights / "model.safetensors").write_bytes(b"one")
+    run = Run("dummy", {"pretrained": str(weights)}, ("swde_once",))
+    assert execute([run], tmp_path, Options(limit=1), nothing) == []
+    assert finished(tmp_path / run.name, run, Options(limit=1))
+    assert str(tmp_path) not in (tmp_path / run.name / executing.DONE).read_text()
+    (weights / "model.safetensors").write_bytes(b"two")
+    executing._hash.cache_clear()
+    with pytest.raises(JRTError, match=r"was made with weights .* Choose another --out"):
+        finished(tmp_path / run.name, run, Options(limit=1))
+    (weights / "model.safetensors").write_bytes(b"one")
+    executing._hash.cache_clear()
+    monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
+    with pytest.raises(JRTError, match="was made with local_data False, not True"):
+        finished(tmp_path / run.name, run, Options(limit=1))
+
+
+def test_a_shipped_model_is_known_by_its_weights() -> None:
+    known = executing.weights_of(Run("jrt_rnn", {"feature_map": "mlp"}))
+    assert known is not None and known.split()[0] == shipped_for("jrt_rnn", "mlp").name
+    assert executing.weights_of(Run("based", {"pretrained": "hazyresearch/based-360M-30B"})) is None
+    assert executing.weights_of(Run("dummy")) is None
+
+
+def test_longer_prompts_have_controls_of_their_length() -> None:
+    planned = {entry.row: entry.run for entry in plan(SUITES["bundled"], {}) if entry.table == "prompt"}
+    control = planned["as long as hierarchical JRT prompt: sentences of other documents"]
+    assert control.block == {"layout": "repeat_random", "as_long_as": "hier"}
+    assert control.tasks == planned["hierarchical JRT prompt"].tasks
+    assert sum("as long as" in row for row in planned) == 4
+
+
+def test_a_model_that_is_not_there_costs_its_rows_only(built: list[str], tmp_path: Path) -> None:
+    missing = Run("based", {"pretrained": str(tmp_path / "none")}, ("swde_once",))
+    nameless = Run("dummy", {}, ("swde_twice_and_a_half",))
+    good = Run("dummy", {"a": 1}, ("swde_once",))
+    failed = execute([missing, nameless, good], tmp_path / "out", Options(limit=1), nothing)
+    assert [run for run, _ in failed] == [missing, nameless]
+    assert "no such folder" in failed[0][1] and "swde_twice_and_a_half" in failed[1][1]
+    assert finished(tmp_path / "out" / good.name, good, Options(limit=1))
+
+
+def test_what_is_kept_can_be_scored_again_and_names_no_machine(built: list[str], tmp_path: Path) -> None:
+    run = Run("dummy", {"pretrained": "/some/where/model"}, ("swde_once",))
+    assert execute([run], tmp_path, Options(limit=3), nothing) == []
+    (file,) = (tmp_path / run.name).glob("samples_*.jsonl.gz")
+    lines = [json.loads(line) for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        assert line["filtered_resps"] == ["lol"] and line["target"] and line["prompt_hash"]
+        assert line["contains"] == 0 and line["doc"]["jrt"]["doc_id"]
+        assert "text" not in line["doc"] and "arguments" not in line
+    (results,) = (tmp_path / run.name).glob("results_*.json")
+    assert "/some/where" not in results.read_text() and '"pretrained": "model"' in results.read_text()
+
+
+def test_foreign_fields_do_not_stop_the_keeping() -> None:
+    assert kept_sample({"doc": None, "metrics": ["acc"], "acc": 1})["acc"] == 1
+    content: dict[str, Any] = {"config": {"model_args": {}}, "configs": {"t": {"metadata": {}}}, "results": {}}
+    assert kept_results(content)["configs"] == {"t": {"metadata": {}}}
+
+
+def test_what_a_model_says_of_itself_names_no_machine() -> None:
+    facts = {"pretrained": "/some/where/model", "tokenizer": None, "kv_window": 64}
+    content: dict[str, Any] = {"config": {"model_args": {}, "jrt": facts}, "configs": {}, "results": {}}
+    assert kept_results(content)["config"]["jrt"] == {"pretrained": "model", "tokenizer": None, "kv_window": 64}
+
+
+def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    register()
+    assert cli.main(["paper", "--dry-run", "--limit", "1", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "prefix_step=0.2" in shown and "tokens left" in shown
+    assert not (tmp_path / "out").exists()
+    assert cli.main(["paper", "--suite", "bundeld"]) == 1
+    assert "Did you mean 'bundled'" in capsys.readouterr().err
+
+
+def entry(table: str, row: str, block: dict[str, Any]) -> Entry:
+    return Entry(table, row, Run("dummy", {}, ("factbook_once",), block))
+
+
+def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -> None:
+    fixed, dynamic = PAPER_ROWS["fixed"], PAPER_ROWS["dynamic"]
+    entries = (entry("prefix", fixed, {}), entry("prefix", dynamic, {"control": "no_context"}))
+    missing = Entry("prefix", "none", Run("based", {}, ("factbook_once",)))
+    assert execute([e.run for e in entries], tmp_path, Options(limit=80), nothing) == []
+    made = paper_report((*entries, missing), tmp_path)
+    (table, claims) = made.tables
+    assert table.header[:4] == ("prefix", "paper: recall, %", "paper: inference, ms", "factbook: contains, %")
+    assert [row[0] for row in table.rows] == [fixed, dynamic, "none"]
+    assert isinstance(table.rows[0][1], Number) and table.rows[0][1].value == 46.1
+    measured = table.rows[0][3]
+    assert isinstance(measured, Number) and measured.interval is not None
+    assert measured.interval.n == 80 and measured.interval.clusters >= 5 and "*" in measured.marks
+    assert table.rows[2][3] is None, "a row that was not run has a dash, not a number"
+    (row,) = claims.rows
+    assert row[0] == f"{dynamic} > {fixed}" and row[2] == "+2.1" and row[-1] == "undecided"
+    files = write_tables(entries, tmp_path, tmp_path / "tables")
+    assert sorted(file.suffix for file in files) == [".csv", ".json", ".md", ".tex"]
+    again = write_tables(entries, tmp_path, tmp_path / "again")
+    assert [file.read_bytes() for file in files] == [file.read_bytes() for file in again]
+
+
+def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path) -> None:
+    once = Entry("comparison", "Mamba-2, once", Run("dummy", {}, ("factbook_once",)))
+    flat = Entry("comparison", "Mamba-2, flat", Run("dummy", {}, ("factbook_jrt",)))
+    alone = Entry("comparison", "Mamba-2, flat without the lead", Run("dummy", {}, ("factbook_jrt",), NO_LEAD))
+    entries = (once, flat, alone)
+    assert execute([entry.run for entry in entries], tmp_path, Options(limit=30), nothing) == []
+    tables = {table.name: table for table in paper_report(entries, tmp_path).tables}
+    ours, printed_table = tables["jrt_form"], tables["jrt_table1"]
+    assert ours.header == ("model", "read", "factbook")
+    assert [row[:2] for row in ours.rows] == [("Mamba-2", "once"), ("Mamba-2", "flat")]
+    assert len(printed_table.rows) == 32
+    assert printed_table.header[4:7] == (
+        "fda, 1,000",
+        "swde, 1,000",
+        "nq_1024, 1,000",
+    )
+    based = next(row for row in printed_table.rows if row[:4] == ("Based", "1.3B", "10B", "flat"))
+    assert [entry.value for entry in based[4:]] == [58.9, 44.7, 28.4, 46.7, 51.9, 34.6]
+    claims = {(row[0], row[1]) for row in tables["claims"].rows}
+    assert ("Mamba-2, flat without the lead > Mamba-2, once (the second copy by itself)", "factbook") in claims
+    assert ("Mamba-2, flat > Mamba-2, flat without the lead (the question before the first copy)", "factbook") in claims
+
+
+def test_what_fills_the_second_copy_alone_has_no_lead() -> None:
+    rows = [entry for entry in plan(SUITES["bundled"], {}) if entry.row == "Based, flat without the lead"]
+    assert [entry.run.block for entry in rows] == [{"lead": False}] and rows[0].run.tasks[0] == "factbook_jrt"
+
+
+def logged(folder: Path, name: str, scores: list[int]) -> dict[str, Any]:
+    """A run's logs with given scores, two questions a document."""
+    (folder / name).mkdir(parents=True)
+    lines = []
+    for at, score in enumerate(scores):
+        digest = sha256(str(at).encode()).hexdigest()
+        doc = {"doc_id": f"d{at // 2}", "key": f"k{at}", "jrt": {"doc_id": f"d{at // 2}"}}
+        line = {"doc_id": at, "doc": doc, "target": "['a']", "doc_hash": digest, "prompt_hash": digest}
+        lines.append({**line, "filter": "none", "filtered_resps": ["a"], "metrics": ["contains"], "contains": score})
+    (folder / name / "samples_t_once_x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    mean = sum(scores) / len(scores)
+    content = {
+        "results": {"t_once": {"contains,none": mean}},
+        "configs": {"t_once": {"metadata": {"jrt": {"layout": "once"}}}},
+        "n-samples": {"t_once": {"original": len(scores), "effective": len(scores)}},
+        "versions": {"t_once": 1},
+        "config": {"model": "m", "model_args": {"name": name}, "limit": None},
+    }
+    (folder / name / "results_x.json").write_text(json.dumps(content))
+    (cell,) = collect([folder / name]).cells
+    return {"t": cell}
+
+
+def test_a_sign_is_told_only_where_the_questions_tell_it(tmp_path: Path) -> None:
+    worse = logged(tmp_path, "worse", [0, 1] * 40)
+    cells = {
+        ("overlap", "20%"): logged(tmp_path, "better", [1, 1] * 40),
+        ("overlap", "0%"): worse,
+        ("overlap", "10%"): logged(tmp_path, "same", [1, 0] * 40),
+        ("step", "step 0.1, default thresholds"): worse,
+        ("step", "step 0.2, default thresholds"): logged(tmp_path, "bigger", [1, 1] * 40),
+    }
+    found = {(one.claim.better, one.claim.worse): one.says for one in verdicts(cells)}
+    assert found == {
+        ("20%", "0%"): "confirmed",
+        ("20%", "10%"): "confirmed",
+        ("step 0.2, default thresholds", "step 0.1, default thresholds"): "refuted",
+    }
+    swapped = {
+        ("overlap", "20%"): worse,
+        ("overlap", "0%"): cells["overlap", "20%"],
+        ("overlap", "10%"): cells["overlap", "10%"],
+    }
+    assert [one.says for one in verdicts(swapped)] == ["refuted", "undecided"]
+
+
+def test_a_kept_answer_can_be_scored_again(tmp_path: Path) -> None:
+    facts = {"doc_id": "a", "answers": ["Ilse Moe", "I. M."], "majority": 0}
+    doc = {"doc_id": "a", "text": "a long document", "jrt": facts}
+    scores = {"contains": 1.0, "contains_stderr": ["a", 1.0]}
+    sample = {"doc": doc, "prompt_hash": "0" * 64, "filtered_resps": ["ilse moe."], "metrics": [*scores], **scores}
+    (tmp_path / "samples_mine_now.jsonl").write_text(json.dumps(sample) + "\n")
+    keep(tmp_path, tmp_path / "kept")
+    (file,) = (tmp_path / "kept").iterdir()
+    kept = json.loads(gzip.decompress(file.read_bytes()))
+    assert kept["metrics"] == ["contains"] and "contains_stderr" not in kept
+    assert "a long document" not in json.dumps(kept) and kept["prompt_hash"] == "0" * 64
+    assert contains(kept["filtered_resps"][0], kept["doc"]["jrt"]["answers"]) == kept["contains"]
+
+
+def test_maps_are_compared_with_their_features_parameters_and_state(tmp_path: Path) -> None:
+    rows = []
+    for name, features, kilobytes in (("mlp", 512, 332), ("relu", 32, 80)):
+        run = Run("jrt_rnn", {"feature_map": name}, ("swde_once",))
+        facts = {"jrt_state_bytes": 1000 * kilobytes, "jrt_recurrent_bytes": 1000 * (kilobytes - 60)}
+        write_run(
+            tmp_path / run.name, task="swde_once", block={"layout": "once", "source": "local"},
+            lines=[sample(i, 1.0, facts=facts) for i in range(4)],
+            facts={"feature_map": name, "features_per_head": features}, config={"model_num_parameters": 1_600_000},
+        )  # fmt: skip
+        rows.append(Entry("feature_map", name, run))
+    table = paper_report(rows, tmp_path).tables[0]
+    shown = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert [row["features a head"].text() for row in shown] == ["512", "32"]  # type: ignore[union-attr]
+    assert [row["state, KB"].text() for row in shown] == ["332", "80"]  # type: ignore[union-attr]
+    assert [row["of it recurrent, KB"].text() for row in shown] == ["272", "20"]  # type: ignore[union-attr]
+    assert all(row["parameters"].text() == "1,600,000" for row in shown)  # type: ignore[union-attr]

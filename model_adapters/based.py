@@ -22,7 +22,6 @@ class Based(OurLM):
         init: `random` for untrained weights of the same shape.
         revision: branch, tag or commit of a hub id.
         decode: `exact`, or `published`: as the released Based code, which adds a decoded token's k v^T twice.
-        compile: compile the steps of decoding by `torch.compile`: docs/performance.md says when that pays.
         **options: see `model_adapters.options.RunOptions`.
 
     Raises:
@@ -40,13 +39,12 @@ class Based(OurLM):
         init: str | None = None,
         revision: str | None = None,
         decode: str | None = None,
-        compile: bool = False,
         **options: Any,
     ):
         run = RunOptions.read(type(self).__init__, options)
         modes = {"decode": decode}
         source, policy = one_source(pretrained, path), PrefixPolicy("none")
-        super().__init__(source, feature_map, init, revision, policy, modes, compile, run)
+        super().__init__(source, feature_map, init, revision, policy, modes, run)
 
     def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
         """A JRT-RNN is refused: it runs without a prefix as `jrt_rnn`."""

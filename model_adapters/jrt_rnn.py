@@ -20,11 +20,6 @@ from model_adapters.options import Hardware, RunOptions, one_source
 
 log = logging.getLogger("lm_eval.jrt")
 
-COMPILING = (
-    "compile=true: the first steps of this run also compile, which takes about half a minute on one core; after that a "
-    "step is cheaper. It pays where many thousands of tokens are to be generated (docs/performance.md, 'decode')."
-)
-
 
 class OurLM(RecallLM):
     """What `jrt_rnn` and `based` share: one of our models, found, loaded and described.
@@ -36,7 +31,6 @@ class OurLM(RecallLM):
         revision: branch, tag or commit of a hub id.
         policy: how prefix lengths are chosen.
         modes: the published ways, see `jrt_lmeval.modeling.config.JRTConfig`.
-        compile: compile the steps of decoding.
         run: what all models take.
 
     Raises:
@@ -54,11 +48,8 @@ class OurLM(RecallLM):
         revision: str | None,
         policy: PrefixPolicy,
         modes: Mapping[str, Any],
-        compile: bool,
         run: RunOptions,
     ):
-        if not isinstance(compile, bool):
-            raise JRTError(f"compile={compile!r}: must be True or False.")
         if init not in (None, "random"):
             raise unknown("init", init, ["random"])
         if feature_map is not None and feature_map not in FEATURE_MAPS:
@@ -77,9 +68,7 @@ class OurLM(RecallLM):
         self.check_prefix(checkpoint, model, policy)
         tokenizer = find_tokenizer(checkpoint, run.tokenizer)
         limit_to(model, tokenizer)
-        engine = JRTEngine(model, compile)
-        if compile:
-            log.info(COMPILING)
+        engine = JRTEngine(model)
         super().__init__(
             engine,
             tokenizer,
@@ -119,7 +108,6 @@ class JRTRNN(OurLM):
         revision: branch, tag or commit of a hub id.
         padding, decode, filling, enc_length: the published ways of a released model, see
             `jrt_lmeval.modeling.config.JRTConfig`. By default everything is exact.
-        compile: compile the steps of decoding by `torch.compile`: docs/performance.md says when that pays.
         **options: see `model_adapters.options.RunOptions`.
 
     Raises:
@@ -146,7 +134,6 @@ class JRTRNN(OurLM):
         decode: str | None = None,
         filling: str | None = None,
         enc_length: int | None = None,
-        compile: bool = False,
         **options: Any,
     ):
         run = RunOptions.read(type(self).__init__, options)
@@ -159,7 +146,7 @@ class JRTRNN(OurLM):
             entropy_window=entropy_window,
         )
         modes = {"padding": padding, "decode": decode, "filling": filling, "enc_length": enc_length}
-        super().__init__(one_source(pretrained, path), feature_map, init, revision, policy, modes, compile, run)
+        super().__init__(one_source(pretrained, path), feature_map, init, revision, policy, modes, run)
 
     def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
         """A model without a prefix is refused; a released baseline may run here, but not under another prefix."""

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jrt_lmeval.modeling.attention import rotate, rotation
-from jrt_lmeval.modeling.compiled import compiled
 from jrt_lmeval.modeling.linear_attention import normalise
 from jrt_lmeval.modeling.mixers import Attention, GatedShortConv, LinearAttention
 from jrt_lmeval.modeling.model import JRTForCausalLM
@@ -80,19 +79,13 @@ class OneToken:
 
     Args:
         model: one for which `fits` holds.
-        compile: compile them, see `compiled.py`.
-
-    Raises:
-        JRTError: `compile` without a compiler.
     """
 
-    def __init__(self, model: JRTForCausalLM, compile: bool = False):
+    def __init__(self, model: JRTForCausalLM):
         self.model, self.window = model, model.config.window
         self.blocks: list[Any] = list(model.blocks)
         self.mixers: list[Any] = [block.mixer for block in self.blocks]
         self.maps: list[Any] = [None] * len(self.mixers)
-        self.next_logits = compiled(self._next_logits, model.device) if compile else self._next_logits
-        self.masks = compile  # a mask that is not needed costs less than to compile a step without it too
 
     @staticmethod
     def fits(model: JRTForCausalLM) -> bool:
@@ -107,7 +100,7 @@ class OneToken:
         grown = [layer["k"].shape[1] for layer, one in zip(state.layers, self.mixers, strict=True) if _grows(one)]
         end = grown[0] if grown else 0
         layers = [self._opened(layer, mixer, end) for layer, mixer in zip(state.layers, self.mixers, strict=True)]
-        full = not self.masks and bool((state.lengths >= self.window - 1).all())
+        full = bool((state.lengths >= self.window - 1).all())
         device = state.lengths.device
         return Buffers(layers, state.lengths.clone(), torch.tensor(end, device=device), ROOM if grown else 0, full)
 
@@ -141,7 +134,7 @@ class OneToken:
         """Logits `[B, vocab]` after one more token per row, `[B]`; `buffers` then hold it."""
         if buffers.room == 0:
             self._grow(buffers)
-        logits = self.next_logits(ids, buffers.layers, buffers.lengths, buffers.end, buffers.full)
+        logits = self._next_logits(ids, buffers.layers, buffers.lengths, buffers.end, buffers.full)
         buffers.lengths += 1
         buffers.end += 1
         buffers.room -= 1

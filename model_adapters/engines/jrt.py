@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
 from jrt_lmeval.modeling.fla_form import best_form
 from jrt_lmeval.modeling.mixer_kinds import growing_layers
@@ -85,25 +84,18 @@ class JRTEngine:
 
     Args:
         model: the model.
-        compile: compile the step (`modeling/compiled.py`).
 
     Attributes:
         one_token: what decodes in place; None, for models it does not know and by choice, decodes as the model reads.
-
-    Raises:
-        JRTError: `compile` for a model that cannot decode in place, or without a compiler.
     """
 
     max_length: int | None = None
     padding = "right"
 
-    def __init__(self, model: JRTForCausalLM, compile: bool = False):
+    def __init__(self, model: JRTForCausalLM):
         self.model = model.eval()
         self.device = model.device
-        known = OneToken.fits(model)
-        if compile and not known:
-            raise JRTError("compile=true: this model reads all of its tokens again for each new one (filling=iterate).")
-        self.one_token = OneToken(model, compile) if known else None
+        self.one_token = OneToken(model) if OneToken.fits(model) else None
         if best_form(self.device) == "fla" and model.linear_attention != "naive":
             model.linear_attention = "fla"
         self.trained_length: int | None = model.config.context_length

@@ -52,9 +52,6 @@ QUICK = (
     "kv_window",
     "layers",
     "reuse",
-    "decode",
-    "batches",
-    "half",
 )
 
 

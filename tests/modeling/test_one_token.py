@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from torch import Tensor
 
 from jrt_lmeval.checkpoints.pretrained import load_pretrained
 from jrt_lmeval.data.shipped import factbook_rows
-from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling import compiled
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.mixers import MIXERS
 from jrt_lmeval.modeling.model import JRTForCausalLM
@@ -148,8 +144,6 @@ def test_a_model_that_reads_everything_again_or_has_another_mixer_decodes_as_it_
     other = model_of(("conv",))
     other.blocks[0].mixer = torch.nn.Identity()
     assert not OneToken.fits(other)
-    with pytest.raises(JRTError, match="filling=iterate"):
-        JRTEngine(again, compile=True)
 
 
 def test_answers_on_real_rows_are_the_same() -> None:
@@ -166,60 +160,3 @@ def test_answers_on_real_rows_are_the_same() -> None:
     lm.engine.one_token = None
     assert [str(one) for one in lm.generate_until(requests, disable_tqdm=True)] == [str(one) for one in mine]
     assert any(mine)
-
-
-def test_compile_needs_a_compiler_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none() -> str:
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", none)
-    with pytest.raises(JRTError, match=r"needs a C\+\+ compiler"):
-        JRTRNN(compile=True)
-    with pytest.raises(JRTError, match="True or False"):
-        JRTRNN(compile="yes")
-
-
-def test_compile_compiles_the_step_and_says_what_it_costs(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    asked: list[dict[str, Any]] = []
-
-    def stand_in(step: Any, **how: Any) -> Any:
-        asked.append(how)
-        return step
-
-    monkeypatch.setattr(torch, "compile", stand_in)
-    monkeypatch.setattr(compiled, "require_compiler", lambda device: None)
-    caplog.set_level(logging.INFO, "lm_eval.jrt")
-    lm = JRTRNN(compile=True)
-    assert asked == [{}] and "compile=true" in caplog.text
-    request = SimpleNamespace(args=("Capital of France:", {"until": ["\n"], "max_gen_toks": 4}))
-    assert lm.generate_until([request], disable_tqdm=True) == JRTRNN().generate_until([request], disable_tqdm=True)
-
-
-def test_a_compiler_that_fails_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch._dynamo.exc import TorchDynamoException
-
-    def broken(step: Any, **how: Any) -> Any:
-        def fails(*given: Any) -> Tensor:
-            raise TorchDynamoException("CppCompileError: cc1plus\nand a page more")
-
-        return fails
-
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(JRTError, match=r"^compile=true: torch.compile failed \(CppCompileError: cc1plus\)"):
-        compiled.compiled(lambda: torch.zeros(1), torch.device("cuda"))(torch.zeros(1), [], torch.zeros(1))
-
-
-@pytest.mark.slow
-def test_compiled_steps_are_the_same() -> None:
-    compiled.require_compiler(torch.device("cpu"))
-    model = model_of(("conv", "prefix_linear", "swa"), feature_map="mlp", shifted_heads=1).float()
-    plain, fast = OneToken(model), OneToken(model, compile=True)
-    with torch.inference_mode():
-        for lengths in ([30, 9, 2], [12, 11]):
-            state = read(model, lengths)
-            mine, theirs = fast.open(state), plain.open(state)
-            for step in range(3):
-                ids = torch.arange(len(lengths)) + 5 * step
-                torch.testing.assert_close(fast.step(ids, mine), plain.step(ids, theirs), rtol=1e-4, atol=1e-4)

@@ -25,13 +25,7 @@ from jrt_lmeval.report.plots.picture import png
 from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number
 
-NAMES = {
-    "once": "read once",
-    "flat": "read twice (JRT)",
-    "hier": "hierarchical JRT",
-    "focus": "focus (retrieval)",
-    "passages": "its passages alone",
-}
+TEACHER = "Softmax in its place"
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BLOCK = "measured"
 
@@ -41,43 +35,28 @@ def _share(value: float | None) -> str:
 
 
 def front(logs: Path, suite: Suite) -> str:
-    """The README's tables: the main model by prompt layout, beside what needs no recall, and all families with what
-    they keep."""
-    main = {**suite.default, "prefix": "dynamic"}
-    by_layout = measured(logs, Run("jrt_rnn", main))
-    control = measured(logs, Run("jrt_rnn", main, (), NO_CONTEXT))
-    rows = []
-    for benchmark in suite.benchmarks:
-        once = by_layout.get(f"{benchmark}_once")
-        if once is None:
-            continue
-        found = recall(once)
-        mark = " [sample]" if once.first.source == "sample" else ""
-        counted = "-" if found is None else f"{found.n:,} / {found.clusters:,}"
-        layouts = [percent(recall(by_layout.get(benchmark + ending))) for ending in LAYOUT_ENDINGS.values()]
-        without = control.get(f"{benchmark}_once")
-        floor = [percent(recall(without)), _share(rule(once, "majority"))]
-        rows.append([f"`{benchmark}{mark}`", counted, *layouts, *floor])
-    head = ["answers recalled, %", "questions / documents", *NAMES.values(), "no document", "majority answer"]
-    return markdown_table(head, rows) + "\n" + _families(logs, suite)
-
-
-def _families(logs: Path, suite: Suite) -> str:
-    """Recall of each family, read once, twice and not at all, and what it costs."""
-    asked = [(one, layout) for one in suite.compared for layout in ("once", "flat")]
-    rows = []
+    """The README's table: recall of each family on the suite's first benchmark, and the bytes of its state."""
+    benchmark = suite.benchmarks[0]
+    once, flat = (benchmark + LAYOUT_ENDINGS[layout] for layout in ("once", "flat"))
+    rows, asked, unread = [], {}, []
     for label, model, given in (("JRT-RNN", "jrt_rnn", {**suite.default, "prefix": "dynamic"}), *suite.others):
         cells, without = (measured(logs, Run(model, given, (), block)) for block in ({}, NO_CONTEXT))
-        if not cells:
+        if once not in cells or label == TEACHER:
             continue
-        found = [percent(recall(cells.get(one + LAYOUT_ENDINGS[layout]))) for one, layout in asked]
-        unread = [recall(without.get(f"{one}_once")) for one in suite.compared]
-        most = max((part.mean for part in unread if part is not None), default=None)
-        once = {one: cells[f"{one}_once"] for one in suite.compared if f"{one}_once" in cells}
-        cost = [figure(once, "state_bytes", 0.001, 0), figure(once, "seconds", 1000, 0)]
-        rows.append([label, *found, _share(most), *(_text(entry) for entry in cost)])
-    head = ["by model, %", *(f"`{one}`, {'once' if layout == 'once' else 'twice'}" for one, layout in asked)]
-    return markdown_table([*head, "no document, at most", "state, KB", "time, ms an answer"], rows)
+        asked[label] = cells[once]
+        control = recall(without.get(once))
+        unread += [] if control is None else [control.mean]
+        state = figure({benchmark: cells[once]}, "state_bytes", 0.001, 0)
+        rows.append([label, percent(recall(cells[once])), percent(recall(cells.get(flat))), _text(state)])
+    table = markdown_table([f"`{benchmark}`, answers recalled, %", "read once", "read twice (JRT)", "state, KB"], rows)
+    first = next(iter(asked.values()))
+    found = recall(first)
+    size = "" if found is None else f"{found.n:,} questions on {found.clusters:,} documents; "
+    return (
+        f"{table}\n{size}95 % intervals by document. The most frequent answer to each question scores "
+        f"{_share(rule(first, 'majority'))} %; without the document no model scores more than "
+        f"{_share(max(unread, default=None))} %.\n"
+    )
 
 
 def reading_twice(logs: Path, entries: Sequence[Entry]) -> str:

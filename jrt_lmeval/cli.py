@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 
-from jrt_lmeval import __version__, heap
+from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.one_line import tell, wants_traceback
 from jrt_lmeval.paths import tasks_dir
@@ -129,7 +129,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
-        heap.keep_freed()
         module, _, function = COMMANDS[name].target.partition(":")
         return int(getattr(import_module(module), function)(rest) or 0)
     except JRTError as error:

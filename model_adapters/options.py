@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from jrt_lmeval import heap
 from jrt_lmeval.errors import JRTError, unknown
 from model_adapters.processes import World, connect, launched_world
 from model_adapters.running.hardware import pick_budget, pick_device, pick_dtype
@@ -67,7 +66,7 @@ class RunOptions:
         max_batch_size: most rows of an `auto` batch.
         max_batch_tokens: token budget of a batch.
         device: such as `cpu` or `cuda:1`; falls back to the CPU.
-        dtype: `auto`, `probe`, `float32`, `bfloat16` or `float16`, see `pick_dtype`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`, see `pick_dtype`.
         on_overflow: `error`, `truncate_left` or `skip`, for prompts beyond the model's context.
         max_length: context in tokens, where it should be smaller than the model's own.
         reuse: read shared documents once.
@@ -108,15 +107,8 @@ class RunOptions:
         """Find the device, join the other processes, and settle the number format."""
         world = launched_world()
         device = pick_device(self.device, world.local_rank, world.size)
-        if device.type == "cpu":
-            heap.keep_freed()
         connect(world, device)
-        dtype = pick_dtype(self.dtype, device)
-        if self.dtype == "probe" and world.size > 1:
-            # processes on unlike machines, or busy ones, may have found different things: half only where all did
-            found = world.all_gather(torch.tensor(float(dtype != torch.float32), device=device))
-            dtype = dtype if bool(found.all()) else torch.float32
-        return Hardware(world, device, dtype)
+        return Hardware(world, device, pick_dtype(self.dtype, device))
 
     def run_arguments(self, hardware: Hardware) -> dict[str, Any]:
         """Keyword arguments of `RecallLM`."""

@@ -13,7 +13,7 @@ from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.training.named import RECIPES
 from jrt_lmeval.training.recipes import BASELINES, SHIPPED_TEACHER, Recipe
 
-DTYPES = ("float32", "bfloat16", "probe")
+DTYPES = ("float32", "bfloat16")
 OURS = ("jrt_rnn", "based")
 MODELS = (*OURS, *BASELINES)
 
@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--dtype",
         default="float32",
-        help=f"of a step's products on a CPU: {', '.join(DTYPES)}; probe takes bfloat16 where a short timing finds "
-        "it cheaper; weights stay float32 (default: %(default)s; on CUDA always bfloat16)",
+        help=f"of a step's products on a CPU: {' or '.join(DTYPES)}; weights stay float32 (default: %(default)s; on "
+        "CUDA always bfloat16)",
     )
     p.add_argument(
         "--shard",
@@ -101,26 +101,12 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
             changes["feature_map_options"] = json.loads(arguments.map_options)
         except json.JSONDecodeError as error:
             raise JRTError(f"--map-options {arguments.map_options!r} is not JSON: {error}") from error
-    changes["dtype"] = _dtype(arguments.dtype)
+    if arguments.dtype not in DTYPES:
+        raise unknown("dtype of a training", arguments.dtype, DTYPES)
+    changes["dtype"] = arguments.dtype
     recipe = dataclasses.replace(recipe, **{name: value for name, value in changes.items() if value is not None})
     build_feature_map(recipe.feature_map, recipe.num_heads, recipe.feature_dim, **recipe.feature_map_options)
     return recipe
-
-
-def _dtype(wanted: str) -> str:
-    """`float32` or `bfloat16`, where asked for by what a probe of this CPU finds."""
-    if wanted not in DTYPES:
-        raise unknown("dtype of a training", wanted, DTYPES)
-    if wanted != "probe":
-        return wanted
-    import torch
-
-    from jrt_lmeval.training.team import one_of_several
-    from model_adapters.running.hardware import pick_dtype
-
-    if one_of_several():
-        raise JRTError("--dtype probe asks one process about its CPU; several need one answer: bfloat16 or float32.")
-    return str(pick_dtype("probe", torch.device("cpu"))).removeprefix("torch.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

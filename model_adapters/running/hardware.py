@@ -7,7 +7,6 @@ import logging
 import torch
 
 from jrt_lmeval.errors import JRTError, unknown
-from model_adapters.engines import half
 from model_adapters.running.batching import Budget
 
 log = logging.getLogger("lm_eval.jrt")
@@ -47,40 +46,24 @@ def pick_dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.
     """The number format of the weights.
 
     Args:
-        wanted: a format, `auto` (bfloat16 on CUDA, float32 elsewhere), or `probe`: as `auto`, but bfloat16 on a CPU
-            where a short measurement finds it cheaper. Answers in half precision may differ.
+        wanted: a format, or `auto`: bfloat16 on CUDA, float32 elsewhere.
         device: where the model runs.
+
+    Raises:
+        JRTError: no such format.
     """
     name = "auto" if wanted is None else str(wanted).removeprefix("torch.")
-    if name not in DTYPES and name not in ("auto", "probe"):
-        raise unknown("dtype", name, [*DTYPES, "auto", "probe"])
-    if name == "probe" and device.type == "cpu":
-        return _probed()
-    if name not in DTYPES:
+    if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise unknown("dtype", name, ["auto", *DTYPES])
     if name != "float32" and device.type == "cpu":
-        _warn_of_half(name)
-    return DTYPES[name]
-
-
-def _probed() -> torch.dtype:
-    cost = half.relative_cost(torch.bfloat16)
-    chosen = "bfloat16" if cost < half.CHEAPER else "float32"
-    log.info("dtype=probe: bfloat16 takes %.2f of the time of float32 on this CPU; running in %s.", cost, chosen)
-    return DTYPES[chosen]
-
-
-def _warn_of_half(name: str) -> None:
-    """Say where half precision is slower; what it does to answers is docs/performance.md's to say."""
-    if half.has_matrix_units(DTYPES[name]):
-        return
-    cost = half.relative_cost(DTYPES[name])
-    if cost > 1:
         log.warning(
-            "dtype=%s on this CPU, which has no AMX for it: it takes %.1f times as long as float32 (a short probe). "
-            "Leave dtype out to run in float32.",
-            *(name, cost),
+            "dtype=%s on a CPU: answers can differ from float32's, and a processor without matrix units for it (AMX) "
+            "is slower. Leave dtype out to run in float32.",
+            name,
         )
+    return DTYPES[name]
 
 
 def pick_budget(

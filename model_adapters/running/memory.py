@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 
 import torch
-
-from jrt_lmeval import heap
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -31,7 +30,7 @@ class Memory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
             return
-        heap.give_back()  # or what was freed earlier and is used again would not be counted
+        _release_freed()  # or what was freed earlier and is used again would not be counted
         try:
             _RESET.write_text("5")  # the highest use so far is the present one
         except OSError:
@@ -56,6 +55,14 @@ def process_peak() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _release_freed() -> None:
+    """Hand memory that is free back to the system, where the C library is glibc."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # musl, macOS and Windows have no such function
+        return
 
 
 def _status(name: str) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 ROOMS = {
-    "beside": r"jrt_lmeval/(__init__|answers|scoring|errors|heap|paths|one_line|stats|markdown)\.py",
+    "beside": r"jrt_lmeval/(__init__|answers|scoring|errors|paths|one_line|stats|markdown)\.py",
     "making": r"jrt_lmeval/data/making/.*",
     "data": r"jrt_lmeval/data/.*",
     "prompts": r"jrt_lmeval/prompts/.*",

@@ -235,14 +235,11 @@ def test_products_in_bfloat16_are_asked_for_and_change_little(trained, tmp_path,
     assert "products in bfloat16" not in (trained[0] / "README.md").read_text()
 
 
-def test_a_probe_decides_on_the_products_where_it_is_asked_for(monkeypatch) -> None:
+def test_the_products_are_in_float32_unless_bfloat16_is_named() -> None:
     def dtype(*options: str) -> str:
         return cli.chosen_recipe(cli.parser().parse_args(["--out", "unused", "--recipe", "smoke", *options])).dtype
 
     assert dtype() == "float32" and dtype("--dtype", "bfloat16") == "bfloat16"
-    for cost, chosen in ((0.4, "bfloat16"), (1.2, "float32")):
-        monkeypatch.setattr("model_adapters.engines.half.relative_cost", lambda kind, cost=cost: cost)
-        assert dtype("--dtype", "probe") == chosen
     with pytest.raises(JRTError, match="unknown dtype of a training 'bf16'"):
         dtype("--dtype", "bf16")
 

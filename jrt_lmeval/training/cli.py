@@ -16,12 +16,16 @@ from jrt_lmeval.training.recipes import BASELINES, SHIPPED_TEACHER, Recipe
 DTYPES = ("float32", "bfloat16")
 OURS = ("jrt_rnn", "based")
 MODELS = (*OURS, *BASELINES)
+STUDENTS = ("suite", "narrow", "suite-leads", "narrow-leads")
+"""Recipes that start from the shipped teacher where the user names none."""
 
 EPILOG = """examples:
   jrt-eval train --recipe suite --model jrt_rnn --feature-map taylor --out models/taylor
       a model of the suite that comes with the package; minutes on a laptop, resumable: call it again after a stop
   jrt-eval train --recipe suite --model llama --out models/llama
       the baseline of the same size, trained on the same rows
+  jrt-eval train --suite --seeds 3 --out suite
+      all models of the suite, each with the seeds 0, 1 and 2 (a day of one core); resumable as well
   jrt-eval train --recipe teacher --out models/teacher
   jrt-eval train --feature-map poly --map-options '{"degree": 2}' --teacher models/teacher --out models/poly
       another teacher, and a student that starts from it
@@ -45,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--out", required=True, type=Path, help="folder of the model; a stopped run in it is resumed")
+    p.add_argument("--suite", action="store_true", help="train all models of the suite, by the recipes with -leads")
+    p.add_argument("--seeds", type=int, help="with --suite: how many seeds, from 0 on (default: 1)")
     p.add_argument("--recipe", default="suite", help=f"one of {', '.join(RECIPES)} (default: %(default)s)")
     p.add_argument("--model", default="jrt_rnn", help=f"one of {', '.join(MODELS)} (default: %(default)s)")
     p.add_argument("--feature-map", help="feature map of jrt_rnn (default: mlp) and based (default: taylor)")
@@ -89,7 +95,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     ours = arguments.model in OURS
     if not ours and (arguments.feature_map or arguments.map_options or arguments.teacher):
         raise JRTError(f"--model {arguments.model} has no feature map and no teacher: leave these options out.")
-    default = SHIPPED_TEACHER if ours and arguments.recipe in ("suite", "narrow") else "none"
+    default = SHIPPED_TEACHER if ours and arguments.recipe in STUDENTS else "none"
     teacher = "" if (arguments.teacher or default) == "none" else arguments.teacher or default
     feature_map = arguments.feature_map or ("taylor" if arguments.model == "based" else "mlp")
     recipe = RECIPES[arguments.recipe](arguments.model, feature_map, teacher)
@@ -109,9 +115,27 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def _suite(arguments: argparse.Namespace) -> int:
+    """Train the suite; nothing but its folder, the number of seeds, the device and `--quiet` can be chosen."""
+    free = ("out", "suite", "seeds", "device", "quiet")
+    usual = parser().parse_args(["--out", "", "--suite"])
+    chosen = [name for name, value in vars(arguments).items() if name not in free and value != getattr(usual, name)]
+    if chosen:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise JRTError(f"{given}: --suite trains every model by its own recipe; leave this out, or --suite.")
+    from jrt_lmeval.training.suite import train_suite
+
+    train_suite(arguments.out, 1 if arguments.seeds is None else arguments.seeds, arguments.device, arguments.quiet)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     arguments = parser().parse_args(argv)
+    if arguments.suite:
+        return _suite(arguments)
+    if arguments.seeds is not None:
+        raise JRTError("--seeds is for --suite; one model has one seed: --seed.")
     recipe = chosen_recipe(arguments)  # what is wrong with it is said before any work
     from jrt_lmeval.training.loop import train
 

@@ -62,22 +62,23 @@ def held_out(name: str, encode: Encode, layout: LayoutSpec = _ONCE) -> list[Aske
     Args:
         name: one of `SETS`.
         encode: text to tokens.
-        layout: a layout whose text before the question is the same for every question.
+        layout: of the prompts. Where it has a lead, a document stands once for each of its questions.
     """
     make, documents = SETS[name]
     rng = random.Random(f"{name}/{SEED}")
     pages = (page for page in make() if len(page.facts) >= 2)
-    return [_asked(rng, page, encode, layout) for page in islice(pages, documents)]
+    return [asked for page in islice(pages, documents) for asked in _asked(rng, page, encode, layout)]
 
 
-def _asked(rng: random.Random, page: Page, encode: Encode, layout: LayoutSpec) -> Asked:
-    questions, body = [], ""
+def _asked(rng: random.Random, page: Page, encode: Encode, layout: LayoutSpec) -> list[Asked]:
+    bodies: dict[str, list[tuple[list[int], list[int]]]] = {}
     document = page.text.strip("\n").strip(".") + "."
     for key, value in rng.sample(page.facts, min(QUESTIONS, len(page.facts))):
-        prompt = build(Parts(document, f"{key[:1].upper() + key[1:]}:", ""), layout)
-        body = prompt[: prompt.document_end]
-        questions.append((encode(prompt[prompt.document_end :]), encode(f" {value}\n")))
-    return Asked(encode(body), tuple(questions))
+        stem = key[:1].upper() + key[1:]
+        prompt = build(Parts(document, f"{stem}:", f"Information about {stem}. "), layout)
+        question = (encode(prompt[prompt.document_end :]), encode(f" {value}\n"))
+        bodies.setdefault(prompt[: prompt.document_end], []).append(question)
+    return [Asked(encode(body), tuple(questions)) for body, questions in bodies.items()]
 
 
 @torch.no_grad()

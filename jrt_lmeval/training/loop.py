@@ -28,7 +28,7 @@ from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.mixture import Mixture, Place, training_texts
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.objective import Batch, collate
-from jrt_lmeval.training.recipes import GPT2, Recipe
+from jrt_lmeval.training.recipes import GPT2, SHIPPED, SHIPPED_TEACHER, Recipe
 from jrt_lmeval.training.run import CHECKPOINT, Run
 from jrt_lmeval.training.team import Team, whole_state
 from jrt_lmeval.training.tokenizer import masking_gpt2, train_tokenizer
@@ -111,7 +111,7 @@ def _trained(recipe: Recipe, out: Path, device: str, quiet: bool, sharded: bool)
     saved, teacher = _saved(out, recipe), _teacher(recipe)
     team.wait()  # until all have looked, before one writes
     if team.leads:
-        (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+        _replace(out / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n")
         if saved is None:
             _new_tokenizer(recipe, teacher).save_pretrained(out)
     team.wait()
@@ -134,14 +134,18 @@ def _trained(recipe: Recipe, out: Path, device: str, quiet: bool, sharded: bool)
 
 
 def _new_tokenizer(recipe: Recipe, teacher: tuple[JRTForCausalLM, Path] | None) -> PreTrainedTokenizerFast:
-    """The teacher's tokenizer, GPT-2's where the recipe asks for it, or one that is trained on the recipe's texts."""
+    """The teacher's tokenizer, the one that the recipe names, or one that is trained on the recipe's texts."""
     if teacher:
         return read_own(teacher[1])
+    if recipe.tokenizer == SHIPPED:
+        return read_own(find(SHIPPED_TEACHER).folder)
     return masking_gpt2() if recipe.tokenizer == GPT2 else train_tokenizer(training_texts(recipe), recipe.vocab_size)
 
 
 def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the trained model and its card; the checkpoint goes last."""
+    """Write the trained model and its card. A checkpoint of the end lies beside them until they are complete, so that a
+    run that is killed here goes on from it and no half-written model passes as a finished one."""
+    run.save(out)
     weights, _ = whole_state(run.model, run.optimiser)
     if run.team.leads:
         model = new_model(run.recipe, tokenizer)
@@ -165,7 +169,7 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
     judges = _judges(run.recipe, tokenizer)
     last_save = time.monotonic()
     before = last_save - run.seconds
-    bar = tqdm(total=run.recipe.tokens, initial=run.done, unit="tok", unit_scale=True, disable=quiet)
+    bar = tqdm(total=run.recipe.tokens, initial=run.done, unit="tok", unit_scale=True, mininterval=1, disable=quiet)
     with bar, open(out / LOG if run.team.leads else os.devnull, "a", encoding="utf-8", buffering=1) as log:
         while run.done < run.recipe.tokens:
             judged = run.done * run.recipe.evaluations // run.recipe.tokens
@@ -230,7 +234,14 @@ def _cut_log(log: Path, done: int) -> None:
     """Drop the log's lines of steps that no checkpoint holds: they are taken again."""
     if log.exists():
         whole = [line for line in log.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")]
-        log.write_text("".join(line for line in whole if json.loads(line)["tokens"] <= done), encoding="utf-8")
+        _replace(log, "".join(line for line in whole if json.loads(line)["tokens"] <= done))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file such that a kill leaves the old one or the new one, and never a part."""
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
 
 
 def _averaged(average: dict[str, float], figures: dict[str, float]) -> dict[str, float]:

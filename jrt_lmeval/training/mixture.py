@@ -134,7 +134,8 @@ class Mixture:
                 if not page.facts:
                     continue
                 layout = draw_layout(self.rng, stage)
-                row = question_row(self.rng, page, layout, self.encode, self.recipe.questions, self.recipe.prefixes)
+                r = self.recipe
+                row = question_row(self.rng, page, layout, self.encode, r.questions, r.prefixes, r.matching_leads)
             if len(row.ids) <= stage.max_tokens and row.prefix_length < len(row.ids):
                 return row
 

@@ -19,6 +19,7 @@ from jrt_lmeval.training.recipes import (
     Stage,
     smoke,
     suite,
+    with_leads,
 )
 
 
@@ -118,5 +119,9 @@ RECIPES: dict[str, Callable[[str, str, str], Recipe]] = {
     "smoke": smoke,
     "360m": partial(published, "360m"),
     "1b": partial(published, "1b"),
+    "suite-leads": lambda *names: with_leads(suite(*names)),
+    "teacher-leads": lambda *names: with_leads(TEACHER),
+    "narrow-leads": lambda *names: with_leads(narrow(*names)),
 }
-"""Name -> recipe for a model, a feature map and a teacher."""
+"""Name -> recipe for a model, a feature map and a teacher. The shipped models were trained by `suite`, `teacher` and
+`narrow`; the next suite is by the recipes that end in `-leads`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-OWN, GPT2 = "own", "gpt2"
+OWN, GPT2, SHIPPED = "own", "gpt2", "shipped"
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,13 @@ class Stage:
         until: fraction of the training tokens at which the stage ends.
         words: shortest and longest document drawn, in words.
         max_tokens: longest row.
-        layouts: weights of the layouts `once`, `flat`, `hier`, `focus`.
+        layouts: weights of the layouts `once`, `flat`, `hier`, `focus` and, where there are five, `lead_once`.
     """
 
     until: float
     words: tuple[int, int]
     max_tokens: int
-    layouts: tuple[float, float, float, float]
+    layouts: tuple[float, ...]
 
 
 CURRICULUM = (
@@ -63,7 +63,7 @@ class Recipe:
             `rows.random_prefix`.
         sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose, texts.
         texts: folder of the source `texts`: `.txt`, `.jsonl` or `.parquet` files, the latter two with a field `text`.
-        tokenizer: `own`, trained on the recipe's texts, or `gpt2`.
+        tokenizer: `own`, trained on the recipe's texts, `gpt2`, or `shipped`, the one that all shipped models have.
         config: further fields of `JRTConfig`, or of a `mamba2` model's.
         share_tokens: tokens, padding included, that a process computes at once; a step adds up as many of these shares
             as a batch has. None for all at once.
@@ -71,6 +71,7 @@ class Recipe:
         match: share of the training tokens, from the start, spent on the teacher's layer outputs alone.
         evaluations: how often held-out recall is measured, at equal numbers of tokens, the last time at the end.
         questions: most questions asked of a document in a row.
+        matching_leads: whether a lead names every question of its row; otherwise it names the first of them alone.
         curriculum: stages.
         seed: of data, weights and masks.
         dtype: of the products of a training step: `float32` or, with weights and sums still in float32, `bfloat16`
@@ -112,6 +113,7 @@ class Recipe:
     config: dict[str, object] = field(default_factory=dict)
     share_tokens: int | None = None
     questions: int = 10
+    matching_leads: bool = False
     teacher: str = ""
     match: float = 0.0
     evaluations: int = 0
@@ -237,3 +239,22 @@ def smoke(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -
 
 
 SHIPPED_TEACHER = "softmax-teacher"
+
+
+LEADS_CURRICULUM = tuple(
+    replace(stage, layouts=layouts)
+    for stage, layouts in zip(
+        CURRICULUM,
+        ((0.50, 0.18, 0.08, 0.06, 0.18), (0.46, 0.20, 0.08, 0.06, 0.20), (0.46, 0.20, 0.08, 0.06, 0.20)),
+        strict=True,
+    )
+)
+
+
+def with_leads(recipe: Recipe) -> Recipe:
+    """A recipe of the suite with leads that name what is asked, and with rows that have the lead and read once.
+
+    With the recipes that the shipped models were trained by, a row's lead names the first of its 6.6 questions (on
+    average), so that a lead says little about what will be asked and a model cannot learn to select by it.
+    """
+    return replace(recipe, curriculum=LEADS_CURRICULUM, matching_leads=True, tokenizer=SHIPPED)

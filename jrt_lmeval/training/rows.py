@@ -11,7 +11,9 @@ from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, build
 from jrt_lmeval.training.recipes import Stage
 
 Encode = Callable[[str], list[int]]
-LAYOUTS = tuple(LayoutSpec(layout) for layout in ("once", "flat", "hier", "focus"))
+LAYOUTS = (*(LayoutSpec(layout) for layout in ("once", "flat", "hier", "focus")), LayoutSpec("once", lead=True))
+MOST_LED = 4
+"""Most questions that a matching lead names: a lead that names all of a document's facts selects none."""
 PROSE_PREFIX = 0.5
 
 
@@ -67,17 +69,24 @@ def question_row(
     encode: Encode,
     questions: int,
     prefixes: tuple[float, float, float],
+    matching_leads: bool = False,
 ) -> Row:
     """A page laid out for one of its facts, the answer, and then further questions on it, one a line.
 
     Args:
         questions: most facts asked for; how many is drawn, and all of them where the page has fewer.
         prefixes: see `random_prefix`.
+        matching_leads: where the layout has a lead, it names all questions of the row: one in half of the rows, else up
+            to `MOST_LED`. Otherwise it names the first.
     """
+    led = matching_leads and layout.lead
+    if led:
+        questions = 1 if rng.random() < 0.5 else min(questions, MOST_LED)
     facts = rng.sample(page.facts, min(len(page.facts), rng.randint(1, questions)))
     stems = [key[:1].upper() + key[1:] for key, _ in facts]
     document = page.text.strip("\n").strip(".") + "."
-    prompt = build(Parts(document, f"{stems[0]}:", f"Information about {stems[0]}. "), layout)
+    lead = "".join(f"Information about {stem}. " for stem in (stems if led else stems[:1]))
+    prompt = build(Parts(document, f"{stems[0]}:", lead), layout)
     body, question = encode(prompt[: prompt.document_end]), encode(prompt[prompt.document_end :])
     ids = body + question
     answer = [False] * len(ids)
@@ -123,4 +132,4 @@ def text_row(text: Callable[[], str], encode: Encode, end_of_text: int, tokens: 
 
 def draw_layout(rng: random.Random, stage: Stage) -> LayoutSpec:
     """One of the layouts, with their usual defaults."""
-    return rng.choices(LAYOUTS, weights=stage.layouts)[0]
+    return rng.choices(LAYOUTS[: len(stage.layouts)], weights=stage.layouts)[0]

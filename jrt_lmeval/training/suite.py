@@ -1,0 +1,116 @@
+"""`jrt-eval train --suite`: all models of the suite, each with several seeds, one run after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.training.card import LOG
+from jrt_lmeval.training.loop import train
+from jrt_lmeval.training.named import RECIPES
+from jrt_lmeval.training.recipes import SHIPPED_TEACHER, Recipe
+from jrt_lmeval.training.run import CHECKPOINT
+
+MODELS: dict[str, tuple[str, str, str]] = {
+    SHIPPED_TEACHER: ("teacher-leads", "jrt_rnn", "mlp"),
+    "jrt-mlp": ("suite-leads", "jrt_rnn", "mlp"),
+    "jrt-taylor": ("suite-leads", "jrt_rnn", "taylor"),
+    "based-taylor": ("suite-leads", "based", "taylor"),
+    "llama": ("suite-leads", "llama", ""),
+    "mamba2": ("suite-leads", "mamba2", ""),
+    **{
+        f"jrt-{feature_map}": ("suite-leads", "jrt_rnn", feature_map)
+        for feature_map in ("relu", "gelu", "poly", "gaussian", "linear")
+    },
+    "jrt-mlp-128": ("narrow-leads", "jrt_rnn", "mlp"),
+}
+"""Name of a model -> its recipe, `--model` and feature map, in the order in which they are trained."""
+TRANSFORMERS = ("llama", "mamba2")
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One model of the suite, trained with one seed."""
+
+    name: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds the trained model; a checkpoint in it means that it is not complete."""
+        return all((self.folder / file).exists() for file in (CONFIG, WEIGHTS)) and not self.begun
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / CHECKPOINT).exists()
+
+    def seconds(self) -> float:
+        """Wall time of the steps so far."""
+        lines = (self.folder / LOG).read_text(encoding="utf-8").splitlines()
+        return float(json.loads(lines[-1])["seconds"])
+
+
+def suite_runs(out: Path, seeds: int) -> Iterator[SuiteRun]:
+    """The runs of the suite in `out`, `seed<number>/<model>`; a student starts from the teacher of its own seed."""
+    for name, (recipe, model, feature_map) in MODELS.items():
+        for seed in range(seeds):
+            folder = out / f"seed{seed}"
+            has_teacher = name != SHIPPED_TEACHER and name not in TRANSFORMERS
+            made = RECIPES[recipe](model, feature_map, str(folder / SHIPPED_TEACHER) if has_teacher else "")
+            yield SuiteRun(name, seed, replace(made, seed=seed), folder / name)
+
+
+def time_left(runs: list[SuiteRun]) -> float | None:
+    """Seconds that the unfinished runs will take, by the time that finished ones took for a token: those of the same
+    model where there are any, else all. None before the first run is finished."""
+    done = [(run.name, run.recipe.tokens, run.seconds()) for run in runs if run.finished]
+    if not done:
+        return None
+    total = 0.0
+    for run in runs:
+        if not run.finished:
+            alike = [line for line in done if line[0] == run.name] or done
+            total += run.recipe.tokens * sum(line[2] for line in alike) / sum(line[1] for line in alike)
+    return total
+
+
+def train_suite(out: Path, seeds: int, device: str = "cpu", quiet: bool = False) -> int:
+    """Train all models of the suite; called again after a stop or a kill, it goes on where it stood.
+
+    A run that fails does not stop the others.
+
+    Returns:
+        How many runs are finished.
+
+    Raises:
+        JRTError: fewer than one seed; or, after all others were trained, the runs that failed and why.
+        KeyboardInterrupt: it was interrupted; the run that was under way is saved first.
+    """
+    if seeds < 1:
+        raise JRTError(f"--seeds {seeds}: a suite is trained with at least 1 seed.")
+    runs, failed = list(suite_runs(out, seeds)), []
+    for number, run in enumerate(runs, 1):
+        if run.finished:
+            continue
+        left = time_left(runs)
+        what = f"[{number}/{len(runs)}] {run.name}, seed {run.seed}, {run.recipe.tokens:,} tokens"
+        soon = "" if left is None else f"; about {left / 3600:.1f} h left for all"
+        print(f"{time.strftime('%H:%M')} {what}{' (goes on)' if run.begun else ''}{soon}", flush=True)
+        try:
+            train(run.recipe, run.folder, device, quiet)
+        except JRTError as error:
+            failed.append(f"{run.name}, seed {run.seed}: {error}")
+            print(failed[-1], flush=True)
+    finished = sum(run.finished for run in runs)
+    print(f"{finished} of {len(runs)} models of the suite are trained, in {out}")
+    if failed:
+        raise JRTError("; ".join(failed))
+    return finished

@@ -1,10 +1,13 @@
-"""How fast: each fast form beside its readable twin, in one run, as a ratio. `python -m benchmarks` runs them all.
+"""Speed: one file for each claim a user would doubt, each fast form beside its readable twin in one run, as a ratio.
 
-    row.py          what a benchmark returns, and how two ways are timed side by side
-    registry.py     name -> benchmark; to add one, write `def rows(options) -> list[Row]` and name it there
-    extrapolate.py  what the whole suite would take with models of 360M and 1.3B parameters
-    page.py         the table, the JSON file and the pictures
-    gpu/            what waits for a GPU: `python -m benchmarks.gpu`
+    measure.py         what a benchmark returns, and how two ways of doing the same thing are timed side by side
+    prefix_linear.py   prefix linear attention against quadratic forms, with identical answers
+    mamba_scan.py      the scans of Mamba and Mamba-2 against those of transformers
+    reuse.py           many questions on a document that is read once
+    processes.py       documents split among several processes
+    start.py           the start-up hook, and the way of a run to its first prompt
+    gpu/               what needs a CUDA device: `python -m benchmarks.gpu`
 
-`entropy.py` and `load_released.py` are commands of their own: they measure data and memory.
+`python -m benchmarks` runs all but the last. To add a benchmark, write `rows(options) -> list[Row]` in a file of its
+own and name it in `BENCHMARKS` of `__main__.py`.
 """

@@ -15,7 +15,7 @@ from transformers import FalconMambaConfig, FalconMambaModel, Mamba2Config, Mamb
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 from transformers.models.mamba2.modeling_mamba2 import mamba2_chunk_scan
 
-from benchmarks.row import Options, Row, row, seconds, side_by_side
+from benchmarks.measure import Options, Row, compared
 from jrt_lmeval.modeling.mamba2_scan import chunk_scan
 from jrt_lmeval.modeling.mamba_scan import selective_scan
 from jrt_lmeval.modeling.scans import fast_scans
@@ -23,7 +23,8 @@ from jrt_lmeval.modeling.scans import fast_scans
 E, N = 1536, 16
 HEADS, N2 = 24, 128
 """Of Mamba-2, whose heads have 64 values and whose state has 128 numbers for each."""
-LENGTHS, QUICK_LENGTHS = (256, 1024), (64,)
+LENGTHS, QUICK_LENGTHS = (1024, 256), (64, 64)
+"""Tokens that the scans and the layers read."""
 TOLERANCE = 1e-3
 MODELS = {
     "Mamba": (MambaConfig, MambaModel, {"state_size": N}),
@@ -57,26 +58,27 @@ def inputs_2(T: int) -> dict[str, Tensor | bool | int]:
 
 
 def rows(options: Options) -> list[Row]:
-    """Theirs over ours: the scan at every length, two layers of either model at the first."""
-    lengths = QUICK_LENGTHS if options.quick else LENGTHS
+    """The scans of transformers over ours, and two layers of each model with them."""
+    T, short = QUICK_LENGTHS if options.quick else LENGTHS
+    given, given_2 = inputs(T), inputs_2(T)
+    work: dict[str, dict[str, Callable[[], object]]] = {
+        f"scan of {E} x {N}, T = {T}": {
+            "ours": lambda: selective_scan(**given),
+            "transformers": lambda: mamba_selective_scan(**given),
+        },
+        f"Mamba-2's scan of {E} x {N2}, T = {T}": {
+            "ours": lambda: chunk_scan(**given_2),
+            "transformers": lambda: mamba2_chunk_scan(**given_2),
+        },
+    }
+    for kind, (_, _, sizes) in MODELS.items():
+        work[f"2 layers of {kind}, {E} x {sizes['state_size']}, T = {short}"] = layers(kind, short)
     with torch.inference_mode():
-        found = [_scan(T, options) for T in lengths] + [_scan_2(T, options) for T in lengths]
-        return found + [_layers(kind, lengths[0], options) for kind in MODELS]
+        return [compared(what, ways, TOLERANCE, options.repeats(5), "geometry") for what, ways in work.items()]
 
 
-def _scan(T: int, options: Options) -> Row:
-    given = inputs(T)
-    work = {"ours": lambda: selective_scan(**given), "transformers": lambda: mamba_selective_scan(**given)}
-    return _compared(f"scan of {E} x {N}, T = {T}", work, options)
-
-
-def _scan_2(T: int, options: Options) -> Row:
-    given = inputs_2(T)
-    work = {"ours": lambda: chunk_scan(**given), "transformers": lambda: mamba2_chunk_scan(**given)}
-    return _compared(f"Mamba-2's scan of {E} x {N2}, T = {T}", work, options)
-
-
-def _layers(kind: str, T: int, options: Options) -> Row:
+def layers(kind: str, T: int) -> dict[str, Callable[[], object]]:
+    """Two layers that read T tokens with either scan."""
     torch.manual_seed(T)
     config, model, sizes = MODELS[kind]
     layers = model(config(vocab_size=64, hidden_size=E // 2, num_hidden_layers=2, **sizes)).eval()
@@ -86,12 +88,4 @@ def _layers(kind: str, T: int, options: Options) -> Row:
         with scan():
             return layers(ids, use_cache=True).last_hidden_state
 
-    work = {"ours": lambda: read(fast_scans), "transformers": lambda: read(nullcontext)}
-    return _compared(f"2 layers of {kind}, {E} x {sizes['state_size']}, T = {T}", work, options)
-
-
-def _compared(what: str, work: dict[str, Callable[[], object]], options: Options) -> Row:
-    torch.testing.assert_close(work["ours"](), work["transformers"](), rtol=TOLERANCE, atol=TOLERANCE)
-    ways = {way: (lambda call=call: seconds(call)) for way, call in work.items()}
-    costs = side_by_side(ways, options.repeats(5))
-    return row(what, costs, "ours", "transformers", f"within {TOLERANCE:g}", weights="geometry")
+    return {"ours": lambda: read(fast_scans), "transformers": lambda: read(nullcontext)}

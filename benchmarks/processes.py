@@ -12,8 +12,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from benchmarks.command import python, spent
-from benchmarks.row import Options, Row, row, side_by_side
+from benchmarks.measure import Options, Row, python, row, side_by_side, spent
 
 PROCESSES = 2
 LAUNCHERS = {

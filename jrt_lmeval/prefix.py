@@ -12,8 +12,8 @@ lengthens or shortens its own share of the prefix, and M is the sum.
 
 The default thresholds are the quartiles of H over development documents, which are neither test rows nor trained on:
 the more varied quarter of contexts gets a longer prefix, the more repetitive quarter a shorter one. H depends on the
-tokenizer and on the length of what it is taken of. `benchmarks/entropy.py` prints the tables, and
-`benchmarks/prefix_length.py` those that the default of `prefix_length` was chosen by (docs/models.md).
+tokenizer and on the length of what it is taken of. `experiments/entropy.py` prints the tables, and
+`experiments/prefix_length.py` those that the default of `prefix_length` was chosen by (docs/models.md).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _thresholds(given: Mapping[str, Any]) -> dict[str, Any]:
         known = ", ".join(str(size) for size in THRESHOLDS if size)
         raise JRTError(
             f"entropy_window={window}: there are default thresholds for {known} tokens; for another window give "
-            "entropy_low and entropy_high, which 'python benchmarks/entropy.py' finds."
+            "entropy_low and entropy_high, which 'python experiments/entropy.py' finds."
         )
     defaults = dict(zip(("entropy_low", "entropy_high"), THRESHOLDS[window], strict=True))
     return {name: defaults[name] for name in missing}

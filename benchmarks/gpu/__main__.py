@@ -12,46 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.findings import Finding, Setting
+from benchmarks.gpu.parts import PARTS, Finding, Setting
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.markdown import markdown_table
 
 HEADER = ("part", "what", "figure", "as it must be", "seen")
 MARKS = {True: "yes", False: "**NO**", None: "-"}
-
-
-@dataclass(frozen=True)
-class Part:
-    """`target` is `"module:function"`, from a `Setting` to findings; it is ended after `seconds`."""
-
-    target: str
-    seconds: int
-
-
-PARTS = {
-    "doctor": Part("benchmarks.gpu.checks:doctor", 100),
-    "answers": Part("benchmarks.gpu.checks:answers", 80),
-    "processes": Part("benchmarks.gpu.checks:processes", 20),
-    "linear_attention": Part("benchmarks.gpu.kernels:linear_attention", 60),
-    "mamba": Part("benchmarks.gpu.kernels:mamba", 30),
-    "prefill": Part("benchmarks.gpu.latency:prefill", 70),
-    "decode": Part("benchmarks.gpu.latency:decode", 60),
-    "suite": Part("benchmarks.gpu.suite:suite", 120),
-}
-"""In the order of their value; their limits add up to the nine minutes of all."""
-
-
-def findings(name: str, setting: Setting) -> Iterator[Finding]:
-    """Run a part in this process."""
-    module, _, function = PARTS[name].target.partition(":")
-    run: Callable[[Setting], Iterator[Finding]] = getattr(import_module(module), function)
-    yield from run(setting)
 
 
 def apart(name: str, setting: Setting) -> list[Finding]:
@@ -73,9 +45,9 @@ def apart(name: str, setting: Setting) -> list[Finding]:
 
 
 def write_lines(name: str, setting: Setting, file: Path) -> None:
-    """Findings of a part as lines of JSON, each as soon as it is there."""
+    """Write the findings of a part as lines of JSON, each as soon as it is there."""
     with file.open("w", encoding="utf-8") as lines:
-        for finding in findings(name, setting):
+        for finding in PARTS[name].run(setting):
             lines.write(json.dumps(asdict(finding)) + "\n")
             lines.flush()
 

@@ -30,9 +30,9 @@ EVEN = [1, 1, 2, 2]  # 1 bit of log2(4) = 2: H = 0.5
 REPEATED = [7, 7, 7, 7]  # H = 0
 
 
-def benchmark(name):
-    """The module of a script in benchmarks/."""
-    spec = spec_from_file_location(name, ROOT / f"benchmarks/{name}.py")
+def experiment(name):
+    """The module of a script in experiments/."""
+    spec = spec_from_file_location(name, ROOT / f"experiments/{name}.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -191,7 +191,7 @@ def test_defaults_are_ordered():
 
 
 def test_the_default_thresholds_are_quartiles_of_training_documents():
-    entropy = benchmark("entropy")
+    entropy = experiment("entropy")
     kinds = entropy.documents()
     encode = entropy.encoder(None)
     page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
@@ -204,7 +204,7 @@ def test_the_default_thresholds_are_quartiles_of_training_documents():
 
 def test_no_test_document_decides_a_threshold():
     tested = "\n".join(dict.fromkeys(row["text"] for row in factbook_rows()))
-    used = benchmark("entropy").documents()["fact sheets"]
+    used = experiment("entropy").documents()["fact sheets"]
     assert len(used) == 400 and not any(text in tested for text in used)
 
 

@@ -1,17 +1,18 @@
-"""What waits for a GPU runs: every part at toy size on a CPU, and on CUDA where there is one."""
+"""What needs a GPU runs: every part at toy size on a CPU, and on CUDA where there is one."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.gpu import checks, kernels, latency
-from benchmarks.gpu.__main__ import PARTS, Part, apart, findings, main
-from benchmarks.gpu.findings import Finding, Setting
+from benchmarks.gpu import parts
+from benchmarks.gpu.__main__ import apart, main
+from benchmarks.gpu.parts import PARTS, Finding, Setting, jrt_config
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -19,7 +20,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_runs_and_finds_nothing_wrong(part: str, device: str) -> None:
-    found = list(findings(part, Setting(device, tiny=True)))
+    found = list(PARTS[part].run(Setting(device, tiny=True)))
     assert found and all(isinstance(one, Finding) for one in found)
     assert not [one for one in found if one.passed is False]
     assert len({one.what for one in found}) == len(found)
@@ -27,7 +28,7 @@ def test_a_part_runs_and_finds_nothing_wrong(part: str, device: str) -> None:
 
 @pytest.mark.gpu
 def test_answers_on_cuda_are_those_of_the_cpu() -> None:
-    first, second = checks.answers(Setting("cuda"))
+    first, second = parts.answers(Setting("cuda"))
     assert first.what == "answers, float32" and first.passed and first.value == 0
     assert second.passed is None
 
@@ -39,7 +40,7 @@ def test_all_parts_end_within_nine_minutes() -> None:
 def test_one_json_and_one_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PARTS, "processes", Part(PARTS["processes"].target, 300))  # a busy machine is no failure
+    monkeypatch.setitem(PARTS, "processes", replace(PARTS["processes"], seconds=300))  # a busy machine is no failure
     assert main(["--device", "cpu", "--tiny", "--only", "processes", "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "gpu.json").read_text())
     assert [one["passed"] for one in record["parts"]["processes"]] == [True]
@@ -49,7 +50,7 @@ def test_one_json_and_one_table(
 
 
 def test_a_part_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PARTS, "processes", Part("benchmarks.gpu.checks:processes", 0))
+    monkeypatch.setitem(PARTS, "processes", replace(PARTS["processes"], seconds=0))
     (hung,) = apart("processes", Setting("cpu", tiny=True))
     assert hung.passed is False and "ended after its 0 s" in hung.seen
 
@@ -76,28 +77,35 @@ def test_without_cuda_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch
 
 
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = kernels.chunked
+    right = parts.chunked
 
     def wrong(*given, **named):
         y, d, state = right(*given, **named)
         return 1.01 * y, d, state
 
-    monkeypatch.setattr(kernels, "chunked", wrong)
-    (found,) = kernels.linear_attention(Setting("cpu", tiny=True))
+    monkeypatch.setattr(parts, "chunked", wrong)
+    (found,) = parts.linear_attention(Setting("cpu", tiny=True))
     assert found.passed is False and found.value == pytest.approx(0.01, rel=0.1)
 
 
 def test_wrong_answers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "answers_of", lambda device, dtype, asked: [dtype] * len(asked))
-    same, other = checks.answers(Setting("cpu", tiny=True))
-    assert (same.passed, same.value) == (True, 0) and (other.passed, other.value) == (None, checks.TINY_ROWS)
+    monkeypatch.setattr(parts, "answers_of", lambda device, dtype, asked: [dtype] * len(asked))
+    same, other = parts.answers(Setting("cpu", tiny=True))
+    assert (same.passed, same.value) == (True, 0) and (other.passed, other.value) == (None, 4)
 
 
 def test_goals_stand_at_the_longest_length_on_cuda_only() -> None:
     cuda = Setting("cuda")
-    assert latency._goal(32768, 5.0, latency.GOAL_MS, cuda) is True
-    assert latency._goal(32768, 6.0, latency.GOAL_MS, cuda) is False
-    assert latency._goal(32768, latency.GOAL_RATIO, 19.0, cuda) is False
-    assert latency._goal(2048, 6.0, latency.GOAL_MS, cuda) is None
-    assert latency._goal(32768, 6.0, latency.GOAL_MS, Setting("cpu")) is None
-    assert latency._goal(32768, None, latency.GOAL_MS, cuda) is None
+    assert parts._goal(32768, 5.0, parts.GOAL_MS, cuda) is True
+    assert parts._goal(32768, 6.0, parts.GOAL_MS, cuda) is False
+    assert parts._goal(32768, parts.GOAL_RATIO, 19.0, cuda) is False
+    assert parts._goal(2048, 6.0, parts.GOAL_MS, cuda) is None
+    assert parts._goal(32768, 6.0, parts.GOAL_MS, Setting("cpu")) is None
+    assert parts._goal(32768, None, parts.GOAL_MS, cuda) is None
+
+
+def test_geometry_is_that_of_the_released_models() -> None:
+    small, large = (jrt_config(size).mixers for size in ("360M", "1.3B"))
+    assert {kind: small.count(kind) for kind in set(small)} == {"conv": 16, "prefix_linear": 5, "swa": 5}
+    assert {kind: large.count(kind) for kind in set(large)} == {"conv": 22, "prefix_linear": 7, "swa": 7}
+    assert jrt_config("1.3B").hidden_size == 1792

@@ -1,11 +1,11 @@
 """Recall against the bytes of a Transformer's state: one model under several windows, on the same rows of `factbook`.
 
-    python -m benchmarks.recall_by_bytes --pretrained DIR --out results/measured/kv-window
+    python -m experiments.recall_by_bytes --pretrained DIR --out results/measured/kv-window
     jrt-eval report results/measured/kv-window
 
 Beside the windows stand the whole cache, the same model without the document, and shipped models of this package. The
 rows are spread evenly over all documents, and are taken in rounds, so that all settings have answered the same rows
-whenever it is stopped; what was answered is kept in `--cache` and not asked again. `benchmarks.bytes_page` draws it.
+whenever it is stopped; what was answered is kept in `--cache` and not asked again. `experiments.bytes_page` draws it.
 """
 
 from __future__ import annotations

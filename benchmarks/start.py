@@ -1,6 +1,6 @@
 """What happens before the model works.
 
-    python -m benchmarks --only startup
+    python -m benchmarks --only start
 
 The hook: two bare environments, with and without it; what a Python costs that does nothing. The imports: what a run
 loads of others (torch, transformers' models, lm_eval), with and without ours on top. The run: from the shell to the end
@@ -18,8 +18,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from benchmarks.command import python, spent
-from benchmarks.row import Options, Row, row, side_by_side
+from benchmarks.measure import Options, Row, python, row, side_by_side, spent
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("_jrt_lmeval_hook.py", "jrt_lmeval_start.pth", "jrt_lmeval_start.start")

@@ -1,6 +1,6 @@
 """What `recall_by_bytes` measured, as a table between the markers of a page and as a picture. No model runs.
 
-    python -m benchmarks.bytes_page --logs results/measured/kv-window --page docs/recurrent-models.md \\
+    python -m experiments.bytes_page --logs results/measured/kv-window --page docs/recurrent-models.md \\
         --picture docs/recall_by_bytes.png
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import EngFormatter
 
-from benchmarks.recall_by_bytes import CONTROL, WHOLE
+from experiments.recall_by_bytes import CONTROL, WHOLE
 from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.paper.floor import verdict
 from jrt_lmeval.paper.measured import METRIC, percent

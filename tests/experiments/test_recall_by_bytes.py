@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bytes_page import BLOCK, Measured, curve, others, picture, read, table
-from benchmarks.recall_by_bytes import CONTROL, SHIPPED, WHOLE, rounds, settings, spread
+from experiments.bytes_page import BLOCK, Measured, curve, others, picture, read, table
+from experiments.recall_by_bytes import CONTROL, SHIPPED, WHOLE, rounds, settings, spread
 from jrt_lmeval.markdown import with_block
 from jrt_lmeval.report.plots.picture import png
 

@@ -1,8 +1,8 @@
 """How the default entropy thresholds of `prefix=dynamic` were chosen: normalised entropy of training documents.
 
-    python benchmarks/entropy.py                                  # in tokens of the shipped models
-    python benchmarks/entropy.py --tokenizer DIR/tokenizer.json   # in another model's
-    python benchmarks/entropy.py --tokenizer gpt2
+    python experiments/entropy.py                                  # in tokens of the shipped models
+    python experiments/entropy.py --tokenizer DIR/tokenizer.json   # in another model's
+    python experiments/entropy.py --tokenizer gpt2
 
 The documents are of the training split: fact sheets of countries that `factbook` does not ask about, cut as that task
 cuts its own, and pages with names that no test page has, as long as those of `swde`. No test row is looked at. Prints

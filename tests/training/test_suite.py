@@ -116,8 +116,9 @@ def test_a_shipped_model_was_trained_by_the_recipe_of_its_name(name: str) -> Non
 
 def test_the_suite_has_every_model_with_every_seed_and_its_own_teacher(tmp_path) -> None:
     runs = list(suite.suite_runs(tmp_path, 3))
-    assert [(run.name, run.seed) for run in runs[:6]] == [
-        (n, s) for n in ("softmax-teacher", "jrt-mlp") for s in range(3)
+    assert [(run.name, run.seed) for run in runs[:9]] == [
+        *((name, seed) for seed in range(3) for name in ("softmax-teacher", "jrt-mlp")),
+        *(("jrt-taylor", seed) for seed in range(3)),
     ]
     assert {run.name for run in runs} == set(shipped_models()) - {"jrt-mlp-alone"}
     for run in runs:
@@ -153,7 +154,7 @@ def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypa
         patch.setattr(training_loop, "write_card", lambda *given: next(cards)(*given))
         with pytest.raises(SystemExit):
             cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"])
-    half = tmp_path / "seed1" / "softmax-teacher"
+    half = tmp_path / "seed0" / "jrt-mlp"
     assert (half / "model.safetensors").exists() and (half / "training.pt").exists()
     runs = list(suite.suite_runs(tmp_path, 2))
     assert [run.finished for run in runs] == [True, False, False, False] and runs[1].begun
@@ -161,7 +162,7 @@ def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypa
     capsys.readouterr()
     assert cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert "[2/4] softmax-teacher, seed 1, 3,000 tokens (goes on); about 0.0 h left for all" in out
+    assert "[2/4] jrt-mlp, seed 0, 3,000 tokens (goes on); about 0.0 h left for all" in out
     assert "[1/4]" not in out and "4 of 4 models of the suite are trained" in out
     assert all(run.finished for run in runs) and not list(tmp_path.rglob("*.part"))
     assert find(tmp_path / "seed1" / "jrt-mlp").kind == "ours"
@@ -178,7 +179,7 @@ def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, monkeypatch)
     monkeypatch.setattr(suite, "train", diverging)
     with pytest.raises(JRTError, match="jrt-mlp, seed 0: the training has diverged"):
         suite.train_suite(tmp_path, 2, quiet=True)
-    assert [run.finished for run in suite.suite_runs(tmp_path, 2)] == [True, True, False, True]
+    assert [run.finished for run in suite.suite_runs(tmp_path, 2)] == [True, False, True, True]
 
 
 def test_what_the_suite_does_not_take_is_named(tmp_path) -> None:

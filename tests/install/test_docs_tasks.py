@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from jrt_lmeval.data.making.make_samples import MAKERS
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.prompts import LAYOUTS, render
 from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.report.published import published
+from tools.make_samples import MAKERS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "tasks"
 RECIPES = {

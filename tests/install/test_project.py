@@ -18,7 +18,7 @@ DISTRIBUTIONS = {"yaml": "pyyaml", "fla": "flash-linear-attention"}
 
 NEVER = [
     (r"jrt_lmeval/(prompts|data|report)/.*", {"torch", "lm_eval"}),
-    (r"jrt_lmeval/(recall|prompts|data)/[^/]*", {"jrt_lmeval.data.making", "jrt_lmeval.training"}),
+    (r"jrt_lmeval/(task|prompts|data)/[^/]*", {"jrt_lmeval.data.making", "jrt_lmeval.training"}),
     (r"jrt_lmeval/(answers|scoring|prefix|paths|errors|cli)\.py", {"torch"}),
     (r"jrt_lmeval/modeling/.*", {"lm_eval", "model_adapters"}),
     (r"jrt_lmeval/(?!plugin|doctor).*", {"lm_eval.api.registry"}),

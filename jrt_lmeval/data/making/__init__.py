@@ -1,1 +1,1 @@
-"""Makers of data: a seeded page generator, invented passages, the World Factbook. An evaluation runs none of them."""
+"""Makers of training data: documents that look like web pages, and the World Factbook. No evaluation runs them."""

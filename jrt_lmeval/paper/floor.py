@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from jrt_lmeval.paper.measured import METRIC, recall
 from jrt_lmeval.paper.plan import Entry
-from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.tables import Entry as Shown
+from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.tables import Number, Table
+from jrt_lmeval.report.tables import TableEntry as Shown
 from jrt_lmeval.stats import Interval
 
 TIMES = 5

@@ -22,8 +22,8 @@ from jrt_lmeval.paper.memory import memory_picture
 from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, SUITES, THRESHOLDS, Entry, Run, Suite, plan
 from jrt_lmeval.paper.tables import figure, paper_report
 from jrt_lmeval.report.plots.picture import png
-from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number
+from jrt_lmeval.report.tables import TableEntry as Shown
 
 TEACHER = "Softmax in its place"
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)

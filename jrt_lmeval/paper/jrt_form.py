@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from jrt_lmeval.paper.measured import recall
 from jrt_lmeval.paper.plan import PERPLEXITY, Entry
+from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.fields import benchmark_of
 from jrt_lmeval.report.published import published
-from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number, Table
+from jrt_lmeval.report.tables import TableEntry as Shown
 
 SETTINGS = ("once", "flat")
 PRINTED = {

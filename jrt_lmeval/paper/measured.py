@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from jrt_lmeval.paper.plan import Run
+from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.records import Cell
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import Interval, interval
 

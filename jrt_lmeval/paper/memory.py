@@ -9,10 +9,8 @@ from matplotlib.ticker import EngFormatter
 
 from jrt_lmeval.paper.measured import METRIC, measured, recall
 from jrt_lmeval.paper.plan import WINDOWED, Entry, Suite
-from jrt_lmeval.report.plots.picture import Picture
-from jrt_lmeval.report.plots.shared import reach
-from jrt_lmeval.report.plots.style import COLOURS, FAINT, INK, canvas, legend, line, log_ticks, styled
-from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.cells import Cell
+from jrt_lmeval.report.plots.picture import COLOURS, FAINT, INK, Picture, canvas, legend, line, log_ticks, reach, styled
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import Interval
 

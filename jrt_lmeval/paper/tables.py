@@ -14,10 +14,10 @@ from jrt_lmeval.paper.jrt_form import jrt_tables
 from jrt_lmeval.paper.measured import METRIC, measured, recall
 from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, Entry
 from jrt_lmeval.paper.published import printed, source
+from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.fields import benchmark_of
-from jrt_lmeval.report.records import Cell
-from jrt_lmeval.report.tables import Entry as Shown
 from jrt_lmeval.report.tables import Number, Report, Table
+from jrt_lmeval.report.tables import TableEntry as Shown
 
 TITLES = {
     "prefix": "Table 1: prefix length",

@@ -10,13 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.report.check import check, relative
-from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.build import build, check, names, relative
+from jrt_lmeval.report.cells import Collection, chosen
 from jrt_lmeval.report.page.browser import MOST_QUESTIONS
-from jrt_lmeval.report.pivot import chosen, pivot
-from jrt_lmeval.report.records import Collection
-from jrt_lmeval.report.standard import main_metric, make_report, standard_tables
-from jrt_lmeval.report.tables import WRITERS, Report, Table, markdown
+from jrt_lmeval.report.standard import main_metric
+from jrt_lmeval.report.tables import WRITERS, Report, markdown
 
 DEFAULT_OUT = Path("report")
 ENDINGS = (*WRITERS, "html")
@@ -93,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = {**asked, "paths": relative(asked["paths"], file.parent)}
         write(kind, file, replace(report, arguments=given), shown, arguments.samples)
     if files and (folder := arguments.out or DEFAULT_OUT).is_dir():
-        from jrt_lmeval.report.plots.folder import write_folder
+        from jrt_lmeval.report.plots.gallery import write_folder
 
         write_folder(folder, shown, report, arguments.metric, tuple(files.values()))
     if arguments.open:
@@ -101,30 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plot:
         _plot(shown, arguments.metric, arguments.plot)
     return 0
-
-
-def build(asked: dict) -> tuple[Collection, Report]:
-    """Collect and make the tables.
-
-    Args:
-        asked: what `Report.arguments` holds: `paths`, and as on the command line `rows`, `cols`, `metric`, `where`,
-            `rescore`, `misses`.
-    """
-    collection = collect(asked["paths"])
-    changes: tuple[str, ...] = ()
-    if asked["rescore"]:
-        from jrt_lmeval.report.rescore import rescored
-
-        collection, changes = rescored(collection)
-    cells = chosen(collection.cells, asked["where"])
-    metric = asked["metric"] or main_metric(cells)
-    rows, columns = _names(asked["rows"]), _names(asked["cols"])
-    if rows or columns:
-        tables: list[Table] = [pivot(cells, rows or ["model"], columns, metric)]
-    else:
-        tables = standard_tables(replace(collection, cells=cells), metric, everything=asked["misses"])
-    report = make_report(collection, tables, asked)
-    return collection, replace(report, about=(*report.about, *changes))
 
 
 def _plot(collection: Collection, metric: str, file: Path) -> None:
@@ -158,7 +132,7 @@ def write(kind: str, file: Path, report: Report, collection: Collection, most: i
         JRTError: the file cannot be written.
     """
     if kind == "eval_results":
-        from jrt_lmeval.report.eval_results import eval_results
+        from jrt_lmeval.report.build import eval_results
 
         text = eval_results(collection.cells)
     elif kind == "html":
@@ -177,11 +151,11 @@ def write(kind: str, file: Path, report: Report, collection: Collection, most: i
 
 def _files(arguments: argparse.Namespace) -> dict[str, Path]:
     """Format -> file."""
-    names = _names(arguments.format or "")
-    for name in names:
+    kinds = names(arguments.format or "")
+    for name in kinds:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
-    out = arguments.out or (DEFAULT_OUT if names or arguments.open else None)
+    out = arguments.out or (DEFAULT_OUT if kinds or arguments.open else None)
     if out is None:
         return {}
     if out.suffix and not out.is_dir():
@@ -194,8 +168,8 @@ def _files(arguments: argparse.Namespace) -> dict[str, Path]:
             )
         return {kind: out}
     # JSON always: it is what --check reads
-    kinds = dict.fromkeys([*(names or ["md"]), *(["html"] if arguments.open else []), "json"])
-    return {kind: out / NAMES[kind] for kind in kinds}
+    files = dict.fromkeys([*(kinds or ["md"]), *(["html"] if arguments.open else []), "json"])
+    return {kind: out / NAMES[kind] for kind in files}
 
 
 def _folder(folder: Path) -> None:
@@ -203,7 +177,3 @@ def _folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JRTError(f"{folder}: no folder can be made there ({error.strerror}).") from None
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,7 +1,8 @@
-"""All results in files and folders: what is in them counts, never what they are called or where they lie."""
+"""All results in files and folders, identified by content and not by file name, with labels that tell them apart."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.cells import Cell, Collection
 from jrt_lmeval.report.fields import MEASURED
-from jrt_lmeval.report.labels import Labels
-from jrt_lmeval.report.records import Broken, Cell, Collection, Result
-from jrt_lmeval.report.resultfiles import looks_like_results, read_file
-from jrt_lmeval.report.trainings import trainings
+from jrt_lmeval.report.runs import Broken, Result, Training, looks_like_results, read_file
 
 _SAME = 1e-6
 
@@ -186,3 +185,176 @@ def _same_questions(results: Sequence[Result]) -> None:
                 f"{first.run.file} and {result.run.file}: {result.task} with the same settings, but {what}: other "
                 "data or another version of the prompts. Give them to two reports."
             )
+
+
+_PREFIX = ("feature_map", "prefix", "prefix_length", "prefix_step", "entropy_low", "entropy_high", "entropy_window")
+_FIRST = (*_PREFIX, "kv_window", "kv_sinks")
+
+
+class Labels:
+    """Labels of the results at hand.
+
+    A setting of a model is told if two of the runs that have it differ in it; a setting of a task, if two runs of that
+    task or, for the layout, two tasks of that layout differ in it. One that only some runs have is told where nothing
+    else tells two results apart; after that, what should not change an answer is (device, batch size, versions).
+
+    Attributes:
+        common: settings of models that are the same in all runs that have them.
+    """
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self._model = _values((None, result.run.settings) for result in results)
+        self._task = _values((result.task, _task_settings(result)) for result in results)
+        self._layout = _values((result.layout, _layout_settings(result)) for result in results)
+        self._lacking: dict[tuple[str, str], set[str]] = {}
+        self._lacking = {place: _had_by_some(group) for place, group in self._same(results).items()}
+        self._machine = {
+            place: {
+                name
+                for name, values in _values((None, r.run.machine) for r in group).get(None, {}).items()
+                if len(values) > 1
+            }
+            for place, group in self._same(results).items()
+        }
+        self.common: Mapping[str, Any] = {
+            name: next(iter(values.values())) for name, values in self._model.get(None, {}).items() if len(values) == 1
+        }
+
+    def model(self, result: Result) -> str:
+        """Kind, weights and what differs."""
+        plain = self._plain(result)
+        told = self._machine.get((plain, self.setting(result)), set())
+        return " ".join([plain, *_settings_told(told, result.run.machine)])
+
+    def setting(self, result: Result) -> str:
+        """What differs between runs of this task, or between tasks of this layout."""
+        task, layout = _task_settings(result), _layout_settings(result)
+        differ = _differing(self._task.get(result.task, {})) | _differing(self._layout.get(result.layout, {}))
+        return " ".join(_settings_told(differ, task | layout))
+
+    def _same(self, results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+        """The results that have the same label so far."""
+        same: dict[tuple[str, str], list[Result]] = defaultdict(list)
+        for result in results:
+            same[self._plain(result), self.setting(result)].append(result)
+        return same
+
+    def _plain(self, result: Result) -> str:
+        text = self._differing(result)
+        lacking = self._lacking.get((text, self.setting(result)), set())
+        return " ".join([text, *_settings_told(lacking, result.run.settings)])
+
+    def _differing(self, result: Result) -> str:
+        settings = result.run.settings
+        differ = _differing(self._model.get(None, {}))
+        # jrt-mlp says that its map is mlp
+        if str(settings.get("feature_map", "")) in result.run.weights.replace("_", "-").split("-"):
+            differ -= {"feature_map"}
+        return " ".join(
+            [part for part in (result.run.kind, result.run.weights) if part] + _settings_told(differ, settings)
+        )
+
+
+def _values(found: Any) -> dict[Any, dict[str, dict[str, Any]]]:
+    """By place and setting the different values, as text -> value."""
+    values: dict[Any, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+    for place, settings in found:
+        for name, value in settings.items():
+            values[place][name].setdefault(str(value), value)
+    return values
+
+
+def _had_by_some(results: Sequence[Result]) -> set[str]:
+    """Settings of the model that of the runs asked the same some have and others do not."""
+    asked: dict[Any, list[set[str]]] = defaultdict(list)
+    for result in results:
+        asked[result.task, result.control, result.partly].append(set(result.run.settings))
+    return {name for names in asked.values() for have in names for other in names for name in have - other}
+
+
+def _differing(values: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {name for name, different in values.items() if len(different) > 1}
+
+
+def _settings_told(names: set[str], settings: Mapping[str, Any]) -> list[str]:
+    order = [*(name for name in _FIRST if name in names), *sorted(names - {*_FIRST})]
+    return [f"{name}={settings[name]}" for name in order if name in settings]
+
+
+def _task_settings(result: Result) -> dict[str, Any]:
+    return {
+        **result.settings,
+        "version": _version(result),
+        "source": result.source,
+        "recipe": result.block.get("recipe"),
+        "layout": result.layout,  # one that was laid over the task's own
+    }
+
+
+def _version(result: Result) -> Any:
+    version = result.version
+    return int(version) if isinstance(version, float) and version.is_integer() else version
+
+
+def _layout_settings(result: Result) -> dict[str, Any]:
+    """The settings of the layout: those of a window or of generating belong to a task by nature."""
+    own = ("window", "ppl", "until", "max_gen_toks", "num_fewshot", "description", "do_sample")
+    return {name: value for name, value in result.settings.items() if name.partition(".")[0] not in own}
+
+
+HELD_OUT, STEPS = "heldout.jsonl", "log.jsonl"
+COUNTS = ("step", "tokens", "seconds")
+FROM_STEPS = "answer_accuracy"
+SMOOTHED = 50
+"""Steps of training that a point of a curve from a log of steps is the mean of."""
+
+
+def trainings(folders: Iterable[Path]) -> tuple[tuple[Training, ...], tuple[Broken, ...]]:
+    """All trainings in folders, searched through; files that are no such logs are named.
+
+    A folder's `heldout.jsonl` counts; where there is none, its `log.jsonl`.
+    """
+    found: list[Training] = []
+    broken: list[Broken] = []
+    for folder in sorted(
+        {
+            file.parent
+            for top in folders
+            if top.is_dir()
+            for file in top.rglob("*.jsonl")
+            if file.name in (HELD_OUT, STEPS)
+        }
+    ):
+        file = next(folder / name for name in (HELD_OUT, STEPS) if (folder / name).is_file())
+        try:
+            found.append(read_training(file))
+        except JRTError as error:
+            broken.append(Broken(file, str(error)))
+    return tuple(found), tuple(broken)
+
+
+def read_training(file: Path) -> Training:
+    """The curves of one log.
+
+    Raises:
+        JRTError: not the log of a training; names the file.
+    """
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        held_out = file.name == HELD_OUT
+        names = [name for name in lines[0] if name not in COUNTS] if held_out else [FROM_STEPS]
+        curves = {
+            name: [(float(at["tokens"]), float(at[name])) for at in lines if at.get(name) is not None] for name in names
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+        raise JRTError(f"{file}: not the log of a training ({type(error).__name__}: {error}).") from None
+    known = {name: tuple(curve) if held_out else _smoothed(curve) for name, curve in curves.items() if curve}
+    if not known:
+        raise JRTError(f"{file}: not the log of a training (no line has {' or '.join(names)}).")
+    return Training(file.parent.name, known, held_out)
+
+
+def _smoothed(curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Means of as many steps each."""
+    parts = np.array_split(np.array(curve), math.ceil(len(curve) / SMOOTHED))
+    return tuple((float(part[-1, 0]), float(part[:, 1].mean())) for part in parts)

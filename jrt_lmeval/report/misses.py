@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jrt_lmeval.report.records import Cell
+from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.samples import Sample
-from jrt_lmeval.report.tables import PERCENT, Entry, Number, Table
+from jrt_lmeval.report.tables import PERCENT, Number, Table, TableEntry
 from jrt_lmeval.scoring import contains
 
 KINDS = {
@@ -194,7 +194,7 @@ def miss_table(cells: Sequence[Cell], most: int = MOST_SAMPLES) -> list[Table]:
     if total > most:
         told = f"{total:,} answers were not read for this: `--misses` reads them."
         return [Table("misses", "Misses", header, (), 2, (told,))]
-    rows: list[tuple[Entry, ...]] = []
+    rows: list[tuple[TableEntry, ...]] = []
     for cell in logged:
         kinds, keys = Counter[str](), Counter[str]()
         for _, miss in misses(cell):

@@ -60,7 +60,7 @@ class Number:
         return f"{value * self.scale:,.{self.digits}f}"
 
 
-Entry = str | Number | None
+TableEntry = str | Number | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Table:
     name: str
     title: str
     header: tuple[str, ...]
-    rows: tuple[tuple[Entry, ...], ...]
+    rows: tuple[tuple[TableEntry, ...], ...]
     left: int = 1
     notes: tuple[str, ...] = ()
 
@@ -129,7 +129,7 @@ def _star(note: str) -> str:
     return "\\" + note if note.startswith("*") else note
 
 
-def _markdown_entry(entry: Entry) -> str:
+def _markdown_entry(entry: TableEntry) -> str:
     if not isinstance(entry, Number):
         return entry if entry else "-"
     text = f"**{entry.text()}**" if entry.best else entry.text()
@@ -168,7 +168,7 @@ def _latex_table(table: Table) -> str:
     )
 
 
-def _latex_entry(entry: Entry) -> str:
+def _latex_entry(entry: TableEntry) -> str:
     if not isinstance(entry, Number):
         return latex_text(entry) if entry else "--"
     text = entry.text(" $\\pm$ ").replace("%", r"\%")
@@ -224,7 +224,7 @@ def json_text(report: Report) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _json_entry(entry: Entry) -> Any:
+def _json_entry(entry: TableEntry) -> Any:
     if not isinstance(entry, Number):
         return entry
     found, content = entry.interval, {"value": _or_null(entry.value), "marks": entry.marks, "best": entry.best}

@@ -8,9 +8,9 @@ import pytest
 from reportlogs import BLOCK, sample, write_run
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.cells import difference
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.compare import difference
-from jrt_lmeval.report.compare_cli import main
+from jrt_lmeval.report.compare import main
 
 A = [float(i % 2) for i in range(40)]
 B = [1.0 if i < 20 else value for i, value in enumerate(A)]

@@ -15,8 +15,8 @@ import tiny
 from reportlogs import write_run
 
 from jrt_lmeval import cli
+from jrt_lmeval.report.cells import difference
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.compare import difference
 
 ASKED = 6
 METADATA = json.dumps({"jrt": {"window": {"context_length": 120}}})

@@ -15,16 +15,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from reportlogs import sample, write_run
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.cells import Collection, number_of
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.pivot import number_of
-from jrt_lmeval.report.plots.cost import published_points
 from jrt_lmeval.report.plots.gallery import PICTURES, gallery, pictures
-from jrt_lmeval.report.plots.picture import Picture, png, svg
-from jrt_lmeval.report.plots.sensitivity import families
-from jrt_lmeval.report.plots.style import COLOURS, SMALL, WIDTH
+from jrt_lmeval.report.plots.lines import families
+from jrt_lmeval.report.plots.picture import COLOURS, SMALL, WIDTH, Picture, png, svg
+from jrt_lmeval.report.plots.recall import published_points
 from jrt_lmeval.report.published import published, state_bytes, timed
-from jrt_lmeval.report.records import Collection
 
 FACTS = {
     "pretrained": "jrt-mlp", "feature_map": "mlp", "prefix": "dynamic", "prefix_step": 0.1, "prefix_length": 0.8,

@@ -13,13 +13,12 @@ import yaml
 from reportlogs import BLOCK, sample, write_run
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.build import eval_results
+from jrt_lmeval.report.cells import number_of
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.columns import read_columns
-from jrt_lmeval.report.eval_results import eval_results
-from jrt_lmeval.report.pivot import number_of, pivot
-from jrt_lmeval.report.samples import read_samples
-from jrt_lmeval.report.standard import standard_tables
+from jrt_lmeval.report.samples import read_columns, read_samples
+from jrt_lmeval.report.standard import pivot, standard_tables
 from jrt_lmeval.report.tables import Number, Report, Table, csv_text, json_text, latex, markdown
 from jrt_lmeval.scoring import contains
 

@@ -1,17 +1,17 @@
-"""All pictures of a report: those that the logs hold, and why the others are not drawn."""
+"""All pictures of a report: those that the logs hold, why the others are not drawn, and the folder they lie in."""
 
 from __future__ import annotations
 
-from jrt_lmeval.report.plots.bars import by_layout
-from jrt_lmeval.report.plots.cost import recall_and_cost
-from jrt_lmeval.report.plots.depth import depth_and_length
-from jrt_lmeval.report.plots.distance import recall_by_distance
-from jrt_lmeval.report.plots.entropy import prefix_by_entropy
-from jrt_lmeval.report.plots.learning import learning_curves
-from jrt_lmeval.report.plots.picture import Draw, NotDrawn, Picture
-from jrt_lmeval.report.plots.sensitivity import overlap, step
-from jrt_lmeval.report.records import Collection
+from collections.abc import Sequence
+from pathlib import Path
+
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.cells import Collection
+from jrt_lmeval.report.plots.lines import learning_curves, overlap, prefix_by_entropy, recall_by_distance, step
+from jrt_lmeval.report.plots.picture import Draw, NotDrawn, Picture, png, svg
+from jrt_lmeval.report.plots.recall import by_layout, depth_and_length, recall_and_cost
 from jrt_lmeval.report.standard import main_metric
+from jrt_lmeval.report.tables import Report
 
 PICTURES: dict[str, tuple[str, Draw]] = {
     "recall": ("Recall by prompt layout", by_layout),
@@ -48,3 +48,49 @@ def gallery(collection: Collection, metric: str = "") -> tuple[list[Picture], li
 def pictures(collection: Collection, metric: str = "") -> list[Picture]:
     """Every picture that the logs hold; see `gallery`."""
     return gallery(collection, metric)[0]
+
+
+FOLDER = "pictures"
+INDEX = "index.md"
+
+
+def write_folder(folder: Path, collection: Collection, report: Report, metric: str, files: Sequence[Path]) -> None:
+    """Write all pictures as PNG and SVG below a folder, and its index.
+
+    Args:
+        folder: of the report; is there already.
+        collection: what is drawn.
+        report: what was read and skipped, for the index.
+        metric: what is drawn; the main one where empty.
+        files: written beside the pictures.
+
+    Raises:
+        JRTError: a file cannot be written.
+    """
+    drawn, missing = gallery(collection, metric)
+    try:
+        (folder / FOLDER).mkdir(exist_ok=True)
+        for picture in drawn:
+            (folder / FOLDER / f"{picture.name}.png").write_bytes(png(picture))
+            (folder / FOLDER / f"{picture.name}.svg").write_text(svg(picture), encoding="utf-8")
+        (folder / INDEX).write_text(index(report, drawn, missing, files), encoding="utf-8")
+    except OSError as error:
+        raise JRTError(f"{folder}: its pictures cannot be written ({error.strerror}).") from None
+
+
+def index(report: Report, drawn: Sequence[Picture], missing: Sequence[NotDrawn], files: Sequence[Path]) -> str:
+    """The index as Markdown: what was read, the files, every picture with its caption, and those not drawn."""
+    parts = ["# Report\n", *(f"{line}\n" for line in report.about)]
+    parts.append("".join(f"- [{file.name}]({file.name})\n" for file in files))
+    if report.problems:
+        parts.append("Skipped:\n\n" + "".join(f"- {problem}\n" for problem in report.problems))
+    for picture in drawn:
+        file = f"{FOLDER}/{picture.name}"
+        parts += [
+            f"## {picture.title}\n",
+            f"![{picture.title}]({file}.png)\n",
+            f"{picture.caption} [SVG]({file}.svg)\n",
+        ]
+    if missing:
+        parts.append("## Not drawn\n\n" + "".join(f"- {one.title}: {one.why}.\n" for one in missing))
+    return "\n".join(parts)

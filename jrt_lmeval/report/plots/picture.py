@@ -1,16 +1,139 @@
-"""A picture with what must be read with it, how it is written, and what stands in its place if there is none."""
+"""A picture: how it looks, what its runs are called, and how it is written."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import math
+import re
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from jrt_lmeval.report.plots.style import SAVING, styled
-from jrt_lmeval.report.records import Collection
+from jrt_lmeval.report.cells import ORDER, Cell, Collection, condition
+from jrt_lmeval.report.tables import Number
+
+WIDTH = 3.3
+"""Inches: a column of a two-column paper."""
+INK = "#1b1b1d"
+"""Words, axes and error bars; used for nothing else, so that a page can put its own colour in its place."""
+FAINT = "#8a8a8f"
+"""What is not measured here, and rules that need no model: reads on white and on black."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A5195")
+"""Okabe and Ito's palette without its yellow and black, which vanish on white or on black, and a violet."""
+MARKERS = "os^Dv<>"
+DASHES = ("-", "--", ":", "-.")
+SMALL = 7.0
+TITLE = 44
+"""Characters of a title that fit above axes."""
+CHARACTERS = 62
+"""That fit into the width beside the handle of a legend."""
+
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"], "font.size": SMALL, "axes.labelsize": SMALL, "axes.titlesize": 7.5,
+    "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "legend.fontsize": SMALL, "figure.titlesize": 8.0,
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "legend.frameon": False,
+    "errorbar.capsize": 1.5, "axes.titlelocation": "left", "axes.axisbelow": True, "hatch.linewidth": 0.5,
+}  # fmt: skip
+SAVING = {"svg.fonttype": "none", "svg.hashsalt": "jrt_lmeval"}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a function that draws in this style, whatever the user's own settings of matplotlib are."""
+
+    @wraps(draw)
+    def inner(*given: P.args, **named: P.kwargs) -> R:
+        with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
+            return draw(*given, **named)
+
+    return inner
+
+
+def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, list[Any]]:
+    """A figure a column wide, without any window system, and its axes row by row.
+
+    Args:
+        height: inches.
+        rows, columns: of axes.
+        **shared: for `Figure.subplots`, such as `sharey=True`.
+    """
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+
+
+def look(at: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the series at a place: neighbours differ in colour and marker both."""
+    lap = at // len(COLOURS)
+    return {
+        "color": COLOURS[at % len(COLOURS)],
+        "marker": MARKERS[(at + lap) % len(MARKERS)],
+        "linestyle": DASHES[lap % len(DASHES)],
+    }
+
+
+def legend(figure: Figure, entries: Sequence[tuple[str, Any]], columns: int = 1, above: bool = False) -> None:
+    """A legend below or above the axes; the figure grows by its height.
+
+    Args:
+        figure: with its axes.
+        entries: words and what stands before them; long words are broken over lines.
+        columns: of the legend, at most: one where a name is too long to stand beside another.
+        above: above the axes; one legend on each side at most.
+    """
+    if any(len(name) > CHARACTERS // columns - 4 for name, _ in entries):
+        columns = 1
+    names = [textwrap.fill(name, CHARACTERS) for name, _ in entries]
+    lines = [name.count("\n") + 1 for name in names]
+    in_column = math.ceil(len(lines) / columns)  # filled column by column
+    tallest = max(sum(lines[at : at + in_column]) for at in range(0, len(lines), in_column)) + 0.35 * in_column
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.1 + tallest * SMALL * 1.2 / 72)
+    figure.legend(
+        [handle for _, handle in entries], names, loc=f"outside {'upper' if above else 'lower'} left", ncols=columns,
+        handlelength=2.0, borderaxespad=0.1, columnspacing=1.0, labelspacing=0.35,
+    )  # fmt: skip
+
+
+def line(**look: Any) -> Line2D:
+    """A line or marker for a legend."""
+    return Line2D([], [], **look)
+
+
+def letter(text: str) -> Line2D:
+    """A faint letter for a legend; in axes it is a text."""
+    return line(color=FAINT, marker=rf"$\mathrm{{{text}}}$", linestyle="", markersize=5, markeredgewidth=0.2)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Round numbers along a logarithmic axis, however short it is."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=6))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def file_name(text: str) -> str:
+    """Text as part of a file's name: letters, digits, points and hyphens, an underscore for all between."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")
+
+
+def listed(words: Iterable[str]) -> str:
+    """`a, b and c`."""
+    words = list(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
 
 DPI = 300
 
@@ -91,3 +214,107 @@ SAVED: dict[str, Callable[[Picture], bytes]] = {
     ".pdf": pdf,
 }
 """Ending of a file -> its content."""
+
+
+T = TypeVar("T")
+
+
+def scaled(number: Number) -> float:
+    """A number as tables show it."""
+    return number.value * number.scale
+
+
+def reach(number: Number) -> tuple[float, float]:
+    """How far the 95 % interval reaches below and above a number, as tables show it; 0 where there is none."""
+    found = number.interval
+    if found is None or math.isnan(found.low):
+        return 0.0, 0.0
+    return number.scale * (found.mean - found.low), number.scale * (found.high - found.mean)
+
+
+class Names:
+    """What the runs of one picture are called.
+
+    A setting of the task is told where two runs of one layout differ in it: layouts differ in some by nature. One that
+    all runs have, such as the window, is part of a run's name; one that only some layouts have, such as the overlap, is
+    a detail: it does not part the layouts of one model.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        settings = [_settings(cell) for cell in cells]
+        values: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for cell, found in zip(cells, settings, strict=True):
+            for name, value in found.items():
+                values[name, condition(cell)].add(value)
+        differ = list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
+        self._shared = [name for name in differ if all(name in found for found in settings)]
+        self._details = [name for name in differ if name not in self._shared]
+
+    def label(self, cell: Cell) -> str:
+        """Model, and the settings that differ; parts of a task marked."""
+        part = f"[{cell.first.partly} of {cell.first.total}]" if cell.first.partly else ""
+        return " ".join(word for word in (cell.model, *_told(cell, self._shared), part) if word)
+
+    def detail(self, cell: Cell) -> str:
+        """The settings of its layout that differ; often empty."""
+        return " ".join(_told(cell, self._details))
+
+    def settings(self, cell: Cell) -> str:
+        """All settings of the task that differ, the model aside; often empty."""
+        return " ".join(_told(cell, [*self._shared, *self._details]))
+
+
+def _settings(cell: Cell) -> dict[str, str]:
+    return {name: str(value) for name, value in {**cell.first.settings, "version": cell.first.version}.items()}
+
+
+def _told(cell: Cell, names: Sequence[str]) -> list[str]:
+    settings = _settings(cell)
+    return [f"{name.rpartition('.')[2]}={settings[name]}" for name in names if name in settings]
+
+
+def asked(cells: Sequence[Cell], metric: str) -> str:
+    """`n = 985 questions on 124 documents`, or the range where runs were asked different numbers."""
+    found = [interval for cell in cells if (interval := cell.interval(metric)) is not None]
+    questions = _range([interval.n for interval in found] or [cell.first.asked for cell in cells])
+    documents = [interval.clusters for interval in found if interval.clusters]
+    return f"n = {questions} questions" + (f" on {_range(documents)} documents" if documents else "")
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def bars_note(cells: Sequence[Cell], metric: str) -> str:
+    """What error bars are in a picture of these runs."""
+    clustered = [cell.by_document(metric) for cell in cells]
+    if not clustered:
+        return ""
+    if all(clustered):
+        return "Error bars: 95 % intervals, clustered by document."
+    some = "Error bars: 95 % intervals" + (
+        ", clustered by document where answers were logged, else" if any(clustered) else ""
+    )
+    return f"{some} by question, which is too narrow where questions share documents."
+
+
+def parts(cells: Sequence[Cell], name: Callable[[Cell], str], most: int) -> list[list[Cell]]:
+    """Cells in as many parts as it takes so that none holds more than `most` names: nothing is left out of pictures."""
+    names = list(dict.fromkeys(name(cell) for cell in cells))
+    return [[cell for cell in cells if name(cell) in group] for group in batched(names, most)]
+
+
+def batched(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """The items in runs of so many, the last one shorter."""
+    return [items[at : at + most] for at in range(0, len(items), most)]
+
+
+def numbered(name: str, number: int) -> str:
+    """A picture's name; from the second part on with its number."""
+    return name if number == 1 else f"{name}_{number}"
+
+
+def place_of(kind: str) -> int:
+    """Where a layout or control (`pivot.condition`) stands among all, in the order in which they are read."""
+    return ORDER.index(kind) if kind in ORDER else len(ORDER)

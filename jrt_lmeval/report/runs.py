@@ -1,10 +1,12 @@
-"""One results file of lm_eval, of any version and model, as a run and its results."""
+"""One results file of lm_eval, of any version and model: the run that it logs, and its result on each task."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,151 @@ from jrt_lmeval.report.fields import (
     SEEDS,
     WEIGHTS,
     arguments,
+    benchmark_of,
     dotted,
+    layout_of,
 )
-from jrt_lmeval.report.records import Result, Run
-from jrt_lmeval.report.samples import content_hash
+from jrt_lmeval.report.samples import Columns, Sample, content_hash, read_columns, read_samples
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that could not be used, and why, in a sentence that names it."""
+
+    file: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training.
+
+    Attributes:
+        name: of its folder.
+        curves: what was measured -> (tokens read so far, value) in the order of training; shares from 0 to 1.
+        held_out: whether the values are of rows kept from training; else they are means over the batches themselves.
+    """
+
+    name: str
+    curves: dict[str, tuple[tuple[float, float], ...]]
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """One call of lm_eval: a results file.
+
+    Attributes:
+        file: what it was read from; never part of what a result is known by.
+        kind: lm_eval's `--model`.
+        weights: the last part of the weights' name or folder; for a server, the model that it serves.
+        settings: what was set for the model, dotted names; defaults that a model reports included.
+        machine: settings that should not change an answer.
+        seeds: random seeds.
+        facts: everything that the model reports of itself and of the run (`config.jrt`).
+        parameters: number of the model's parameters, or None.
+        date: seconds since 1970, or None.
+        limit: lm_eval's `--limit`, or None.
+    """
+
+    file: Path
+    kind: str
+    weights: str
+    settings: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    seeds: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    parameters: int | None
+    date: float | None
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run on one task.
+
+    Attributes:
+        run: the run.
+        task: name of the task, such as `swde_jrt_hier`.
+        version: of the task.
+        block: the task's `jrt:` block as logged; empty for tasks of others.
+        settings: what was set for the task, dotted names: block, shots, how long and until what is generated.
+        means: metric -> mean as lm_eval wrote it; a filter other than `none` stands behind a comma.
+        errors: metric -> lm_eval's standard error, which takes questions as independent.
+        asked: questions answered.
+        total: questions that the task has.
+        samples_file: the log of its answers, or None.
+        columns_read: the scores and figures of all answers, or None without such a log.
+    """
+
+    run: LoggedRun
+    task: str
+    version: Any
+    block: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    means: Mapping[str, float]
+    errors: Mapping[str, float]
+    asked: int
+    total: int
+    samples_file: Path | None
+
+    @property
+    def layout(self) -> str:
+        """`once`, `flat`, `hier`, ...; `-` for a task that has none."""
+        return layout_of(self.task, self.block)
+
+    @property
+    def benchmark(self) -> str:
+        """The task without its layout."""
+        return benchmark_of(self.task)
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from; `sample` marks rows that are not the benchmark's."""
+        return str(self.block.get("source", "-"))
+
+    @property
+    def control(self) -> str:
+        """`none`, or what was done to the document."""
+        return str(self.block.get("control", "none"))
+
+    @property
+    def partly(self) -> str:
+        """Empty, or what part of the task's questions was asked."""
+        if self.run.limit is None and self.asked >= self.total:
+            return ""
+        return f"first {self.asked}" if self.run.limit is not None else f"{self.asked} chosen"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What a reader must not miss: generated rows, part of the rows, a control, an untrained model."""
+        marks = ["sample"] if self.source == "sample" else []
+        marks += [f"{self.partly} of {self.total}"] if self.partly else []
+        marks += [self.control] if self.control != "none" else []
+        return (*marks, *(["untrained"] if self.run.facts.get("init") == "random" else []))
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        """Scores and figures of all answers, read once; None without a log of answers."""
+        return None if self.samples_file is None else read_columns(self.samples_file)
+
+    def samples(self) -> Iterator[Sample]:
+        """The answers one by one, in the order of the log; nothing is kept in memory."""
+        return iter(()) if self.samples_file is None else read_samples(self.samples_file)
+
+    @property
+    def task_key(self) -> tuple[Any, ...]:
+        """What makes the questions what they are: runs with the same one must have been asked the same."""
+        settings = tuple(sorted((name, str(value)) for name, value in self.settings.items()))
+        return (self.task, str(self.version), self.layout, self.source, self.control, self.partly, settings)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Everything but the seeds and where the files lie."""
+        model = tuple(sorted((name, str(value)) for name, value in self.run.settings.items()))
+        machine = tuple(sorted((name, str(value)) for name, value in self.run.machine.items()))
+        return (self.run.kind, self.run.weights, model, machine, *self.task_key)
+
 
 _HEAD = 400  # bytes: lm_eval writes "results" first
 
@@ -35,7 +178,7 @@ def looks_like_results(file: Path) -> bool:
         return b'"results"' in stream.read(_HEAD)
 
 
-def read_file(file: Path) -> tuple[Run, tuple[Result, ...]]:
+def read_file(file: Path) -> tuple[LoggedRun, tuple[Result, ...]]:
     """What a results file says.
 
     Raises:
@@ -49,7 +192,7 @@ def read_file(file: Path) -> tuple[Run, tuple[Result, ...]]:
         raise JRTError(f"{file}: not a results file of lm_eval ({type(error).__name__}: {error}).") from None
 
 
-def _run(file: Path, content: Mapping[str, Any]) -> Run:
+def _run(file: Path, content: Mapping[str, Any]) -> LoggedRun:
     config = content["config"]
     facts = dict(config.get("jrt") or {})
     given = arguments(config.get("model_args"))
@@ -73,7 +216,7 @@ def _run(file: Path, content: Mapping[str, Any]) -> Run:
     seeds = {name: config[name] for name in SEEDS if config.get(name) is not None}
     seeds |= {"seed": settings.pop("seed")} if "seed" in settings else {}
     parameters = config.get("model_num_parameters")
-    return Run(
+    return LoggedRun(
         file,
         str(config.get("model") or "?"),
         Path(weights).name if weights else "",
@@ -96,7 +239,7 @@ def _lm_eval_settings(content: Mapping[str, Any], config: Mapping[str, Any]) -> 
     return {name: value for name, value in found.items() if value not in (None, False, "")}
 
 
-def _results(run: Run, content: Mapping[str, Any]) -> Iterator[Result]:
+def _results(run: LoggedRun, content: Mapping[str, Any]) -> Iterator[Result]:
     counts, configs = content.get("n-samples") or {}, content.get("configs") or {}
     groups = content.get("groups") or {}
     for task, figures in sorted(content["results"].items()):

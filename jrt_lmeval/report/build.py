@@ -1,0 +1,276 @@
+"""A report made from logs, scored again, and checked against what was written."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from jrt_lmeval import __version__, scoring
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.cells import Cell, Collection, chosen
+from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.runs import Broken, Result
+from jrt_lmeval.report.samples import Columns
+from jrt_lmeval.report.standard import main_metric, make_report, pivot, standard_tables
+from jrt_lmeval.report.tables import WRITERS, Report, Table, json_text
+
+
+def build(asked: dict) -> tuple[Collection, Report]:
+    """Collect and make the tables.
+
+    Args:
+        asked: what `Report.arguments` holds: `paths`, and as on the command line `rows`, `cols`, `metric`, `where`,
+            `rescore`, `misses`.
+    """
+    collection = collect(asked["paths"])
+    changes: tuple[str, ...] = ()
+    if asked["rescore"]:
+        collection, changes = rescored(collection)
+    cells = chosen(collection.cells, asked["where"])
+    metric = asked["metric"] or main_metric(cells)
+    rows, columns = names(asked["rows"]), names(asked["cols"])
+    if rows or columns:
+        tables: list[Table] = [pivot(cells, rows or ["model"], columns, metric)]
+    else:
+        tables = standard_tables(replace(collection, cells=cells), metric, everything=asked["misses"])
+    report = make_report(collection, tables, asked)
+    return collection, replace(report, about=(*report.about, *changes))
+
+
+def names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+SCORES = {
+    "contains": scoring.contains,
+    "contains_word": scoring.contains_word,
+    "exact": scoring.exact,
+    "f1": scoring.f1,
+}
+
+
+def rescored(collection: Collection) -> tuple[Collection, tuple[str, ...]]:
+    """Every recall result with scores made again from its logged answers, and sentences on what changed.
+
+    Results whose log keeps no answers cannot be scored again; they are left out and named, so that no table mixes two
+    scorings. Results without `contains` are not ours to score and stay.
+
+    Raises:
+        JRTError: no result keeps its answers.
+    """
+    cells: list[Cell] = []
+    left: list[Broken] = []
+    changed: list[str] = []
+    for cell in collection.cells:
+        if cell.mean("contains") is None:
+            cells.append(cell)
+        elif cell.columns is None or not cell.columns.has_answers:
+            left.append(
+                Broken(cell.first.run.file, f"{cell.first.run.file}: {cell.task} keeps no answers to score again.")
+            )
+        else:
+            made = replace(cell, results=tuple(rescored_result(result) for result in cell.results))
+            changed += _changes(cell, made)
+            cells.append(made)
+    if not any(cell.mean("contains") is not None for cell in cells):
+        raise JRTError("--rescore: no log keeps answers and what they were scored against; run with --log_samples.")
+    about = (f"Scored again from {len(cells)} logs of answers; {len(changed) or 'nothing'} changed.", *changed)
+    return replace(collection, cells=tuple(cells), broken=(*collection.broken, *left)), about
+
+
+def rescored_result(result: Result) -> Result:
+    """A result with the present scores in place of the logged ones.
+
+    Raises:
+        JRTError: an answer without anything to score it against; names the file and the question.
+    """
+    columns = result.columns
+    assert columns is not None
+    values: dict[str, list[float]] = {name: [] for name in SCORES}
+    rows: list[int] = []
+    for sample in result.samples():
+        if sample.figures.get("skipped"):
+            continue
+        if sample.answer is None or not sample.gold:
+            raise JRTError(f"{result.samples_file}: question {sample.question!r} has no answer or no accepted answers.")
+        rows.append(sample.row)
+        for name, score in SCORES.items():
+            values[name].append(float(score(sample.answer, sample.gold)))
+    assert rows == columns.rows.tolist(), "the same log, read twice"
+    scores: Mapping[str, np.ndarray] = {**columns.scores, **{name: np.array(found) for name, found in values.items()}}
+    return _with(
+        result, replace(columns, scores=scores), {name: float(np.mean(found)) for name, found in values.items()}
+    )
+
+
+def _with(result: Result, columns: Columns, means: Mapping[str, float]) -> Result:
+    made = replace(result, means={**result.means, **means}, errors={})
+    made.__dict__["columns"] = columns  # what `cached_property` would read from the log
+    return made
+
+
+def _changes(before: Cell, after: Cell) -> list[str]:
+    told = []
+    for name in SCORES:
+        old, new = before.mean(name), after.mean(name)
+        if old is None or new is None or math.isclose(old, new, abs_tol=1e-9):
+            continue
+        told.append(f"{before.model}, {before.label}: {name} {100 * old:.2f} → {100 * new:.2f}")
+    return told
+
+
+JSON = WRITERS["json"][0]
+_RELATIVE = 1e-9
+
+
+def relative(paths: Sequence[str], folder: Path) -> list[str]:
+    """Paths as seen from a report's folder, so that a report says nothing of the machine."""
+    return [Path(os.path.relpath(path, folder.resolve())).as_posix() for path in paths]
+
+
+def check(report: Path, paths: Sequence[Path] = ()) -> int:
+    """Make a report again from the logs that it names and compare every entry; print what differs.
+
+    Args:
+        report: its folder, or its JSON file. Other formats beside it are compared with what would be written now.
+        paths: logs to derive it from; by default those that it was made from.
+
+    Returns:
+        0 if everything is the same, else 1.
+
+    Raises:
+        JRTError: no report there, or its logs are gone.
+    """
+    file = report / JSON if report.is_dir() else report
+    written = _read(file)
+    asked = dict(written["arguments"])
+    asked["paths"] = [str(path) for path in paths] or [str(file.parent / path) for path in asked["paths"]]
+    from jrt_lmeval.report.cli import build
+
+    _, fresh = build(asked)
+    made = Report(fresh.tables, fresh.about, fresh.problems, written["arguments"])
+    wrong = list(compared(written["tables"], json.loads(json_text(made))["tables"]))
+    wrong += _other_files(file.parent, made)
+    for line in wrong:
+        print(f"differs: {line}", file=sys.stderr)
+    entries = sum(isinstance(entry, dict) for table in written["tables"] for row in table["rows"] for entry in row)
+    tables = len(written["tables"])
+    print(f"{file}: {entries} numbers in {tables} tables derived again, {len(wrong) or 'nothing'} different.")
+    return int(bool(wrong))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content["tables"], list) or not isinstance(content["arguments"]["paths"], list):
+            raise ValueError("no tables")
+        return content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JRTError(f"{file}: no report of jrt-eval ({type(error).__name__}: {error}).") from None
+
+
+def compared(written: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What differs between two reports' tables, a sentence each."""
+    before, after = ({table["name"]: table for table in tables} for tables in (written, made))
+    for name in dict.fromkeys([*before, *after]):
+        if name not in before or name not in after:
+            yield f"table {name} is only in {'the report' if name in before else 'what the logs give'}"
+            continue
+        old, new = before[name], after[name]
+        if list(old["header"]) != list(new["header"]) or len(old["rows"]) != len(new["rows"]):
+            yield f"table {name} has other columns or another number of rows"
+            continue
+        for one, other in zip(old["rows"], new["rows"], strict=True):
+            for column, left, right in zip(old["header"], one, other, strict=True):
+                if not _same(left, right):
+                    words = ", ".join(str(word) for word in one[:2] if isinstance(word, str))
+                    yield f"table {name}, {words}, {column}: written {_told(left)}, derived {_told(right)}"
+        if old["notes"] != new["notes"] or old["title"] != new["title"]:
+            yield f"table {name}: its title or notes"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=_RELATIVE)
+    return bool(one == other)
+
+
+def _told(entry: Any) -> str:
+    return str(entry.get("value")) if isinstance(entry, dict) else repr(entry)
+
+
+def _other_files(folder: Path, made: Report) -> list[str]:
+    """Files of other formats beside the report that are not what would be written now: the first line that differs."""
+    wrong = []
+    for kind, (name, writer) in WRITERS.items():
+        file = folder / name
+        if kind == "json" or not file.is_file():
+            continue
+        old, new = file.read_text(encoding="utf-8").splitlines(), writer(made).splitlines()
+        if old != new:
+            at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+            wrong.append(f"{file}, line {at + 1}: {(old[at : at + 1] or ['nothing'])[0][:160]}")
+    return wrong
+
+
+METRIC = "contains"
+
+
+def eval_results(cells: Sequence[Cell]) -> str:
+    """A YAML file for a model repository's `.eval_results/`: one list a model, as comments say.
+
+    Only whole benchmarks that lie on the hub: samples, parts of a task, controls and benchmarks without a data set
+    there are left out, and a comment counts them.
+    """
+    from huggingface_hub import eval_result_entries_to_yaml
+
+    by_model: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if dataset_of(cell):
+            by_model.setdefault(cell.model, []).append(cell)
+    parts = []
+    for model, found in by_model.items():
+        entries = eval_result_entries_to_yaml([_entry(cell) for cell in found])
+        parts.append(f"# {model}\n{yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)}")
+    left = len(cells) - sum(map(len, by_model.values()))
+    if left:
+        parts.append(f"# {left} results left out: samples, parts of a task, controls, or no data set on the hub.\n")
+    return "\n".join(parts)
+
+
+def dataset_of(cell: Cell) -> str:
+    """The hub's name of the data set that a cell is about; empty where its number is not of that data set."""
+    from jrt_lmeval.prompts.benchmarks import RECIPES
+
+    first = cell.first
+    recipe = RECIPES.get(str(first.block.get("recipe")))
+    whole = not first.marks and cell.mean(METRIC) is not None
+    return str(recipe.dataset) if whole and recipe is not None and "/" in recipe.dataset else ""
+
+
+def _entry(cell: Cell):  # type: ignore[no-untyped-def]  # the class is imported late: huggingface_hub takes a second
+    from huggingface_hub import EvalResultEntry
+
+    found, first = cell.interval(METRIC), cell.first
+    spread = f", 95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}" if found else ""
+    documents = f" on {found.clusters} documents" if found and found.clusters else ""
+    day = first.run.date and datetime.fromtimestamp(first.run.date, tz=timezone.utc)
+    return EvalResultEntry(
+        dataset_id=dataset_of(cell),
+        task_id=first.task,
+        value=round(100 * (cell.mean(METRIC) or 0.0), 2),
+        date=day.strftime("%Y-%m-%dT%H:%M:%SZ") if day else None,
+        notes=f"{METRIC}, %; {first.asked} questions{documents}{spread}; jrt-lmeval {__version__}; {cell.label}",
+    )

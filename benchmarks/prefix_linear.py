@@ -20,12 +20,12 @@ from torch import Tensor
 
 from benchmarks.measure import Options, Row, compared, peak, row, seconds, side_by_side
 from benchmarks.reuse import answer
-from jrt_lmeval.commands.in_process import load_model
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.modeling.feature_maps import FeatureMap, build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.linear_attention import Prefix, chunked, naive, normalise
 from jrt_lmeval.modeling.streamed import streamed
 from jrt_lmeval.prompts import Prompt
+from jrt_lmeval.runner import load_model
 
 H, D, V = 16, 16, 112
 LENGTHS, QUICK_LENGTHS = (512, 2048), (128,)

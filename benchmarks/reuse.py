@@ -24,9 +24,9 @@ from unittest.mock import patch
 from lm_eval.utils import simple_parse_args_string
 
 from benchmarks.measure import Options, Row, row, side_by_side
-from jrt_lmeval.commands.in_process import load_model
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.prompts import Prompt
+from jrt_lmeval.runner import load_model
 
 QUESTIONS = (
     "Area", "Population", "Capital", "Climate", "Terrain", "Coastline", "Languages", "Religions", "Government",

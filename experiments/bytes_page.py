@@ -17,8 +17,7 @@ from matplotlib.ticker import EngFormatter
 
 from experiments.recall_by_bytes import CONTROL, WHOLE
 from jrt_lmeval.markdown import markdown_table, with_block
-from jrt_lmeval.paper.floor import verdict
-from jrt_lmeval.paper.measured import METRIC, percent
+from jrt_lmeval.paper.claims import METRIC, percent, verdict
 from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.fields import BASELINES

@@ -19,10 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from jrt_lmeval.answers import spans
-from jrt_lmeval.commands.in_process import load_model
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.prefix import prefix_policy
 from jrt_lmeval.prompts import LayoutSpec, Parts, Prompt, build
+from jrt_lmeval.runner import load_model
 from jrt_lmeval.scoring import contains
 from jrt_lmeval.stats import interval
 from jrt_lmeval.training.heldout import QUESTIONS, SEED, SETS

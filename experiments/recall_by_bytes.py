@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 
-from jrt_lmeval.commands.in_process import evaluate, load_model, task_manager
-from jrt_lmeval.paper.logs import keep
+from jrt_lmeval.runner import evaluate, keep, load_model, task_manager
 
 TASK, WINDOWS = "factbook_once", (16, 32, 64, 128, 256)
 WHOLE, CONTROL = "whole", "whole,control=no_context"

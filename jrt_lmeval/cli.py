@@ -76,10 +76,10 @@ def run(argv: Sequence[str]) -> int:
 
     Args:
         argv: lm_eval's arguments, with or without its `run`, `ls` or `validate` in front; with `--grid`, see
-            `jrt_lmeval.commands.grid`.
+            `jrt_lmeval.grid`.
     """
     if not argv or argv[0] in ("-h", "--help") or any(word == "--grid" or word.startswith("--grid=") for word in argv):
-        from jrt_lmeval.commands.grid import main as run_grid
+        from jrt_lmeval.grid import main as run_grid
 
         return run_grid(argv)
     from jrt_lmeval.plugin import ours_only, register

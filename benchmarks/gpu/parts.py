@@ -27,7 +27,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from jrt_lmeval.checkpoints.found import find, shipped_models
 from jrt_lmeval.checkpoints.load import load_model as load_checkpoint
-from jrt_lmeval.commands.in_process import load_model
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.doctor.model import NO_TOKENIZER, examine
 from jrt_lmeval.modeling.config import JRTConfig
@@ -36,6 +35,7 @@ from jrt_lmeval.modeling.fla_form import fla
 from jrt_lmeval.modeling.linear_attention import Prefix, chunked, naive, normalise
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prompts import Prompt, render
+from jrt_lmeval.runner import load_model
 from model_adapters.engines.jrt import JRTEngine
 from model_adapters.running.batching import Budget, batches
 from model_adapters.running.hardware import TOKENS_CUDA

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from jrt_lmeval.errors import unknown
-from jrt_lmeval.paper.execute import Options, estimates
-from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, Entry, Run, plan, runs
+from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, TableRow, plan, runs
+from jrt_lmeval.runner import EvalRun, Options, execute, finished, metadata, task_manager
 
 EPILOG = """examples:
   jrt-eval paper --suite bundled --limit 100
@@ -43,37 +45,47 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take: rows and tokens of its prompts (GPT-2's), and seconds at a measured speed, or None."""
+
+    run: EvalRun
+    rows: int
+    tokens: int
+    seconds: float | None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 where some run could not be made."""
     arguments = parser().parse_args(argv)
     if arguments.suite not in SUITES:
         raise unknown("suite", arguments.suite, SUITES)
-    entries = plan(SUITES[arguments.suite], THRESHOLDS)
-    todo = runs(entries)
-    options = Options(arguments.limit, arguments.batch_size, arguments.device)
+    rows = plan(SUITES[arguments.suite], THRESHOLDS)
+    todo = runs(rows)
+    options = Options(arguments.limit, arguments.batch_size, arguments.device, compact=True)
     if arguments.dry_run:
         listed = list(estimates(todo, arguments.out, options))
         for one in listed:
             time = "" if one.seconds is None else f"  about {one.seconds:,.0f} s"
-            print(f"{one.rows:6,} rows {one.tokens:10,} tokens{time}  {one.run.name}: {', '.join(one.run.tasks)}")
+            print(f"{one.rows:6,} rows {one.tokens:10,} tokens{time}  {one.run.label}: {', '.join(one.run.tasks)}")
         known = [one.seconds for one in listed if one.seconds is not None]
         total = f"about {sum(known) / 60:,.0f} min" if known else "time unknown until a first run is finished"
         print(f"{len(listed)} runs, {sum(one.tokens for one in listed):,} tokens left, {total}")
         return 0
     missing = [] if arguments.tables_only else _run(todo, arguments.out, options)
     for run, why in missing:
-        print(f"not run: {run.name}: {why}")
-    for file in write_tables(entries, arguments.out, arguments.tables or arguments.out):
+        print(f"not run: {run.label}: {why}")
+    for file in write_tables(rows, arguments.out, arguments.tables or arguments.out):
         print(f"wrote {file}")
     return int(bool(missing))
 
 
-def write_tables(entries: Sequence[Entry], logs: Path, out: Path) -> list[Path]:
+def write_tables(rows: Sequence[TableRow], logs: Path, out: Path) -> list[Path]:
     """Write the tables of a suite from its logs in every format; returns the files."""
     from jrt_lmeval.paper.tables import paper_report
     from jrt_lmeval.report.tables import WRITERS
 
-    report = paper_report(entries, logs)
+    report = paper_report(rows, logs)
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for name, (_, write) in WRITERS.items():
@@ -82,15 +94,50 @@ def write_tables(entries: Sequence[Entry], logs: Path, out: Path) -> list[Path]:
     return files
 
 
-def _run(todo: Sequence[Run], out: Path, options: Options) -> list[tuple[Run, str]]:
-    from jrt_lmeval.paper.execute import execute
+def _run(todo: Sequence[EvalRun], out: Path, options: Options) -> list[tuple[EvalRun, str]]:
     from jrt_lmeval.plugin import register
 
     register()
     with tqdm(total=len(todo), unit="run") as bar:
 
-        def tell(run: Run, number: int, seconds: float) -> None:
-            bar.set_postfix_str(f"{run.name} {seconds:.0f} s", refresh=False)
+        def tell(run: EvalRun, number: int, seconds: float) -> None:
+            bar.set_postfix_str(f"{run.label} {seconds:.0f} s", refresh=False)
             bar.update()
 
         return execute(todo, out, options, tell)
+
+
+def estimates(runs: Sequence[EvalRun], out: Path, options: Options) -> Iterator[Estimate]:
+    """Rows, tokens and time of what is left to do; the time at the speed of the runs that are finished in `out`."""
+    sizes: dict[str, tuple[int, int]] = {}
+    speed = measured_speed(out)
+    for run in runs:
+        done = finished(out, run, options)
+        rows = tokens = 0
+        for task in (task for task in run.tasks if task not in done):
+            key = json.dumps([task, dict(run.block)], sort_keys=True)
+            if key not in sizes:
+                sizes[key] = _size(task, run, options)
+            rows, tokens = rows + sizes[key][0], tokens + sizes[key][1]
+        yield Estimate(run, rows, tokens, tokens / speed if speed else None)
+
+
+def _size(task: str, run: EvalRun, options: Options) -> tuple[int, int]:
+    from jrt_lmeval.prompts.gpt2 import count_tokens
+
+    manager = task_manager(metadata(run, options))
+    if task not in manager.all_tasks:
+        return 0, 0
+    loaded = manager.load([task])["tasks"][task]
+    loaded.build_all_requests(limit=options.limit, rank=0, world_size=1)
+    texts = [str(request.args[0]) for request in loaded.instances]
+    return len(texts), sum(count_tokens(text) for text in texts)
+
+
+def measured_speed(out: Path) -> float | None:
+    """Prompt tokens a second over all finished runs below `out`, or None where there are none."""
+    tokens = seconds = 0.0
+    for file in out.glob("*/results_*.json"):
+        facts = (json.loads(file.read_text(encoding="utf-8"))["config"].get("jrt")) or {}
+        tokens, seconds = tokens + facts.get("prompt_tokens", 0), seconds + facts.get("seconds", 0.0)
+    return tokens / seconds if seconds else None

@@ -13,21 +13,58 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import EngFormatter
+
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.markdown import markdown_table, with_block
-from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, SECOND_COPY
-from jrt_lmeval.paper.floor import rule, verdict
-from jrt_lmeval.paper.measured import METRIC, measured, percent, recall
-from jrt_lmeval.paper.memory import memory_picture
-from jrt_lmeval.paper.plan import LAYOUT_ENDINGS, NO_CONTEXT, SUITES, THRESHOLDS, Entry, Run, Suite, plan
+from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, METRIC, SECOND_COPY, measured, percent, recall, rule, verdict
+from jrt_lmeval.paper.plan import (
+    LAYOUT_ENDINGS,
+    NO_CONTEXT,
+    SUITES,
+    TEACHER,
+    THRESHOLDS,
+    WINDOWED,
+    Suite,
+    TableRow,
+    plan,
+)
 from jrt_lmeval.paper.tables import figure, paper_report
-from jrt_lmeval.report.plots.picture import png
-from jrt_lmeval.report.tables import Number
+from jrt_lmeval.prompts.layouts import LAYOUTS
+from jrt_lmeval.report.cells import Cell
+from jrt_lmeval.report.plots.picture import (
+    COLOURS,
+    FAINT,
+    INK,
+    Picture,
+    canvas,
+    legend,
+    line,
+    log_ticks,
+    png,
+    reach,
+    styled,
+)
+from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.report.tables import TableEntry as Shown
+from jrt_lmeval.runner import EvalRun
+from jrt_lmeval.stats import Interval
 
-TEACHER = "Softmax in its place"
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BLOCK = "measured"
+
+
+FULL = "Llama"
+GROUPS: Mapping[str, tuple[str, str]] = {
+    "Llama, whole and windowed": (COLOURS[0], "o"),
+    "JRT-RNN, by feature map": (COLOURS[1], "s"),
+    "Based": (COLOURS[2], "D"),
+    "Mamba-2": (COLOURS[4], "^"),
+}
+Point = tuple[str, float, Interval]
+"""Label, bytes, recall."""
+Rows = Mapping[str, Mapping[str, Cell]]
+"""Label -> what was measured by task."""
 
 
 def _share(value: float | None) -> str:
@@ -40,7 +77,7 @@ def front(logs: Path, suite: Suite) -> str:
     once, flat = (benchmark + LAYOUT_ENDINGS[layout] for layout in ("once", "flat"))
     rows, asked, unread = [], {}, []
     for label, model, given in (("JRT-RNN", "jrt_rnn", {**suite.default, "prefix": "dynamic"}), *suite.others):
-        cells, without = (measured(logs, Run(model, given, (), block)) for block in ({}, NO_CONTEXT))
+        cells, without = (measured(logs, EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
         if once not in cells or label == TEACHER:
             continue
         asked[label] = cells[once]
@@ -48,7 +85,8 @@ def front(logs: Path, suite: Suite) -> str:
         unread += [] if control is None else [control.mean]
         state = figure({benchmark: cells[once]}, "state_bytes", 0.001, 0)
         rows.append([label, percent(recall(cells[once])), percent(recall(cells.get(flat))), _text(state)])
-    table = markdown_table([f"`{benchmark}`, answers recalled, %", "read once", "read twice (JRT)", "state, KB"], rows)
+    layouts = [LAYOUTS[name].label for name in ("once", "flat")]
+    table = markdown_table([f"`{benchmark}`, answers recalled, %", *layouts, "state, KB"], rows)
     first = next(iter(asked.values()))
     found = recall(first)
     size = "" if found is None else f"{found.n:,} questions on {found.clusters:,} documents; "
@@ -59,7 +97,7 @@ def front(logs: Path, suite: Suite) -> str:
     )
 
 
-def reading_twice(logs: Path, entries: Sequence[Entry]) -> str:
+def reading_twice(logs: Path, entries: Sequence[TableRow]) -> str:
     """What reading twice gives each family, what of it the second copy gives, and what the question in front."""
     report = paper_report(entries, logs)
     rows = next((table.rows for table in report.tables if table.name == "claims"), ())
@@ -81,7 +119,7 @@ def card_rows(logs: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
     kinds += [(model, dict(given)) for _, model, given in suite.others]
     found: dict[str, list[dict[str, Any]]] = {}
     for model, given in kinds:
-        cells, without = (measured(logs, Run(model, given, (), block)) for block in ({}, NO_CONTEXT))
+        cells, without = (measured(logs, EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
         rows = []
         for benchmark in suite.benchmarks:
             task = f"{benchmark}_once"
@@ -107,6 +145,63 @@ def card_rows(logs: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
 
 def _name_of(model: str, given: Mapping[str, Any]) -> str:
     return str(given.get("pretrained") or Path(shipped_for(model, given.get("feature_map")).name).name)
+
+
+def points(entries: Sequence[TableRow], logs: Path, benchmark: str) -> list[Point]:
+    """What the rows of the table `memory` keep and recall on a benchmark, by bytes."""
+    return _points(_rows(entries, logs), benchmark)
+
+
+def _rows(entries: Sequence[TableRow], logs: Path) -> Rows:
+    return {entry.label: measured(logs, entry.run) for entry in entries if entry.table == "memory"}
+
+
+def _points(rows: Rows, benchmark: str) -> list[Point]:
+    found = []
+    for row, cells in rows.items():
+        cell = cells.get(f"{benchmark}_once")
+        score = recall(cell)
+        if row != TEACHER and cell is not None and score is not None:
+            found.append((row, cell.figure("state_bytes"), score))
+    return sorted(found, key=lambda point: point[1])
+
+
+def group_of(row: str) -> str:
+    """The group of `GROUPS` that a row of the table is drawn with."""
+    transformer, jrt, *others = GROUPS
+    if row == FULL or row.startswith(WINDOWED):
+        return transformer
+    return row if row in others else jrt
+
+
+@styled
+def memory_picture(entries: Sequence[TableRow], logs: Path, suite: Suite) -> Picture:
+    """One panel a benchmark: Llama's windows as a curve, the others as points; bars are 95 % intervals by document."""
+    figure, axes = canvas(1.7 * len(suite.benchmarks), rows=len(suite.benchmarks), sharex=True)
+    rows, counted = _rows(entries, logs), []
+    for axis, benchmark in zip(axes, suite.benchmarks, strict=True):
+        found = _points(rows, benchmark)
+        curve = [point for point in found if group_of(point[0]) == next(iter(GROUPS))]
+        axis.plot([x for _, x, _ in curve], [PERCENT * y.mean for _, _, y in curve], color=COLOURS[0], lw=0.8)
+        for row, x, y in found:
+            colour, marker = GROUPS[group_of(row)]
+            below, above = reach(Number(y.mean, PERCENT, 1, y))
+            axis.errorbar(x, PERCENT * y.mean, yerr=[[below], [above]], color=colour, marker=marker, lw=0.6, alpha=0.9)
+        asked = [cells[f"{benchmark}_once"] for cells in rows.values() if f"{benchmark}_once" in cells]
+        mark = " [sample]" if asked and asked[0].first.source == "sample" else ""
+        axis.set_title(f"{benchmark}{mark}, read once", color=INK)
+        axis.set_ylabel(f"{METRIC}, %")
+        axis.set_ylim(-3, 100)
+        axis.grid(axis="y", color=FAINT, lw=0.3, alpha=0.5)
+        counted += [f"{found[0][2].n} questions on {found[0][2].clusters} documents of {benchmark}"] if found else []
+    axes[-1].set_xscale("log")
+    log_ticks(axes[-1].xaxis)
+    axes[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[-1].set_xlabel("state after the prompt, bytes (mean)")
+    entries_of = [(name, line(color=colour, marker=marker)) for name, (colour, marker) in GROUPS.items()]
+    legend(figure, entries_of, columns=2)
+    caption = f"{METRIC} against the bytes of a sequence's state; {'; '.join(counted)}; bars: 95 % by document."
+    return Picture("recall_memory", "Recall against memory", caption, figure)
 
 
 def main(argv: list[str]) -> int:

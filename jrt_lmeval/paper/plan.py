@@ -1,17 +1,16 @@
-"""Which runs the paper's tables need. Pure data: what is run, on what, for which table.
+"""Which runs the paper's tables need: what is run, on what, for which row of which table.
 
-A suite is a tuple of `Entry`: a row of a table and the run it is made from. Several rows may need the same run; it is
-then run once.
+Several rows may need the same run; it is then made once.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jrt_lmeval.prompts.layouts import LAYOUTS
+from jrt_lmeval.runner import EvalRun
 
 MAPS = ("linear", "gelu", "relu", "poly", "gaussian", "mlp", "taylor")
 POLICIES = ("fixed", "dynamic", "full", "document", "none")
@@ -31,51 +30,18 @@ EQUAL_LENGTH = {"repeat_random": "sentences of other documents", "repeat_questio
 
 
 @dataclass(frozen=True)
-class Run:
-    """One evaluation.
-
-    Attributes:
-        model: lm_eval's `--model`.
-        arguments: its `--model_args`.
-        tasks: names of tasks.
-        block: laid over each task's `jrt:` block.
-    """
-
-    model: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    tasks: tuple[str, ...] = ()
-    block: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """A folder's name: everything that makes the run what it is but its tasks."""
-        words = [f"{key}={_text(value)}" for part in (self.arguments, self.block) for key, value in part.items()]
-        return ",".join([self.model, *words])
-
-    @property
-    def plain(self) -> Run:
-        """The same model on the same tasks as they are."""
-        return Run(self.model, self.arguments, self.tasks)
-
-    @property
-    def loaded(self) -> str:
-        """What the same loaded model serves."""
-        return json.dumps([self.model, dict(self.arguments)], sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Entry:
+class TableRow:
     """A row of a table.
 
     Attributes:
         table: `prefix`, `feature_map`, `prompt`, `step`, `overlap`, `comparison`, `memory` or `control`.
-        row: its label; where a row stands in the paper's table too, the paper's own words (`recall_paper.yaml`).
+        label: of the row; where it stands in the paper's table too, the paper's own words (`recall_paper.yaml`).
         run: what it is made from.
     """
 
     table: str
-    row: str
-    run: Run
+    label: str
+    run: EvalRun
 
 
 @dataclass(frozen=True)
@@ -103,6 +69,8 @@ class Suite:
 
 WINDOWED = "Llama, window"
 AT_EQUAL_MEMORY = "Llama, as many bytes"
+TEACHER = "Softmax in its place"
+"""The teacher of the suite's students, no model of its own kind: its state grows with the text as Llama's does."""
 JRT_BYTES = 805_000
 """State of the main bundled model: what a Transformer may keep that is compared with it at equal memory."""
 
@@ -123,7 +91,7 @@ SUITES: dict[str, Suite] = {
             ("Based", "based", {}),
             ("Llama", "hf_recall", {}),
             (AT_EQUAL_MEMORY, "hf_recall", _windowed(JRT_BYTES)),
-            ("Softmax in its place", "based", {"pretrained": "softmax-teacher"}),
+            (TEACHER, "based", {"pretrained": "softmax-teacher"}),
         ),
         benchmarks=("factbook", "swde"),
         compared=("factbook", "swde"),
@@ -162,101 +130,75 @@ PAPER_ROWS = {
 """Our name of a setting -> the paper's name of the row."""
 
 
-def plan(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> tuple[Entry, ...]:
+def plan(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> tuple[TableRow, ...]:
     """All rows of all tables of a suite.
 
     Args:
         suite: what it evaluates.
         thresholds: entropy thresholds (low, high) of the appendix, by name; the policy's own are always there.
     """
-    once = _tasks(suite.benchmarks, "once")
+    return tuple(_rows(suite, thresholds))
+
+
+def _rows(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> Iterable[TableRow]:
+    once, hier = (_tasks(suite.benchmarks, layout) for layout in ("once", "hier"))
     main = {**suite.default, "prefix": "dynamic"}
-    parts: list[Callable[[], Iterable[Entry]]] = [
-        lambda: (
-            Entry("prefix", _row(p), _with(Run("jrt_rnn", {**suite.default, "prefix": p}), once)) for p in POLICIES
-        ),
-        lambda: (
-            Entry("feature_map", _row(name), Run("jrt_rnn", {**given, "prefix": "full"}, (*once, PERPLEXITY)))
-            for name, given in suite.maps.items()
-        ),
-        lambda: (
-            Entry("control", _row(name), Run("jrt_rnn", {**given, "prefix": "full"}, once, NO_CONTEXT))
-            for name, given in suite.maps.items()
-        ),
-        lambda: (
-            Entry("prompt", _row(layout), Run("jrt_rnn", main, _tasks(suite.benchmarks, layout)))
-            for layout in LAYOUT_ENDINGS
-        ),
-        lambda: (
-            Entry(
-                "prompt",
-                f"as long as {_row(layout)}: {what}",
-                Run("jrt_rnn", main, _tasks(suite.benchmarks, layout), {"layout": control, "as_long_as": layout}),
-            )
-            for layout in ("flat", "hier")
-            for control, what in EQUAL_LENGTH.items()
-        ),
-        lambda: (
-            Entry("step", f"step {step}, {name}", Run("jrt_rnn", {**main, "prefix_step": step, **limits}, once))
-            for name, limits in _limits(thresholds).items()
-            for step in STEPS
-        ),
-        lambda: (
-            Entry(
-                "overlap",
-                f"{overlap:.0%}",
-                Run("jrt_rnn", main, _tasks(suite.benchmarks, "hier"), {"overlap": overlap}),
-            )
-            for overlap in OVERLAPS
-        ),
-        lambda: _comparison(suite, main),
-        lambda: _memory(suite, once),
-    ]
-    return tuple(entry for part in parts for entry in part())
+    full = {_label(name): {**given, "prefix": "full"} for name, given in suite.maps.items()}
+    for policy in POLICIES:
+        yield TableRow("prefix", _label(policy), EvalRun("jrt_rnn", {**suite.default, "prefix": policy}, once))
+    for label, given in full.items():
+        yield TableRow("feature_map", label, EvalRun("jrt_rnn", given, (*once, PERPLEXITY)))
+    for label, given in full.items():
+        yield TableRow("control", label, EvalRun("jrt_rnn", given, once, NO_CONTEXT))
+    for layout in LAYOUT_ENDINGS:
+        yield TableRow("prompt", _label(layout), EvalRun("jrt_rnn", main, _tasks(suite.benchmarks, layout)))
+    for layout in ("flat", "hier"):
+        for control, what in EQUAL_LENGTH.items():
+            block = {"layout": control, "as_long_as": layout}
+            run = EvalRun("jrt_rnn", main, _tasks(suite.benchmarks, layout), block)
+            yield TableRow("prompt", f"as long as {_label(layout)}: {what}", run)
+    for name, limits in _limits(thresholds).items():
+        for step in STEPS:
+            run = EvalRun("jrt_rnn", {**main, "prefix_step": step, **limits}, once)
+            yield TableRow("step", f"step {step}, {name}", run)
+    for overlap in OVERLAPS:
+        yield TableRow("overlap", f"{overlap:.0%}", EvalRun("jrt_rnn", main, hier, {"overlap": overlap}))
+    yield from _comparison(suite, main)
+    if suite.budgets:
+        yield from _memory(suite, full, once)
 
 
-def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[Entry]:
-    for row, model, arguments in (("JRT-RNN", "jrt_rnn", main), *suite.others):
-        for layout in ("once", "flat", "hier"):
-            extra = (PERPLEXITY,) if layout == "once" else ()
-            yield Entry(
-                "comparison", f"{row}, {layout}", Run(model, arguments, (*_tasks(suite.compared, layout), *extra))
-            )
-        flat = _tasks(suite.compared, "flat")
-        yield Entry("comparison", f"{row}, flat without the lead", Run(model, arguments, flat, NO_LEAD))
-        yield Entry("control", row, Run(model, arguments, _tasks(suite.compared, "once"), NO_CONTEXT))
+def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[TableRow]:
+    for label, model, arguments in (("JRT-RNN", "jrt_rnn", main), *suite.others):
+        once, flat, hier = (_tasks(suite.compared, layout) for layout in ("once", "flat", "hier"))
+        for layout, tasks in (("once", (*once, PERPLEXITY)), ("flat", flat), ("hier", hier)):
+            yield TableRow("comparison", f"{label}, {layout}", EvalRun(model, arguments, tasks))
+        yield TableRow("comparison", f"{label}, flat without the lead", EvalRun(model, arguments, flat, NO_LEAD))
+        yield TableRow("control", label, EvalRun(model, arguments, once, NO_CONTEXT))
 
 
-def _memory(suite: Suite, once: tuple[str, ...]) -> Iterable[Entry]:
+def _memory(suite: Suite, maps: Mapping[str, Mapping[str, Any]], once: tuple[str, ...]) -> Iterable[TableRow]:
     """Every model beside a Transformer that keeps as much of the text as fits into so many bytes."""
-    if not suite.budgets:
-        return
-    for name, given in suite.maps.items():
-        yield Entry("memory", _row(name), Run("jrt_rnn", {**given, "prefix": "full"}, once))
-    for row, model, arguments in suite.others:
-        if row != AT_EQUAL_MEMORY:
-            yield Entry("memory", row, Run(model, arguments, once))
+    for label, given in maps.items():
+        yield TableRow("memory", label, EvalRun("jrt_rnn", given, once))
+    for label, model, arguments in suite.others:
+        if label != AT_EQUAL_MEMORY:
+            yield TableRow("memory", label, EvalRun(model, arguments, once))
     for budget in suite.budgets:
-        yield Entry("memory", f"{WINDOWED}, {budget / 1000:,.0f} KB", Run("hf_recall", _windowed(budget), once))
+        yield TableRow("memory", f"{WINDOWED}, {budget / 1000:,.0f} KB", EvalRun("hf_recall", _windowed(budget), once))
 
 
-def runs(entries: Iterable[Entry]) -> tuple[Run, ...]:
-    """What has to be run for the rows: each combination of model and block once, with all tasks asked of it."""
-    found: dict[str, Run] = {}
-    for entry in entries:
-        known = found.get(entry.run.name)
-        tasks = entry.run.tasks if known is None else tuple(dict.fromkeys((*known.tasks, *entry.run.tasks)))
-        found[entry.run.name] = _with(entry.run, tasks)
-    return tuple(sorted(found.values(), key=lambda run: list(found).index(_first(found, run))))
+def runs(rows: Iterable[TableRow]) -> tuple[EvalRun, ...]:
+    """What has to be run for the rows: each combination of model and block once, with all tasks asked of it.
 
-
-def _first(found: Mapping[str, Run], run: Run) -> str:
-    """The first run of the same loaded model: its runs stand together, so that it is loaded once."""
-    return next(name for name, other in found.items() if other.loaded == run.loaded)
-
-
-def _with(run: Run, tasks: tuple[str, ...]) -> Run:
-    return Run(run.model, run.arguments, tasks, run.block)
+    Runs of the same loaded model stand together, so that it is loaded once.
+    """
+    found: dict[str, EvalRun] = {}
+    for row in rows:
+        known = found.get(row.run.key, row.run)
+        found[row.run.key] = replace(row.run, tasks=tuple(dict.fromkeys((*known.tasks, *row.run.tasks))))
+    loaded = list(dict.fromkeys(run.loaded for run in found.values()))
+    return tuple(sorted(found.values(), key=lambda run: loaded.index(run.loaded)))
 
 
 def _tasks(benchmarks: Iterable[str], layout: str) -> tuple[str, ...]:
@@ -270,10 +212,5 @@ def _limits(thresholds: Mapping[str, tuple[float, float]]) -> dict[str, dict[str
     }
 
 
-def _row(name: str) -> str:
+def _label(name: str) -> str:
     return PAPER_ROWS.get(name, name)
-
-
-def _text(value: Any) -> str:
-    plain = value if isinstance(value, str) else json.dumps(value)
-    return "".join(character if character.isalnum() or character in "._-" else "_" for character in plain)

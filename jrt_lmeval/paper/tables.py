@@ -1,4 +1,4 @@
-"""The paper's tables from the logs of a suite: the printed numbers beside ours, never in one column."""
+"""The paper's tables, and JRT's, from the logs of a suite: the printed numbers beside ours, never in one column."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jrt_lmeval.paper.claims import Verdict, verdicts
-from jrt_lmeval.paper.floor import floor_table
-from jrt_lmeval.paper.jrt_form import jrt_tables
-from jrt_lmeval.paper.measured import METRIC, measured, recall
-from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, Entry
-from jrt_lmeval.paper.published import printed, source
+from jrt_lmeval.paper.claims import METRIC, Verdict, floor_table, measured, recall, verdicts
+from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, TableRow
 from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.fields import benchmark_of
+from jrt_lmeval.report.published import printed, published, source
 from jrt_lmeval.report.tables import Number, Report, Table
 from jrt_lmeval.report.tables import TableEntry as Shown
 
@@ -43,18 +40,25 @@ PRINTED_COLUMNS = {
     "perplexity": "paper: perplexity",
 }
 
+JRT_SETTINGS = ("once", "flat")
+JRT_PRINTED = {
+    "jrt_table1": "JRT, Table 1, as printed: read once and twice (flat)",
+    "jrt_table2": "JRT, Table 2, as printed",
+}
+JRT_NOTE = "Printed in arXiv 2407.05483: models of 130 M to 2.8 B parameters, full data sets; single runs, no errors."
+
 Cells = Mapping[tuple[str, str], Mapping[str, Cell]]
 
 
-def paper_report(entries: Sequence[Entry], folder: Path) -> Report:
+def paper_report(entries: Sequence[TableRow], folder: Path) -> Report:
     """Every table of a suite from the logs below `folder`; rows that were not run have dashes.
 
     Args:
         entries: of the plan.
         folder: that `jrt-eval paper` wrote.
     """
-    runs = {run.name: measured(folder, run) for run in {e.run.name: e.run for e in entries}.values()}
-    cells = {(e.table, e.row): {t: c for t, c in runs[e.run.name].items() if t in e.run.tasks} for e in entries}
+    runs = {run.key: measured(folder, run) for run in {e.run.key: e.run for e in entries}.values()}
+    cells = {(e.table, e.label): {t: c for t, c in runs[e.run.key].items() if t in e.run.tasks} for e in entries}
     tables = [_table(name, [e for e in entries if e.table == name], cells) for name in TITLES]
     if any(e.table == "control" for e in entries):
         tables.append(floor_table(entries, runs))
@@ -64,7 +68,7 @@ def paper_report(entries: Sequence[Entry], folder: Path) -> Report:
     return Report(tuple([*shown, _verdict_table(judged)] if judged else shown), _about(cells))
 
 
-def _table(name: str, entries: Sequence[Entry], cells: Cells) -> Table | None:
+def _table(name: str, entries: Sequence[TableRow], cells: Cells) -> Table | None:
     if not entries:
         return None
     tasks = list(dict.fromkeys(task for entry in entries for task in entry.run.tasks))
@@ -79,12 +83,12 @@ def _table(name: str, entries: Sequence[Entry], cells: Cells) -> Table | None:
     header = (name.replace("_", " "), *(PRINTED_COLUMNS[c] for c in columns), *columns_of, *measures)
     rows: list[tuple[Shown, ...]] = []
     for entry in entries:
-        found = {_benchmark(task): cell for task, cell in cells[entry.table, entry.row].items()}
-        published = [said.value(entry.row, column) if said else None for column in columns]
+        found = {_benchmark(task): cell for task, cell in cells[entry.table, entry.label].items()}
+        published = [said.value(entry.label, column) if said else None for column in columns]
         printed_cells: list[Shown] = [None if v is None else Number(v) for v in published]
         recalled = [_recall(found.get(benchmark)) for benchmark in benchmarks]
         costs = [measure(found) for measure in measures.values()]
-        rows.append((entry.row, *printed_cells, *recalled, *costs))
+        rows.append((entry.label, *printed_cells, *recalled, *costs))
     note = (
         f"Columns `paper` are printed in {source()}: other models, other data; beside ours, not comparable with them."
     )
@@ -154,6 +158,46 @@ def _features(cells: Mapping[str, Cell]) -> Shown:
 def _perplexity(cells: Mapping[str, Cell]) -> Shown:
     value = cells[PERPLEXITY].mean("token_perplexity") if PERPLEXITY in cells else None
     return None if value is None else Number(value, 1, 1)
+
+
+def jrt_tables(entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Mapping[str, Cell]]) -> list[Table]:
+    """Ours in the form of JRT's Table 1, and below it what JRT printed; nothing where the plan compares no models.
+
+    Args:
+        entries: of the plan; those of the table `comparison` are looked at.
+        cells: (table, row) -> task -> what was measured.
+    """
+    compared = [entry for entry in entries if entry.table == "comparison" and entry.label.endswith(JRT_SETTINGS)]
+    if not compared:
+        return []
+    tasks = [task for entry in compared for task in entry.run.tasks if task != PERPLEXITY]
+    benchmarks = list(dict.fromkeys(map(benchmark_of, tasks)))
+    samples, rows = set(), []
+    for entry in compared:
+        model, _, setting = entry.label.rpartition(", ")
+        found = {
+            benchmark_of(task): cell for task, cell in cells[entry.table, entry.label].items() if task != PERPLEXITY
+        }
+        samples |= {name for name, cell in found.items() if cell.first.source == "sample"}
+        rows.append((model, setting, *(_recall(found.get(name)) for name in benchmarks)))
+    shown = [f"{name} [sample]" if name in samples else name for name in benchmarks]
+    ours = Table("jrt_form", "In the form of JRT's Table 1: our models", ("model", "read", *shown), tuple(rows))
+    return [ours, *(_printed(name) for name in JRT_PRINTED)]
+
+
+def _printed(name: str) -> Table:
+    numbers = published(name)
+    columns = list(dict.fromkeys((one.task, one.context_length) for one in numbers))
+    rows: dict[tuple[str, ...], dict[tuple[str, int | None], float]] = {}
+    for one in numbers:
+        key = (one.model, one.params, one.tokens, one.setting)
+        rows.setdefault(key, {})[one.task, one.context_length] = one.value
+    header = [task if length is None else f"{task}, {length:,}" for task, length in columns]
+    body = tuple(
+        (*key, *(None if found.get(column) is None else Number(found[column], 1, 1) for column in columns))
+        for key, found in rows.items()
+    )
+    return Table(name, JRT_PRINTED[name], ("model", "parameters", "tokens", "read", *header), body, 4, (JRT_NOTE,))
 
 
 def _verdict_table(judged: Iterable[Verdict]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import published_dir
 
+PAPER = "recall_paper.yaml"
 BYTES_PER_NUMBER = 2
 
 
@@ -98,6 +99,54 @@ def _elements() -> dict[str, dict[str, int]]:
 
 
 @dataclass(frozen=True)
+class PrintedTable:
+    """One printed table of the paper (`recall_paper.yaml`).
+
+    Attributes:
+        title: as printed, with its number.
+        columns: what the figures are, such as `recall_percent`, `inference_ms` or `perplexity`.
+        rows: row label as printed -> its figures, in the order of the columns.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[float, ...]]
+
+    def value(self, row: str, column: str) -> float | None:
+        """A figure, or None where the paper prints none."""
+        if row not in self.rows or column not in self.columns:
+            return None
+        return self.rows[row][self.columns.index(column)]
+
+
+def printed(table: str) -> PrintedTable:
+    """The printed table called `prefix`, `feature_map` or `prompt`.
+
+    Raises:
+        JRTError: no such table, or a row with more or fewer figures than columns; names the file and the row.
+    """
+    tables = _paper()["tables"]
+    if table not in tables:
+        raise unknown("printed table", table, tables)
+    content = tables[table]
+    rows = {name: tuple(float(value) for value in values) for name, values in content["rows"].items()}
+    for name, values in rows.items():
+        if len(values) != len(content["columns"]):
+            raise JRTError(f"{PAPER}, {table}: {name} has {len(values)} figures for {len(content['columns'])} columns.")
+    return PrintedTable(content["title"], tuple(content["columns"]), rows)
+
+
+def source() -> str:
+    """The paper of the printed tables, as it is cited."""
+    return str(_paper()["source"])
+
+
+@lru_cache(maxsize=1)
+def _paper() -> dict[str, Any]:
+    return yaml.safe_load((published_dir() / PAPER).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
 class Timed:
     """A row of the paper's tables that has a time: recall in percent and milliseconds, no task named."""
 
@@ -107,7 +156,7 @@ class Timed:
 
 
 def timed() -> tuple[Timed, ...]:
-    """The rows of the paper's tables (`recall_paper.yaml`) that print recall beside a time."""
-    content = yaml.safe_load((published_dir() / "recall_paper.yaml").read_text(encoding="utf-8"))
-    tables = [table for table in content["tables"].values() if table["columns"] == ["recall_percent", "inference_ms"]]
-    return tuple(Timed(row, *map(float, values)) for table in tables for row, values in table["rows"].items())
+    """The rows of the paper's tables that print recall beside a time."""
+    tables = [printed(table) for table in _paper()["tables"]]
+    found = [table for table in tables if table.columns == ("recall_percent", "inference_ms")]
+    return tuple(Timed(row, *values) for table in found for row, values in table.rows.items())

@@ -13,19 +13,17 @@ import pytest
 from lm_eval.models.dummy import DummyLM
 
 from jrt_lmeval import cli
-from jrt_lmeval.commands.grid import block, cell_name, cells, split_arguments
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.grid import block, check_axes, combinations, split_arguments
 from jrt_lmeval.prompts import Parts, build, layout_spec
 
 
 def test_axes_become_cells() -> None:
     axes, rest = split_arguments(["--grid", "overlap=0,0.1", "--model", "m", "--grid=window.answer_at=0.5"])
     assert (axes, rest) == (["overlap=0,0.1", "window.answer_at=0.5"], ["--model", "m"])
-    found = cells(axes)
+    found = combinations(axes)
     assert found == [{"overlap": 0, "window.answer_at": 0.5}, {"overlap": 0.1, "window.answer_at": 0.5}]
     assert block(found[1]) == {"overlap": 0.1, "window": {"answer_at": 0.5}}
-    assert [cell_name(cell) for cell in found][1] == "overlap=0.1,window.answer_at=0.5"
-    assert cell_name({"levels": ["document", {"name": "sentence"}]}).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -35,13 +33,14 @@ def test_axes_become_cells() -> None:
         (["ovrlap=0.1"], "Did you mean 'overlap'"),
         (["select=al"], "Did you mean 'all'"),
         (["overlap=0", "overlap=1"], "given twice"),
+        (["overlap=0.1,0.1"], "a value is given twice"),
         (["overlap="], "no values"),
         (["levels=[document"], "must be YAML"),
     ],
 )
 def test_bad_axes_are_named(axes: list[str], message: str) -> None:
     with pytest.raises(JRTError, match=message):
-        cells(axes)
+        check_axes(combinations(axes), {"swde_jrt_hier": {"layout": "hier"}})
 
 
 def test_help_teaches_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,26 +60,56 @@ def test_a_grid_runs_each_cell_once_and_goes_on(
     command = ["run", "--grid", "overlap=0,0.2", "--grid", "select=all,information", "--model", "dummy"]
     command += ["--tasks", "factbook_jrt_hier", "--output_path", str(tmp_path)]
     assert cli.main([*command, "--limit", "2"]) == 0
-    folders = sorted(path.name for path in tmp_path.iterdir())
-    assert folders == [
-        f"overlap={overlap},select={select}" for overlap in ("0", "0.2") for select in ("all", "information")
-    ]
-    for folder in folders:
-        (results,) = (tmp_path / folder).rglob("results_*.json")
+    settings = set()
+    for folder in tmp_path.iterdir():
+        assert re.fullmatch(r"dummy-overlap-[\d.]+-\w+", folder.name)
+        (results,) = folder.glob("results_*.json")
         content = json.loads(results.read_text())
         jrt = content["configs"]["factbook_jrt_hier"]["metadata"]["jrt"]
-        assert f"overlap={jrt['overlap']},select={jrt['select']}" == folder
+        settings.add((jrt["overlap"], jrt["select"]))
         assert content["config"]["model"] == "dummy"
-    assert capsys.readouterr().out.count("| factbook_jrt_hier | 2 |") == 4
-    (tmp_path / folders[1] / "cell.json").unlink()
+    assert settings == {(overlap, select) for overlap in (0, 0.2) for select in ("all", "information")}
+    assert capsys.readouterr().out.count("| factbook_jrt_hier [first 2 of 985] | 2 |") == 4
+    (tmp_path / "dummy-overlap-0-all" / "run.json").unlink()
     assert cli.main([*command, "--limit", "2"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("finished before") == 3 and shown.count("| factbook_jrt_hier | 2 |") == 4
+    assert shown.count("finished before") == 3 and shown.count("| factbook_jrt_hier [first 2 of 985] | 2 |") == 4
     assert built == ["model", "model"]
     assert cli.main([*command, "--limit", "3"]) == 1
-    assert "was run with limit 2" in capsys.readouterr().err
+    assert "was made with limit 2, not 3" in capsys.readouterr().err
     assert cli.main([*command[:-3], "factbok_once", "--output_path", str(tmp_path / "new")]) == 1
     assert "unknown task 'factbok_once'. Did you mean 'factbook_once'" in capsys.readouterr().err
+
+
+def test_the_table_shows_that_rows_are_a_sample_and_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    command = ["run", "--grid", "control=none,no_context", "--model", "dummy", "--tasks", "swde_once,factbook_once"]
+    assert cli.main([*command, "--limit", "2", "--output_path", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "| control=none | swde_once [sample] [first 2 of 72] | 2 |" in shown
+    assert "| control=no_context | swde_once [sample] [first 2 of 72] [no_context] | 2 |" in shown
+    assert "| control=none | factbook_once [first 2 of 985] | 2 |" in shown
+
+
+@pytest.mark.parametrize(
+    ("axis", "tasks", "message"),
+    [
+        ("overlap=0,0.2", "swde_jrt_hier,swde_once", "overlap.* in swde_once, whose layout is 'once'; .*layouts hier"),
+        ("order=coarse_to_fine,fine_to_coarse", "factbook_once", "order.* in factbook_once, whose layout is 'once'"),
+        ("overlap=0,0.2", "recall_once", "overlap.* in swde_once"),
+    ],
+)
+def test_an_axis_that_changes_nothing_is_refused(
+    axis: str, tasks: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    command = ["run", "--grid", axis, "--model", "dummy", "--tasks", tasks, "--limit", "1"]
+    command += ["--output_path", str(tmp_path / "out")]
+    assert cli.main(command) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_page_shows_what_is_written() -> None:

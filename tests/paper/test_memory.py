@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jrt_lmeval.paper.memory import FULL, LEFT_OUT, group_of, memory_picture, points
-from jrt_lmeval.paper.plan import JRT_BYTES, SUITES, THRESHOLDS, WINDOWED, plan
+from jrt_lmeval.paper.front import FULL, group_of, memory_picture, points
+from jrt_lmeval.paper.plan import JRT_BYTES, SUITES, TEACHER, THRESHOLDS, WINDOWED, plan
 
 LOGS = Path(__file__).resolve().parents[2] / "results" / "measured" / "bundled"
 SUITE = SUITES["bundled"]
@@ -15,7 +15,7 @@ ENTRIES = plan(SUITE, THRESHOLDS)
 
 
 def test_every_row_of_the_table_is_a_point_but_the_teacher() -> None:
-    rows = {entry.row for entry in ENTRIES if entry.table == "memory"} - {LEFT_OUT}
+    rows = {entry.label for entry in ENTRIES if entry.table == "memory"} - {TEACHER}
     for benchmark in SUITE.benchmarks:
         found = points(ENTRIES, LOGS, benchmark)
         assert {row for row, _, _ in found} == rows

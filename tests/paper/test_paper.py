@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,21 +14,30 @@ import pytest
 from lm_eval.models.dummy import DummyLM
 from reportlogs import sample, write_run
 
-from jrt_lmeval import cli
+from jrt_lmeval import cli, runner
 from jrt_lmeval.checkpoints.found import shipped_for
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paper import execute as executing
-from jrt_lmeval.paper.claims import verdicts
-from jrt_lmeval.paper.cli import write_tables
-from jrt_lmeval.paper.execute import Options, estimates, execute, finished, measured_speed
-from jrt_lmeval.paper.floor import verdict
-from jrt_lmeval.paper.logs import keep, kept_results, kept_sample
-from jrt_lmeval.paper.plan import NO_CONTEXT, NO_LEAD, PAPER_ROWS, POLICIES, STEPS, SUITES, Entry, Run, plan, runs
-from jrt_lmeval.paper.published import printed
+from jrt_lmeval.paper.claims import verdict, verdicts
+from jrt_lmeval.paper.cli import estimates, measured_speed, write_tables
+from jrt_lmeval.paper.plan import NO_CONTEXT, NO_LEAD, PAPER_ROWS, POLICIES, STEPS, SUITES, TableRow, plan, runs
 from jrt_lmeval.paper.tables import paper_report
+from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.plugin import register
 from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.published import printed
 from jrt_lmeval.report.tables import Number
+from jrt_lmeval.runner import (
+    EvalRun,
+    Options,
+    execute,
+    finished,
+    folder_name,
+    keep,
+    kept_results,
+    kept_sample,
+    stated_runs,
+    weights_of,
+)
 from jrt_lmeval.scoring import contains
 from jrt_lmeval.stats import interval
 
@@ -40,12 +51,48 @@ def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None
     wanted = {"prefix", "prompt", "step", "overlap", "comparison", "control"}
     assert tables == (wanted | {"feature_map", "memory"} if suite == "bundled" else wanted)
     todo = runs(entries)
-    assert len({run.name for run in todo}) == len(todo) < len(entries)
+    assert len({run.key for run in todo}) == len(todo) < len(entries)
     for entry in entries:
-        (run,) = [run for run in todo if run.name == entry.run.name]
+        (run,) = [run for run in todo if run.key == entry.run.key]
         assert set(entry.run.tasks) <= set(run.tasks)
     assert sum(entry.table == "prefix" for entry in entries) == len(POLICIES)
     assert sum(entry.table == "step" for entry in entries) == len(STEPS) * (1 + len(LIMITS))
+
+
+def test_a_run_is_found_by_what_its_folder_states(built: list[str], tmp_path: Path) -> None:
+    run = EvalRun("dummy", {"pretrained": "/some/where/model"}, ("swde_once",), {"control": "no_context"})
+    assert execute([run], tmp_path, Options(limit=1), nothing) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["dummy-model-no_context"]
+    (tmp_path / "dummy-model-no_context").rename(tmp_path / "whatever, you=like")
+    assert finished(tmp_path, run, Options(limit=1)) == {"swde_once"}
+    assert not finished(tmp_path, run.plain, Options(limit=1))
+    (tmp_path / "dummy-model").mkdir()  # a folder of someone else's
+    assert execute([run.plain], tmp_path, Options(limit=1), nothing) == []
+    assert folder_of(tmp_path, run.plain).name == "dummy-model-2"
+    shutil.copytree(tmp_path / "dummy-model-2", tmp_path / "copy")
+    with pytest.raises(JRTError, match="state the same run: delete one"):
+        stated_runs(tmp_path)
+
+
+def test_folders_have_short_plain_names() -> None:
+    names = {folder_name(run.model, {**run.arguments, **run.block}) for run in runs(plan(SUITES["bundled"], LIMITS))}
+    assert {"jrt_rnn-mlp-dynamic-overlap-0.2", "mamba-lead-false", "hf_recall-kv_bytes-805000-kv_sinks-4"} <= names
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,80}", name) for name in names)
+    levels = {"levels": ["document", {"name": "sentence, twice", "repeats": 2}] * 9}
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,80}", folder_name("m", levels))
+
+
+def test_a_name_too_long_for_a_log_is_told_before_anything_is_run(built: list[str], tmp_path: Path) -> None:
+    task = "swde_" + "o" * 240
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.yaml").write_text(f"include: {tasks_dir()}/swde/swde_once.yaml\ntask: {task}\n")
+    options = Options(limit=1, include_path=str(tmp_path / "tasks"))
+    ((_, why),) = execute([EvalRun("dummy", {}, (task,))], tmp_path / "out", options, nothing)
+    assert "give it a shorter name" in why and built == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileExistsError):
+        execute([EvalRun("dummy", {}, ("swde_once",))], tmp_path / "file", Options(limit=1), nothing)
+    assert built == []
 
 
 def test_runs_of_one_model_stand_together() -> None:
@@ -56,7 +103,7 @@ def test_runs_of_one_model_stand_together() -> None:
 def test_rows_that_the_paper_has_bear_the_papers_name() -> None:
     names = {name for table in ("prefix", "feature_map", "prompt") for name in printed(table).rows}
     assert names == set(PAPER_ROWS.values())
-    planned = {entry.row for entry in plan(SUITES["bundled"], {})}
+    planned = {entry.label for entry in plan(SUITES["bundled"], {})}
     assert names <= planned
 
 
@@ -80,36 +127,41 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def nothing(run: Run, number: int, seconds: float) -> None:
+def folder_of(out: Path, run: EvalRun) -> Path:
+    return stated_runs(out)[run.key]
+
+
+def nothing(run: EvalRun, number: int, seconds: float) -> None:
     """No progress."""
 
 
 def test_a_suite_goes_on_where_it_stopped(built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = Options(limit=2)
-    first, second = Run("dummy", {}, ("swde_once",)), Run("dummy", {}, ("swde_once",), {"control": "no_context"})
+    first = EvalRun("dummy", {}, ("swde_once",))
+    second = EvalRun("dummy", {}, ("swde_once",), {"control": "no_context"})
     evaluated: list[tuple[str, ...]] = []
-    plain = executing.evaluate
-    monkeypatch.setattr(executing, "evaluate", lambda *a, **k: evaluated.append(tuple(a[3])) or plain(*a, **k))
+    plain = runner.evaluate
+    monkeypatch.setattr(runner, "evaluate", lambda *a, **k: evaluated.append(tuple(a[3])) or plain(*a, **k))
     assert execute([first, second], tmp_path, options, nothing) == []
     assert built == ["model"], "one loaded model serves both"
-    assert finished(tmp_path / first.name, first, options) == {"swde_once"}
+    assert finished(tmp_path, first, options) == {"swde_once"}
     assert measured_speed(tmp_path) is None  # a dummy reports no tokens
 
-    more = Run("dummy", {}, ("swde_once", "factbook_once"))
+    more = EvalRun("dummy", {}, ("swde_once", "factbook_once"))
     assert [one.rows for one in estimates([more, second], tmp_path, options)] == [2, 0]
     assert execute([more, second], tmp_path, options, nothing) == []
     assert evaluated == [("swde_once",), ("swde_once",), ("factbook_once",)]
-    assert finished(tmp_path / first.name, more, options) == {"swde_once", "factbook_once"}
+    assert finished(tmp_path, more, options) == {"swde_once", "factbook_once"}
     with pytest.raises(JRTError, match="was made with limit 2, not 3"):
-        finished(tmp_path / first.name, first, Options(limit=3))
+        finished(tmp_path, first, Options(limit=3))
 
 
 def test_a_model_that_does_not_recall_is_told(built: list[str], tmp_path: Path) -> None:
-    control = Run("dummy", {}, ("swde_once", "factbook_once"), NO_CONTEXT)
-    plain = Run("dummy", {}, ("swde_once",))
-    assert control.plain.name == plain.name and control.name != plain.name
+    control = EvalRun("dummy", {}, ("swde_once", "factbook_once"), NO_CONTEXT)
+    plain = EvalRun("dummy", {}, ("swde_once",))
+    assert control.plain.key == plain.key and control.key != plain.key
     assert execute([plain, control], tmp_path, Options(limit=40), nothing) == []
-    entries = (Entry("prefix", "A dummy", plain), Entry("control", "A dummy", control))
+    entries = (TableRow("prefix", "A dummy", plain), TableRow("control", "A dummy", control))
     table = paper_report(entries, tmp_path).tables[-1]
     swde, factbook = table.rows
     assert table.name == "control" and swde[:2] == ("A dummy", "swde_once [sample]")
@@ -137,30 +189,30 @@ def test_weights_trained_anew_are_another_run(
     weights.mkdir()
     (weights / "config.json").write_text('{"model_type": "llama"}')
     (weights / "model.safetensors").write_bytes(b"one")
-    run = Run("dummy", {"pretrained": str(weights)}, ("swde_once",))
+    run = EvalRun("dummy", {"pretrained": str(weights)}, ("swde_once",))
     assert execute([run], tmp_path, Options(limit=1), nothing) == []
-    assert finished(tmp_path / run.name, run, Options(limit=1))
-    assert str(tmp_path) not in (tmp_path / run.name / executing.DONE).read_text()
+    assert finished(tmp_path, run, Options(limit=1))
+    assert str(tmp_path) not in (folder_of(tmp_path, run) / runner.STATED).read_text()
     (weights / "model.safetensors").write_bytes(b"two")
-    executing._hash.cache_clear()
-    with pytest.raises(JRTError, match=r"was made with weights .* Choose another --out"):
-        finished(tmp_path / run.name, run, Options(limit=1))
+    runner._hash.cache_clear()
+    with pytest.raises(JRTError, match=r"was made with weights .* Choose another output folder"):
+        finished(tmp_path, run, Options(limit=1))
     (weights / "model.safetensors").write_bytes(b"one")
-    executing._hash.cache_clear()
+    runner._hash.cache_clear()
     monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
     with pytest.raises(JRTError, match="was made with local_data False, not True"):
-        finished(tmp_path / run.name, run, Options(limit=1))
+        finished(tmp_path, run, Options(limit=1))
 
 
 def test_a_shipped_model_is_known_by_its_weights() -> None:
-    known = executing.weights_of(Run("jrt_rnn", {"feature_map": "mlp"}))
+    known = weights_of(EvalRun("jrt_rnn", {"feature_map": "mlp"}))
     assert known is not None and known.split()[0] == shipped_for("jrt_rnn", "mlp").name
-    assert executing.weights_of(Run("based", {"pretrained": "hazyresearch/based-360M-30B"})) is None
-    assert executing.weights_of(Run("dummy")) is None
+    assert weights_of(EvalRun("based", {"pretrained": "hazyresearch/based-360M-30B"})) is None
+    assert weights_of(EvalRun("dummy")) is None
 
 
 def test_longer_prompts_have_controls_of_their_length() -> None:
-    planned = {entry.row: entry.run for entry in plan(SUITES["bundled"], {}) if entry.table == "prompt"}
+    planned = {entry.label: entry.run for entry in plan(SUITES["bundled"], {}) if entry.table == "prompt"}
     control = planned["as long as hierarchical JRT prompt: sentences of other documents"]
     assert control.block == {"layout": "repeat_random", "as_long_as": "hier"}
     assert control.tasks == planned["hierarchical JRT prompt"].tasks
@@ -168,26 +220,26 @@ def test_longer_prompts_have_controls_of_their_length() -> None:
 
 
 def test_a_model_that_is_not_there_costs_its_rows_only(built: list[str], tmp_path: Path) -> None:
-    missing = Run("based", {"pretrained": str(tmp_path / "none")}, ("swde_once",))
-    nameless = Run("dummy", {}, ("swde_twice_and_a_half",))
-    good = Run("dummy", {"a": 1}, ("swde_once",))
+    missing = EvalRun("based", {"pretrained": str(tmp_path / "none")}, ("swde_once",))
+    nameless = EvalRun("dummy", {}, ("swde_twice_and_a_half",))
+    good = EvalRun("dummy", {"a": 1}, ("swde_once",))
     failed = execute([missing, nameless, good], tmp_path / "out", Options(limit=1), nothing)
     assert [run for run, _ in failed] == [missing, nameless]
     assert "no such folder" in failed[0][1] and "swde_twice_and_a_half" in failed[1][1]
-    assert finished(tmp_path / "out" / good.name, good, Options(limit=1))
+    assert finished(tmp_path / "out", good, Options(limit=1))
 
 
 def test_what_is_kept_can_be_scored_again_and_names_no_machine(built: list[str], tmp_path: Path) -> None:
-    run = Run("dummy", {"pretrained": "/some/where/model"}, ("swde_once",))
-    assert execute([run], tmp_path, Options(limit=3), nothing) == []
-    (file,) = (tmp_path / run.name).glob("samples_*.jsonl.gz")
+    run = EvalRun("dummy", {"pretrained": "/some/where/model"}, ("swde_once",))
+    assert execute([run], tmp_path, Options(limit=3, compact=True), nothing) == []
+    (file,) = folder_of(tmp_path, run).glob("samples_*.jsonl.gz")
     lines = [json.loads(line) for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
     assert len(lines) == 3
     for line in lines:
         assert line["filtered_resps"] == ["lol"] and line["target"] and line["prompt_hash"]
         assert line["contains"] == 0 and line["doc"]["jrt"]["doc_id"]
         assert "text" not in line["doc"] and "arguments" not in line
-    (results,) = (tmp_path / run.name).glob("results_*.json")
+    (results,) = folder_of(tmp_path, run).glob("results_*.json")
     assert "/some/where" not in results.read_text() and '"pretrained": "model"' in results.read_text()
 
 
@@ -213,14 +265,14 @@ def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert "Did you mean 'bundled'" in capsys.readouterr().err
 
 
-def entry(table: str, row: str, block: dict[str, Any]) -> Entry:
-    return Entry(table, row, Run("dummy", {}, ("factbook_once",), block))
+def entry(table: str, row: str, block: dict[str, Any]) -> TableRow:
+    return TableRow(table, row, EvalRun("dummy", {}, ("factbook_once",), block))
 
 
 def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -> None:
     fixed, dynamic = PAPER_ROWS["fixed"], PAPER_ROWS["dynamic"]
     entries = (entry("prefix", fixed, {}), entry("prefix", dynamic, {"control": "no_context"}))
-    missing = Entry("prefix", "none", Run("based", {}, ("factbook_once",)))
+    missing = TableRow("prefix", "none", EvalRun("based", {}, ("factbook_once",)))
     assert execute([e.run for e in entries], tmp_path, Options(limit=80), nothing) == []
     made = paper_report((*entries, missing), tmp_path)
     (table, claims) = made.tables
@@ -240,9 +292,9 @@ def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -
 
 
 def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path) -> None:
-    once = Entry("comparison", "Mamba-2, once", Run("dummy", {}, ("factbook_once",)))
-    flat = Entry("comparison", "Mamba-2, flat", Run("dummy", {}, ("factbook_jrt",)))
-    alone = Entry("comparison", "Mamba-2, flat without the lead", Run("dummy", {}, ("factbook_jrt",), NO_LEAD))
+    once = TableRow("comparison", "Mamba-2, once", EvalRun("dummy", {}, ("factbook_once",)))
+    flat = TableRow("comparison", "Mamba-2, flat", EvalRun("dummy", {}, ("factbook_jrt",)))
+    alone = TableRow("comparison", "Mamba-2, flat without the lead", EvalRun("dummy", {}, ("factbook_jrt",), NO_LEAD))
     entries = (once, flat, alone)
     assert execute([entry.run for entry in entries], tmp_path, Options(limit=30), nothing) == []
     tables = {table.name: table for table in paper_report(entries, tmp_path).tables}
@@ -263,7 +315,7 @@ def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path)
 
 
 def test_what_fills_the_second_copy_alone_has_no_lead() -> None:
-    rows = [entry for entry in plan(SUITES["bundled"], {}) if entry.row == "Based, flat without the lead"]
+    rows = [entry for entry in plan(SUITES["bundled"], {}) if entry.label == "Based, flat without the lead"]
     assert [entry.run.block for entry in rows] == [{"lead": False}] and rows[0].run.tasks[0] == "factbook_jrt"
 
 
@@ -330,14 +382,17 @@ def test_a_kept_answer_can_be_scored_again(tmp_path: Path) -> None:
 def test_maps_are_compared_with_their_features_parameters_and_state(tmp_path: Path) -> None:
     rows = []
     for name, features, kilobytes in (("mlp", 512, 332), ("relu", 32, 80)):
-        run = Run("jrt_rnn", {"feature_map": name}, ("swde_once",))
+        run = EvalRun("jrt_rnn", {"feature_map": name}, ("swde_once",))
         facts = {"jrt_state_bytes": 1000 * kilobytes, "jrt_recurrent_bytes": 1000 * (kilobytes - 60)}
+        stated = {"identity": {"model": run.model, "model_args": run.arguments, "block": {}}, "tasks": []}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / runner.STATED).write_text(json.dumps(stated))
         write_run(
-            tmp_path / run.name, task="swde_once", block={"layout": "once", "source": "local"},
+            tmp_path / name, task="swde_once", block={"layout": "once", "source": "local"},
             lines=[sample(i, 1.0, facts=facts) for i in range(4)],
             facts={"feature_map": name, "features_per_head": features}, config={"model_num_parameters": 1_600_000},
         )  # fmt: skip
-        rows.append(Entry("feature_map", name, run))
+        rows.append(TableRow("feature_map", name, run))
     table = paper_report(rows, tmp_path).tables[0]
     shown = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     assert [row["features a head"].text() for row in shown] == ["512", "32"]  # type: ignore[union-attr]

@@ -1,1 +1,0 @@
-"""What `jrt-eval run` does besides handing its arguments to lm_eval."""

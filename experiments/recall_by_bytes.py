@@ -22,7 +22,7 @@ import torch
 from jrt_lmeval.runner import evaluate, keep, load_model, task_manager
 
 TASK, WINDOWS = "factbook_once", (16, 32, 64, 128, 256)
-WHOLE, CONTROL = "whole", "whole,control=no_context"
+WHOLE, CONTROL = "whole", "whole-no_context"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.markdown import with_block
 from jrt_lmeval.paper.cli import write_tables
 from jrt_lmeval.paper.front import BLOCK, card_rows, front, reading_twice
-from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, plan
+from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, plan, runs
+from jrt_lmeval.runner import stated_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "results" / "measured" / "bundled"
@@ -46,6 +48,13 @@ def test_every_card_has_the_figures_of_the_logs() -> None:
         card = (shipped_models()[name].folder / "README.md").read_text(encoding="utf-8")
         for row in measured:
             assert f"| {' | '.join(map(str, row.values()))} |" in card
+
+
+def test_every_run_of_the_plan_is_measured_and_lies_in_a_plain_folder() -> None:
+    known = stated_runs(LOGS)
+    assert {run.key for run in runs(plan(SUITES["bundled"], THRESHOLDS))} == known.keys()
+    for path in LOGS.parent.rglob("*"):
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", path.name), path
 
 
 def test_a_page_without_markers_is_refused() -> None:

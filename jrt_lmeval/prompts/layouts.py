@@ -151,6 +151,8 @@ LAYOUTS |= {
     for layout in (
         # Document, joiner, question.
         Layout("once", "_once", "read once", ("lead",), _once, {"lead": False}),
+        # Lead, document, joiner, question: what a state can hold that was told beforehand what it will be asked.
+        Layout("lead_once", "", "read once, question first", ("lead",), _once),
         # Lead, first copy, newline, further copies (each on a new line), joiner, question: JRT-Prompt.
         Layout("flat", "_jrt", "read twice (JRT)", ("repeats", "lead"), _flat),
         # Passes over the levels of the document (`passes.hier_text`), joiner, question.

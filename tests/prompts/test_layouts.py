@@ -88,6 +88,13 @@ def test_once() -> None:
     assert build(PARTS, layout_spec({})) == prompt
 
 
+def test_lead_once_is_once_with_what_asks_in_front() -> None:
+    prompt = build(PARTS, layout_spec({"layout": "lead_once"}))
+    assert prompt == f"Information about Keeper. {DOCUMENT} Keeper:"
+    assert prompt[prompt.document_start : prompt.document_end] == DOCUMENT
+    assert layout_spec({"layout": "lead_once"}).reads_question
+
+
 def test_flat() -> None:
     prompt = build(PARTS, layout_spec({"layout": "flat"}))
     assert prompt == f"Information about Keeper. {DOCUMENT}\n{DOCUMENT} Keeper:"
@@ -171,7 +178,7 @@ def test_controls_are_as_long_as_any_layout(form: str, lead: bool | None) -> Non
         assert abs(prompt.counters["prompt_tokens"] - wanted.counters["prompt_tokens"]) <= 2
         assert prompt.count(document) == 1
         assert set(spec.keys) >= {"layout", "lead", "as_long_as", *LAYOUTS[form].keys}
-    with pytest.raises(JRTError, match="is itself cut to a length; choices: once, flat, hier, focus, passages"):
+    with pytest.raises(JRTError, match="cut to a length; choices: once, lead_once, flat, hier, focus, passages"):
         layout_spec({"layout": "repeat_random", "as_long_as": "repeat_question"})
 
 

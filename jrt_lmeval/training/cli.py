@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.training.named import RECIPES
-from jrt_lmeval.training.recipes import BASELINES, SHIPPED_TEACHER, Recipe
+from jrt_lmeval.training.recipes import BASELINES, RECIPES, SHIPPED_TEACHER, TrainRecipe
 
 DTYPES = ("float32", "bfloat16")
 OURS = ("jrt_rnn", "based")
@@ -80,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
+def chosen_recipe(arguments: argparse.Namespace) -> TrainRecipe:
     """The recipe that the command line describes.
 
     Raises:

@@ -1,34 +1,42 @@
-"""Recall on documents that are in no training row: what a training run is judged by, and not by its own batches.
+"""Recall on documents that are in no training row, by which a training run is judged.
 
 Three sets: short pages (about 170 tokens), long pages (about 580) and fact sheets of countries that are kept out of the
 training rows. Pages have names that the training split does not have and come from a seed that no shipped test row was
 made with; the sheets' countries are not among those that `factbook` asks about either.
+
+    python -m jrt_lmeval.training.heldout jrt-mlp models/mlp ...
+
+prints the recall of shipped models and folders on each set, for documents read once, twice (JRT), and once after the
+question.
 """
 
 from __future__ import annotations
 
 import random
-import zlib
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from jrt_lmeval.checkpoints.found import find
+from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
+from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.modeling.scans import fast_scans
 from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, build
-from jrt_lmeval.training.objective import last_hidden, logits_of
+from jrt_lmeval.training.models import last_hidden, logits_of
+from jrt_lmeval.training.rows import Encode, kept_out
 
 SEED = 4_100
-SHARE = 10  # one country in so many is kept out of the training sheets
-QUESTIONS = 6  # of each document
-_ONCE = LayoutSpec("once")
-
-Encode = Callable[[str], list[int]]
+QUESTIONS = 6
+"""Most questions on each document."""
+ONCE = LayoutSpec("once")
 
 
 @dataclass(frozen=True)
@@ -37,11 +45,6 @@ class Asked:
 
     body: list[int]
     questions: tuple[tuple[list[int], list[int]], ...]
-
-
-def kept_out(doc_id: str) -> bool:
-    """Whether a country's sheets are for judging and never for training."""
-    return zlib.crc32(doc_id.encode()) % SHARE == 0
 
 
 def _sheets(words: tuple[int, int]) -> Iterator[Page]:
@@ -56,13 +59,13 @@ SETS: dict[str, tuple[Callable[[], Iterator[Page]], int]] = {
 """Name -> how its documents are made, and how many there are."""
 
 
-def held_out(name: str, encode: Encode, layout: LayoutSpec = _ONCE) -> list[Asked]:
+def held_out(name: str, encode: Encode, layout: LayoutSpec = ONCE) -> list[Asked]:
     """The documents of a set, the same every time, each with up to `QUESTIONS` of its facts.
 
     Args:
         name: one of `SETS`.
         encode: text to tokens.
-        layout: of the prompts. Where it has a lead, a document stands once for each of its questions.
+        layout: of the prompts. Where it has a lead, each question of a document has a prompt of its own.
     """
     make, documents = SETS[name]
     rng = random.Random(f"{name}/{SEED}")
@@ -83,7 +86,7 @@ def _asked(rng: random.Random, page: Page, encode: Encode, layout: LayoutSpec) -
 
 @torch.no_grad()
 def exact_recall(model: PreTrainedModel, documents: list[Asked]) -> float:
-    """Share of the questions whose answer would be written out whole: every token, the line's end included, is the
+    """Share of the questions whose answer would be generated in full: every token, the line's end included, is the
     likeliest one after those before it. Each question is asked by itself, with the document as the prefix."""
     training = model.training
     model.eval()
@@ -115,3 +118,33 @@ def _after(model: PreTrainedModel, body: list[int], ids: Tensor, lengths: Tensor
     length = torch.tensor([len(body)], device=ids.device)
     _, state = model.hidden_states(start, length, length)
     return model.hidden_states(ids, lengths, state=state.select([0] * len(ids)))[0]
+
+
+LAYOUTS = {"once": ONCE, "flat": LayoutSpec("flat"), "lead_once": LayoutSpec("once", lead=True)}
+"""Layouts that the command compares."""
+
+
+def recall_of(pretrained: str) -> dict[tuple[str, str], float]:
+    """Exact recall of a shipped model or a folder, by set and layout."""
+    folder = find(pretrained).folder
+    core = read_own(folder).backend_tokenizer
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with fast_scans():
+        return {
+            (name, layout): exact_recall(model, held_out(name, lambda text: core.encode(text).ids, spec))
+            for name in SETS
+            for layout, spec in LAYOUTS.items()
+        }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print a table of the models named."""
+    found = {pretrained: recall_of(pretrained) for pretrained in argv}
+    head = ["model", *(f"{name}, {layout}" for name in SETS for layout in LAYOUTS)]
+    rows = [[name, *(f"{100 * share:.1f}" for share in recall.values())] for name, recall in found.items()]
+    print(markdown_table(head, rows, left=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,8 @@
-"""The training loop: AdamW, cosine, token-budget batches; resumable, and every step logged as a JSON line."""
+"""One training run, from its loss to the finished model: the step, the checkpoint, and the loop around them.
+
+The loss is JRT's (arXiv 2407.05483, eq. 5): next tokens after the prefix, plus masked tokens inside it. The optimiser
+is AdamW with a cosine schedule. A run can be stopped at any moment and resumed; each step is logged as a line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,19 @@ import json
 import math
 import os
 import time
-import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS, find
 from jrt_lmeval.checkpoints.tokenizers import read_own
@@ -25,34 +31,243 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
 from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
-from jrt_lmeval.training.mixture import Mixture, Place, training_texts
-from jrt_lmeval.training.models import new_model
-from jrt_lmeval.training.objective import Batch, collate
-from jrt_lmeval.training.recipes import GPT2, SHIPPED, SHIPPED_TEACHER, Recipe
-from jrt_lmeval.training.run import CHECKPOINT, Run
-from jrt_lmeval.training.team import Team, whole_state
-from jrt_lmeval.training.tokenizer import masking_gpt2, train_tokenizer
+from jrt_lmeval.training.models import last_hidden, logits_of, new_model, set_first_weights
+from jrt_lmeval.training.recipes import GPT2, SHIPPED, SHIPPED_TEACHER, TrainRecipe
+from jrt_lmeval.training.rows import Batch, Place, batches, masking_gpt2, train_tokenizer, training_texts
+from jrt_lmeval.training.teacher import fit_to_attention, full_rows, matching_loss, other_queries, start_from
+from jrt_lmeval.training.team import Team, restore, whole_state
 
+CHECKPOINT = "training.pt"
 SAVE_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some rows of a batch, and the sums over the whole batch that its mean losses are divided by.
+
+    The losses and the gradients of all shares add up to those of the batch, however it was divided: among processes,
+    or one after the other where memory holds no more.
+    """
+
+    rows: Batch
+    weights: float
+    masked: int
+    answers: int
+
+
+def shares(batch: Batch, tokens: int | None, rank: int = 0, processes: int = 1) -> Iterator[Share]:
+    """The rows of a process, in shares of at most `tokens` tokens, padding included (one row at least).
+
+    Every process gets as many shares as any other, since they wait for each other: rows without weight fill up.
+    """
+    rows = len(batch.lengths)
+    mine = -(-rows // processes)
+    size = mine if tokens is None else min(mine, max(1, tokens // batch.ids.shape[1]))
+    sums = (float(batch.weights.sum()), int(batch.masked.sum()), int(batch.answer.sum()))
+    for first in range(0, mine, size):
+        numbers = [number * processes + rank for number in range(first, min(first + size, mine))]
+        there = [number for number in numbers if number < rows]
+        picked = there or [0]
+        longest = int(batch.lengths[picked].max())
+        part = Batch(**{name: x[picked] if x.dim() == 1 else x[picked, :longest] for name, x in vars(batch).items()})
+        if not there:
+            silent = torch.zeros_like(part.masked)
+            part = replace(part, weights=part.weights * 0, masked=silent, answer=silent)
+        yield Share(part, *sums)
+
+
+def jrt_loss(model: PreTrainedModel, share: Share, mlm_weight: float) -> tuple[Tensor, dict[str, float]]:
+    """A share's part of weighted mean next-token loss + `mlm_weight` x mean masked loss.
+
+    Logits are computed only where a loss is taken.
+
+    Returns:
+        The loss, and for the log, each the share's part of it: `ntp` and `mlm` in nats (`mlm` only where the batch has
+        masked tokens), `answer_accuracy` per answer token.
+    """
+    batch = share.rows
+    hidden = last_hidden(model, batch.ids, batch.lengths, batch.prefix_lengths)
+    row, token = batch.weights.nonzero(as_tuple=True)
+    logits, targets = logits_of(model, hidden[row, token - 1]).float(), batch.targets[row, token]
+    ntp = (F.cross_entropy(logits, targets, reduction="none") * batch.weights[row, token]).sum() / share.weights
+    right = (logits.detach().argmax(-1) == targets) & batch.answer[row, token]
+    figures = {"ntp": ntp.item(), "answer_accuracy": right.sum().item() / max(1, share.answers)}
+    if not share.masked:
+        return ntp, figures
+    guessed, hidden_ones = logits_of(model, hidden[batch.masked]).float(), batch.targets[batch.masked]
+    mlm = F.cross_entropy(guessed, hidden_ones, reduction="sum") / share.masked
+    figures["mlm"] = mlm.item()
+    return ntp + mlm_weight * mlm, figures
+
+
+def learning_rate(recipe: TrainRecipe, done: int) -> float:
+    """Warm-up, then cosine to a tenth, as a function of the tokens done."""
+    warmup = max(1.0, recipe.warmup * recipe.tokens)
+    if done < warmup:
+        return recipe.learning_rate * (done + 1) / warmup
+    progress = min(1.0, (done - warmup) / max(1.0, recipe.tokens - warmup))
+    return recipe.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+
+def _optimiser(model: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
+    decay = [p for p in model.parameters() if p.dim() >= 2]
+    rest = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
+
+
+class Objective(nn.Module):
+    """The loss as a module's forward pass, which is what data parallel training and sharding take hold of."""
+
+    def __init__(self, model: PreTrainedModel, mlm_weight: float, teacher: JRTForCausalLM | None, team: Team):
+        super().__init__()
+        self.model, self.mlm_weight, self.team = model, mlm_weight, team
+        self.teachers = [teacher] if teacher is not None else []  # a plain list: its weights are not to be trained
+
+    def forward(self, share: Share, matching: bool) -> tuple[Tensor, dict[str, float]]:
+        """The share's part of the loss, and of the figures for the log."""
+        if not matching:
+            return jrt_loss(self.model, share, self.mlm_weight)
+        assert isinstance(self.model, JRTForCausalLM)
+        loss = matching_loss(self.model, self.teachers[0], share.rows, self.team.total)
+        return loss, {"match": loss.item()}
+
+
+@dataclass
+class Run:
+    """A training as it stands; all of it but the recipe and the team is what a checkpoint holds.
+
+    Attributes:
+        done: tokens trained on, prefixes included.
+        steps: of the optimiser.
+        place: of the next batch in the stream.
+        seconds: of wall time, over all the sittings of the run.
+        objective: of the model; as the team trains it.
+    """
+
+    recipe: TrainRecipe
+    team: Team
+    model: PreTrainedModel
+    objective: nn.Module
+    optimiser: torch.optim.Optimizer
+    done: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    place: Place = field(default_factory=Place)
+
+    @classmethod
+    def start(
+        cls,
+        recipe: TrainRecipe,
+        team: Team,
+        tokenizer: PreTrainedTokenizerFast,
+        saved: Mapping[str, Any] | None,
+        teacher: JRTForCausalLM | None = None,
+    ) -> Run:
+        """A new run, or with `saved`, the contents of a checkpoint, the run that it was written by.
+
+        Raises:
+            JRTError: weights are to be divided among processes in a run that needs them whole.
+        """
+        if team.sharded and (teacher is not None or recipe.evaluations):
+            raise JRTError(
+                "--shard goes with recipes that have no teacher and are not judged during the run (360m, 1b): both "
+                "read single layers, and no process has a whole one. Leave --shard out: each then keeps all weights."
+            )
+        torch.manual_seed(recipe.seed)
+        model = new_model(recipe, tokenizer).to(team.device)
+        if saved is None:
+            set_first_weights(model)
+        if isinstance(model, JRTForCausalLM):
+            if teacher is not None:
+                start_from(model, teacher.to(team.device))
+                if saved is None and other_queries(model, teacher):
+                    fit_to_attention(model, teacher, full_rows(recipe, tokenizer))
+            model.linear_attention = "kernel"
+        objective = team.together(Objective(model, recipe.mlm_weight, teacher, team), _blocks(model))
+        run = cls(recipe, team, model, objective, _optimiser(model, recipe))
+        if saved is not None:
+            restore(model, run.optimiser, saved["model"], saved["optimiser"])
+            run.done, run.steps, run.seconds = saved["done"], saved["steps"], saved["seconds"]
+            run.place = Place(**saved["place"])
+        return run
+
+    def save(self, out: Path) -> None:
+        """Write the checkpoint; a crash while writing leaves the old one. All processes call it together."""
+        weights, moments = whole_state(self.model, self.optimiser)
+        if not self.team.leads:
+            return
+        state = {
+            "model": weights,
+            "optimiser": moments,
+            "done": self.done,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "place": asdict(self.place),
+        }
+        try:
+            torch.save(state, out / f"{CHECKPOINT}.part")
+        except RuntimeError as error:  # what torch says of a full disk
+            (out / f"{CHECKPOINT}.part").unlink(missing_ok=True)
+            raise OSError(f"{CHECKPOINT}: {' '.join(str(error).split())[:200]}") from error
+        (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimiser on a whole batch; returns the figures of `jrt_loss`.
+
+        Raises:
+            JRTError: the loss is not finite. The weights are then those of the step before.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.done)
+        matching = self.done < self.recipe.match * self.recipe.tokens
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = list(shares(batch, None if matching else self.recipe.share_tokens, self.team.rank, self.team.size))
+        figures: dict[str, float] = {}
+        for number, share in enumerate(parts, 1):
+            with self.team.alone(self.objective) if number < len(parts) else nullcontext():
+                found = self._backward(share, matching)
+            figures = {name: figures.get(name, 0.0) + value for name, value in found.items()}
+        figures = self.team.summed(figures)
+        if not math.isfinite(figures.pop("loss")):
+            raise JRTError(
+                f"the loss at step {self.steps + 1} is not a finite number: the training has diverged. Start again in "
+                "another folder with a lower learning rate or other options of the feature map."
+            )
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimiser.step()
+        self.done += int(batch.lengths.sum())
+        self.steps += 1
+        return figures
+
+    def _backward(self, share: Share, matching: bool) -> dict[str, float]:
+        device = self.team.device
+        rows = share.rows.to(device)
+        half = device.type == "cuda" or self.recipe.dtype == "bfloat16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            loss, figures = self.objective(Share(rows, share.weights, share.masked, share.answers), matching)
+        # processes average their gradients, and each holds a part of a sum
+        (loss * self.team.size).backward()
+        return {**figures, "loss": loss.item()}
+
+
+def _blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers, each of which is divided by itself."""
+    return model.blocks if isinstance(model, JRTForCausalLM) else model.base_model.layers
 
 
 class _Stream(IterableDataset):
     """Batches and the places after them, made in a worker process beside the training."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, place: Place):
+    def __init__(self, recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast, place: Place):
         self.recipe, self.tokenizer, self.place = recipe, tokenizer, place
 
     def __iter__(self) -> Iterator[tuple[Batch, Place]]:
         torch.set_num_threads(1)
-        core, r = self.tokenizer.backend_tokenizer, self.recipe
-        mixture = Mixture(r, lambda text: core.encode(text).ids, self.tokenizer.eos_token_id, r.seed)
-        for at, rows in mixture.batches(self.place):
-            masks = torch.Generator().manual_seed(zlib.crc32(f"{r.seed}/{at.pool}/{at.batch}".encode()))
-            batch = collate(rows, self.tokenizer.mask_token_id, r.mask_rate, r.masked_rows, r.context_weight, masks)
-            yield batch, replace(at, batch=at.batch + 1)
+        return batches(self.recipe, self.tokenizer, self.place)
 
 
-def _saved(out: Path, recipe: Recipe) -> dict[str, Any] | None:
+def _saved(out: Path, recipe: TrainRecipe) -> dict[str, Any] | None:
     """The checkpoint in a folder, or None where nothing was begun; see `train` for the errors."""
     if not (out / CHECKPOINT).exists():
         if (out / CONFIG).exists() and (out / WEIGHTS).exists():
@@ -72,7 +287,7 @@ def _saved(out: Path, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def train(
-    recipe: Recipe, out: Path, device: str = "cpu", quiet: bool = False, sharded: bool = False
+    recipe: TrainRecipe, out: Path, device: str = "cpu", quiet: bool = False, sharded: bool = False
 ) -> dict[str, float]:
     """Train a model, or go on with the run in `out`, and save it there as a Hugging Face folder.
 
@@ -105,7 +320,7 @@ def train(
         ) from error
 
 
-def _trained(recipe: Recipe, out: Path, device: str, quiet: bool, sharded: bool) -> dict[str, float]:
+def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: bool) -> dict[str, float]:
     team = Team(device, sharded)
     out.mkdir(parents=True, exist_ok=True)
     saved, teacher = _saved(out, recipe), _teacher(recipe)
@@ -133,7 +348,7 @@ def _trained(recipe: Recipe, out: Path, device: str, quiet: bool, sharded: bool)
     return {"tokens": run.done, "steps": run.steps, "seconds": run.seconds, **average}
 
 
-def _new_tokenizer(recipe: Recipe, teacher: tuple[JRTForCausalLM, Path] | None) -> PreTrainedTokenizerFast:
+def _new_tokenizer(recipe: TrainRecipe, teacher: tuple[JRTForCausalLM, Path] | None) -> PreTrainedTokenizerFast:
     """The teacher's tokenizer, the one that the recipe names, or one that is trained on the recipe's texts."""
     if teacher:
         return read_own(teacher[1])
@@ -203,7 +418,7 @@ def _where(team: Team) -> dict[str, str | int]:
     return where if team.size == 1 else {**where, "processes": team.size}
 
 
-def _teacher(recipe: Recipe) -> tuple[JRTForCausalLM, Path] | None:
+def _teacher(recipe: TrainRecipe) -> tuple[JRTForCausalLM, Path] | None:
     """The recipe's teacher in float32 and its folder, or None.
 
     Raises:
@@ -215,7 +430,7 @@ def _teacher(recipe: Recipe) -> tuple[JRTForCausalLM, Path] | None:
     return JRTForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), folder
 
 
-def _judges(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Asked]]:
+def _judges(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Asked]]:
     """The held-out sets that a run is judged by; none where its recipe asks for no judging."""
     core = tokenizer.backend_tokenizer
     names = SETS if recipe.evaluations else ()

@@ -1,10 +1,16 @@
-"""Recipes: everything a training run depends on, as one frozen object that is written into the model's folder."""
+"""Recipes: everything that a training run depends on, as one frozen object that is written into the model's folder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from jrt_lmeval.errors import JRTError, unknown
 
 OWN, GPT2, SHIPPED = "own", "gpt2", "shipped"
+SHIPPED_TEACHER = "softmax-teacher"
 
 
 @dataclass(frozen=True)
@@ -29,18 +35,19 @@ CURRICULUM = (
     Stage(0.45, (60, 160), 896, (0.66, 0.14, 0.12, 0.08)),
     Stage(1.00, (80, 420), 2048, (0.66, 0.14, 0.12, 0.08)),
 )
-
-
-def _mixers(long_range: str) -> tuple[str, ...]:
-    return ("conv", long_range, "swa") * 2
+LEADS_CURRICULUM = (
+    Stage(0.20, (30, 80), 512, (0.50, 0.18, 0.08, 0.06, 0.18)),
+    Stage(0.45, (60, 160), 896, (0.46, 0.20, 0.08, 0.06, 0.20)),
+    Stage(1.00, (80, 420), 2048, (0.46, 0.20, 0.08, 0.06, 0.20)),
+)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainRecipe:
     """A training run.
 
     Attributes:
-        role: `teacher` or `control` for a model that is not meant where its kind is asked for without a name.
+        role: `teacher` or `control` for a model that is only found by its name, and not by its kind.
         model: `jrt_rnn`, `based`, `llama`, `mamba` or `mamba2`; the first two differ in their `mixers`.
         feature_map: phi of the prefix linear attention layers.
         feature_map_options: its options.
@@ -57,16 +64,16 @@ class Recipe:
             as at test time, without any mask.
         context_weight: weight of a next-token loss on text that is not an answer, relative to answers.
         prose_weight: the same for running text; None for `context_weight`.
-        prose_tokens: longest row of running text; None for as long as others. Rows that are much longer than those
-            that ask questions fill batches by themselves, in which `prose_weight` has nothing to weigh against.
+        prose_tokens: longest row of running text; None for the length of other rows. Rows that are much longer than
+            those that ask questions fill whole batches, in which `prose_weight` has nothing to weigh against.
         prefixes: shares of the rows whose prefix is the prompt, the document, a part of the document; see
             `rows.random_prefix`.
         sources: weights of the mixture: generated pages, factbook sheets, random repeats, prose, texts.
         texts: folder of the source `texts`: `.txt`, `.jsonl` or `.parquet` files, the latter two with a field `text`.
         tokenizer: `own`, trained on the recipe's texts, `gpt2`, or `shipped`, the one that all shipped models have.
         config: further fields of `JRTConfig`, or of a `mamba2` model's.
-        share_tokens: tokens, padding included, that a process computes at once; a step adds up as many of these shares
-            as a batch has. None for all at once.
+        share_tokens: tokens, padding included, that a process computes at once; a step adds up the shares of a batch.
+            None for all at once.
         teacher: shipped model or folder that the weights start from (see `training.teacher`); none if empty.
         match: share of the training tokens, from the start, spent on the teacher's layer outputs alone.
         evaluations: how often held-out recall is measured, at equal numbers of tokens, the last time at the end.
@@ -75,7 +82,7 @@ class Recipe:
         curriculum: stages.
         seed: of data, weights and masks.
         dtype: of the products of a training step: `float32` or, with weights and sums still in float32, `bfloat16`
-            (autocast). On CUDA it is `bfloat16` always.
+            (autocast). On CUDA it is always `bfloat16`.
     """
 
     role: str = "default"
@@ -122,7 +129,7 @@ class Recipe:
     dtype: str = "float32"
 
 
-SUITE = Recipe(
+SUITE = TrainRecipe(
     intermediate_size=292,
     feature_dim=32,
     tokens=1_600_000,
@@ -140,13 +147,10 @@ SUITE = Recipe(
 )
 """What the models of the suite have in common. `intermediate_size` is what makes their parameters equal."""
 
-MATCH = 0.25
-"""Of a student's tokens. Its rate is lower than the teacher's, at which what it takes over is forgotten first."""
-
 TEACHER = replace(
     SUITE,
     role="teacher",
-    mixers=_mixers("attention_nope"),
+    mixers=("conv", "attention_nope", "swa") * 2,
     intermediate_size=256,
     tokens=2_400_000,
     learning_rate=4e-3,
@@ -160,24 +164,24 @@ MAP_OPTIONS: dict[str, dict[str, object]] = {
     "relu": {"features": 512},
     "gelu": {"features": 512},
 }
-"""Options of the suite's maps where they are not the map's own: about as many features as `taylor` has (561). The
-teacher's longest keys have a squared length of 40, which a bandwidth of 1 makes vanish: nothing was learned with it."""
+"""Options of the suite's maps that are not the map's defaults: about as many features as `taylor` has (561). The
+teacher's longest keys have a squared length of 40, whose features vanish with a bandwidth of 1."""
 
 MAP_DIMS: dict[str, int] = {"linear": 128}
-"""Dimensions of queries and keys where they are not those of the teacher's heads. Products of `linear` have no higher
-rank than the model's width, whatever is done to queries and keys before: this is the largest state that it can use."""
+"""Dimensions of queries and keys that differ from those of the teacher's heads. The products of `linear` have no higher
+rank than the model's width, so this is the largest state that it can use."""
 
 MAP_CONFIG: dict[str, dict[str, object]] = {"linear": {"normaliser_eps": 1e4}}
-"""Further fields of `JRTConfig`. What little `linear` reads where nothing matches is not blown up to full size: its
-heads begin with reading about 300 from a row of 300 tokens (see `fitted`), and 100 is read as seven tenths of it."""
+"""Further fields of `JRTConfig`. They keep small what `linear` reads where nothing matches: its heads begin with
+reading about 300 from a row of 300 tokens (see `teacher.fit_to_attention`), and 100 is scaled to 70 % of that."""
 
 MORE_WIDTH: dict[str, int] = {"mlp": -36, "relu": -15, "gelu": -15, "linear": -128, "based": 29, "llama": 15}
-"""What a map or a model adds to `intermediate_size`, so that parameters stay equal."""
+"""What a map or a model adds to `intermediate_size`, so that the numbers of parameters stay equal."""
 
 FROM_NOTHING = replace(SUITE, tokens=TEACHER.tokens + SUITE.tokens)
-"""A model without a teacher is given the tokens of a student and of its teacher."""
+"""A model without a teacher is trained for the tokens of a student and of its teacher together."""
 
-BASELINES: dict[str, Recipe] = {
+BASELINES: dict[str, TrainRecipe] = {
     "llama": replace(FROM_NOTHING, model="llama", intermediate_size=SUITE.intermediate_size + MORE_WIDTH["llama"]),
     "mamba": replace(FROM_NOTHING, model="mamba", hidden_size=166, mixers=("mamba",) * 5),
     "mamba2": replace(
@@ -191,13 +195,13 @@ BASELINES: dict[str, Recipe] = {
 """The suite's recipes for architectures of transformers, which cannot start from the teacher."""
 
 
-def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
+def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> TrainRecipe:
     """The suite's recipe for a model: equal parameters, tokens (a teacher's included) and sources for all.
 
     Args:
         model: `jrt_rnn`, `based` (causal linear attention in the same place), or one of `BASELINES`.
         feature_map: of the first two.
-        teacher: what the first two start from; without one they are controls. The others have no part that could.
+        teacher: model that the first two start from; without one they are controls. The others cannot start from it.
     """
     if model in BASELINES:
         return BASELINES[model]
@@ -209,15 +213,15 @@ def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -
         feature_map_options=MAP_OPTIONS.get(feature_map, {}),
         feature_dim=MAP_DIMS.get(feature_map, SUITE.feature_dim),
         config=MAP_CONFIG.get(feature_map, {}),
-        mixers=_mixers("linear" if model == "based" else "prefix_linear"),
+        mixers=("conv", "linear" if model == "based" else "prefix_linear", "swa") * 2,
         intermediate_size=SUITE.intermediate_size + MORE_WIDTH.get(model, 0) + MORE_WIDTH.get(feature_map, 0),
         teacher=teacher,
-        # what is fitted to the teacher's attention comes closer to it than steps towards its outputs would
-        match=MATCH if teacher and feature_map not in MAP_DIMS else 0.0,
+        # queries and keys that are fitted to the teacher's attention are closer to it than such steps would bring them
+        match=0.25 if teacher and feature_map not in MAP_DIMS else 0.0,
     )
 
 
-SMOKE = Recipe(
+SMOKE = TrainRecipe(
     hidden_size=32,
     intermediate_size=64,
     num_heads=2,
@@ -232,29 +236,120 @@ SMOKE = Recipe(
 )
 
 
-def smoke(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> Recipe:
-    """A run of seconds that shows that the machinery works, and learns nothing; arguments as `suite`."""
+def smoke(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> TrainRecipe:
+    """A run of seconds that shows that training works and learns nothing; arguments as for `suite`."""
     mixers = ("conv", "linear" if model == "based" else "prefix_linear")
     return replace(SMOKE, model=model, feature_map=feature_map, mixers=mixers, teacher=teacher)
 
 
-SHIPPED_TEACHER = "softmax-teacher"
-
-
-LEADS_CURRICULUM = tuple(
-    replace(stage, layouts=layouts)
-    for stage, layouts in zip(
-        CURRICULUM,
-        ((0.50, 0.18, 0.08, 0.06, 0.18), (0.46, 0.20, 0.08, 0.06, 0.20), (0.46, 0.20, 0.08, 0.06, 0.20)),
-        strict=True,
-    )
-)
-
-
-def with_leads(recipe: Recipe) -> Recipe:
+def with_leads(recipe: TrainRecipe) -> TrainRecipe:
     """A recipe of the suite with leads that name what is asked, and with rows that have the lead and read once.
 
     With the recipes that the shipped models were trained by, a row's lead names the first of its 6.6 questions (on
     average), so that a lead says little about what will be asked and a model cannot learn to select by it.
     """
     return replace(recipe, curriculum=LEADS_CURRICULUM, matching_leads=True, tokenizer=SHIPPED)
+
+
+def _placed(layers: int, linear: tuple[int, ...], mixer: str) -> tuple[str, ...]:
+    """Mixers of a published model: linear attention at some layers, sliding attention after each, convolutions else."""
+    return tuple(mixer if i in linear else "swa" if i - 1 in linear else "conv" for i in range(layers))
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "360m": {"hidden_size": 1024, "intermediate_size": 2048, "tokens": 31_457_280_000},
+    "1b": {"hidden_size": 1792, "intermediate_size": 3584, "tokens": 52_428_800_000},
+}
+PUBLISHED_LAYERS: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {
+    ("360m", "jrt_rnn"): (26, (1, 6, 11, 16, 21)),
+    ("360m", "based"): (27, (1, 6, 11, 16, 21)),
+    ("1b", "jrt_rnn"): (36, (1, 6, 11, 16, 21, 27, 33)),
+    ("1b", "based"): (36, (1, 6, 11, 16, 21, 27, 33)),
+}
+"""Size and model -> layers, and which of them are linear attention (HazyResearch/prefix-linear-attention, configs)."""
+
+ROW = 2048
+
+
+def published(size: str, model: str = "jrt_rnn", feature_map: str = "taylor", teacher: str = "") -> TrainRecipe:
+    """The hyper-parameters of the JRT paper (arXiv 2407.05483, Appendix B, and its configs) with any feature map.
+
+    Rows are 2,048 GPT-2 tokens of running text, of which JRT-RNN has 1,024 as its prefix with 15 % masked; batches are
+    of 256 rows. The texts are the user's (theirs: the Pile), drawn with replacement, and attention's window is 129
+    keys, which is what the published `window_size: 256` comes to.
+
+    Args:
+        size: `360m` or `1b`.
+        model: `jrt_rnn` or `based`.
+        feature_map: theirs is `taylor`.
+        teacher: folder of a model to start from; theirs have none.
+
+    Raises:
+        JRTError: a model that this recipe does not describe.
+    """
+    if (size, model) not in PUBLISHED_LAYERS:
+        raise JRTError(f"--recipe {size} describes jrt_rnn and based, not {model}; --recipe suite trains it small.")
+    layers, linear = PUBLISHED_LAYERS[size, model]
+    prefix = model == "jrt_rnn"
+    config: dict[str, object] = {"conv_expand": 2, "normaliser_eps": 1e-12, "initializer_range": 0.02}
+    if prefix:
+        config["enc_length"] = ROW // 2
+    return TrainRecipe(
+        model=model,
+        feature_map=feature_map,
+        mixers=_placed(layers, linear, "prefix_linear" if prefix else "linear"),
+        **PUBLISHED[size],
+        num_heads=16,
+        feature_dim=16,
+        shifted_heads=0,
+        window=129,
+        vocab_size=50_264,
+        config=config,
+        tokenizer=GPT2,
+        batch_tokens=256 * ROW,
+        share_tokens=8 * ROW,
+        learning_rate=8e-4,
+        weight_decay=0.1,
+        betas=(0.9, 0.95),
+        mlm_weight=0.25 if prefix else 0.0,
+        mask_rate=0.15 if prefix else 0.0,
+        masked_rows=1.0 if prefix else 0.0,
+        context_weight=1.0,
+        sources={"texts": 1.0},
+        teacher=teacher,
+        curriculum=(Stage(1.0, (0, 0), ROW, (1.0, 0.0, 0.0, 0.0)),),
+    )
+
+
+def narrow(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> TrainRecipe:
+    """The suite's recipe with as many features as `linear` can have: maps compared at equal state.
+
+    Raises:
+        JRTError: a map whose number of features cannot be chosen.
+    """
+    if feature_map not in MAP_OPTIONS:
+        raise unknown("feature map with a number of features to choose", feature_map, MAP_OPTIONS)
+    whole, options = MAP_OPTIONS[feature_map]["features"], {**MAP_OPTIONS[feature_map], "features": MAP_DIMS["linear"]}
+    # the suite narrows the MLP to make room for the weights of a map, of which a smaller map has fewer
+    less = round(MORE_WIDTH.get(feature_map, 0) * MAP_DIMS["linear"] / int(str(whole)))
+    return replace(
+        suite(model, feature_map, teacher),
+        role="control",
+        feature_map_options=options,
+        intermediate_size=SUITE.intermediate_size + less,
+    )
+
+
+RECIPES: dict[str, Callable[[str, str, str], TrainRecipe]] = {
+    "suite": suite,
+    "teacher": lambda model, feature_map, teacher: TEACHER,
+    "narrow": narrow,
+    "smoke": smoke,
+    "360m": partial(published, "360m"),
+    "1b": partial(published, "1b"),
+    "suite-leads": lambda *names: with_leads(suite(*names)),
+    "teacher-leads": lambda *names: with_leads(TEACHER),
+    "narrow-leads": lambda *names: with_leads(narrow(*names)),
+}
+"""Name -> recipe for a model, a feature map and a teacher. The shipped models were trained by `suite`, `teacher` and
+`narrow`; the next suite is by the recipes that end in `-leads`."""

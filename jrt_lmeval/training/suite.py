@@ -12,10 +12,8 @@ from pathlib import Path
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training.card import LOG
-from jrt_lmeval.training.loop import train
-from jrt_lmeval.training.named import RECIPES
-from jrt_lmeval.training.recipes import SHIPPED_TEACHER, Recipe
-from jrt_lmeval.training.run import CHECKPOINT
+from jrt_lmeval.training.loop import CHECKPOINT, train
+from jrt_lmeval.training.recipes import RECIPES, SHIPPED_TEACHER, TrainRecipe
 
 MODELS: dict[str, tuple[str, str, str]] = {
     SHIPPED_TEACHER: ("teacher-leads", "jrt_rnn", "mlp"),
@@ -42,7 +40,7 @@ class SuiteRun:
 
     name: str
     seed: int
-    recipe: Recipe
+    recipe: TrainRecipe
     folder: Path
 
     @property

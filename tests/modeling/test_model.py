@@ -13,7 +13,7 @@ from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
-from jrt_lmeval.training.initialise import start_recalling
+from jrt_lmeval.training.models import start_recalling
 
 JRT = ["conv", "prefix_linear", "swa"]
 BASED = ["conv", "linear", "swa"]

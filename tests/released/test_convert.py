@@ -18,7 +18,7 @@ from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, gpt2, limit_to
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.training.tokenizer import train_tokenizer
+from jrt_lmeval.training.rows import train_tokenizer
 
 IDS = torch.randint(0, 500, (2, 40), generator=torch.Generator().manual_seed(0))
 

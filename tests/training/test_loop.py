@@ -20,16 +20,11 @@ from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import card, cli, loop
-from jrt_lmeval.training import run as training_run
 from jrt_lmeval.training.card import SOURCES_IN_WORDS, write_card
-from jrt_lmeval.training.loop import train
-from jrt_lmeval.training.mixture import SOURCES, Place, training_texts
-from jrt_lmeval.training.objective import collate, jrt_loss
-from jrt_lmeval.training.recipes import SMOKE, Recipe
-from jrt_lmeval.training.rows import Row
-from jrt_lmeval.training.run import Run, learning_rate
+from jrt_lmeval.training.loop import Run, jrt_loss, learning_rate, train
+from jrt_lmeval.training.recipes import SMOKE, TrainRecipe
+from jrt_lmeval.training.rows import SOURCES, Place, Row, collate, train_tokenizer, training_texts
 from jrt_lmeval.training.team import Team
-from jrt_lmeval.training.tokenizer import train_tokenizer
 
 RECIPE = dataclasses.replace(SMOKE, tokens=6000)
 STREAM = loop._Stream
@@ -61,7 +56,7 @@ def interrupt_after(steps: int, patch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return jrt_loss(*arguments)
 
-    patch.setattr(training_run, "jrt_loss", stopped)
+    patch.setattr(loop, "jrt_loss", stopped)
 
 
 def test_a_run_leaves_a_whole_model(trained) -> None:
@@ -129,10 +124,11 @@ def test_checkpoints_are_written_on_the_way(tmp_path, monkeypatch) -> None:
     saved = []
     monkeypatch.setattr(Run, "save", lambda run, out: saved.append((out, run.steps, run.done)))
     train(RECIPE, tmp_path, quiet=True)
-    assert saved == [(tmp_path, line["step"], line["tokens"]) for line in log(tmp_path)]
+    steps = [(tmp_path, line["step"], line["tokens"]) for line in log(tmp_path)]
+    assert saved == [*steps, steps[-1]]  # after each step, and before the finished model is written
 
 
-def a_run(recipe: Recipe = RECIPE, saved: dict[str, Any] | None = None) -> Run:
+def a_run(recipe: TrainRecipe = RECIPE, saved: dict[str, Any] | None = None) -> Run:
     return Run.start(recipe, Team(), train_tokenizer(training_texts(recipe, documents=200), recipe.vocab_size), saved)
 
 
@@ -190,7 +186,7 @@ def test_the_objective_can_be_learned() -> None:
 def test_a_diverged_run_stops_before_it_spoils_the_weights(monkeypatch) -> None:
     run = a_run()
     before = [parameter.clone() for parameter in run.model.parameters()]
-    monkeypatch.setattr(training_run, "jrt_loss", lambda *given: (jrt_loss(*given)[0] * float("nan"), {}))
+    monkeypatch.setattr(loop, "jrt_loss", lambda *given: (jrt_loss(*given)[0] * float("nan"), {}))
     with pytest.raises(JRTError, match="step 1 is not a finite number"):
         run.step(a_batch())
     assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))

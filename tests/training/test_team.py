@@ -18,13 +18,11 @@ from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import cli
-from jrt_lmeval.training.loop import train
+from jrt_lmeval.training.loop import jrt_loss, shares, train
 from jrt_lmeval.training.models import new_model
-from jrt_lmeval.training.named import published
-from jrt_lmeval.training.objective import collate, jrt_loss, shares
-from jrt_lmeval.training.rows import Row
+from jrt_lmeval.training.recipes import published
+from jrt_lmeval.training.rows import Row, collate, masking_gpt2
 from jrt_lmeval.training.team import Team
-from jrt_lmeval.training.tokenizer import masking_gpt2
 
 PARAMETERS = {
     ("360m", "jrt_rnn"): 356.6,
@@ -117,10 +115,10 @@ SCRIPT = """
 import dataclasses, json, sys
 from pathlib import Path
 from jrt_lmeval.training.loop import train
-from jrt_lmeval.training.recipes import Recipe, Stage, smoke
+from jrt_lmeval.training.recipes import TrainRecipe, Stage, smoke
 kind, out, given = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 given["curriculum"] = tuple(Stage(**stage) for stage in given["curriculum"])
-train(Recipe(**given), out, quiet=True, sharded=kind == "sharded")
+train(TrainRecipe(**given), out, quiet=True, sharded=kind == "sharded")
 """
 
 

@@ -22,19 +22,25 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import samples_dir
-from jrt_lmeval.training.mixture import POOL, Mixture, Place, stage_at, training_texts
-from jrt_lmeval.training.objective import Batch, Share, collate, jrt_loss, shares
-from jrt_lmeval.training.recipes import SMOKE, TEACHER, Recipe, Stage, suite
+from jrt_lmeval.training.loop import Share, jrt_loss, shares
+from jrt_lmeval.training.recipes import SMOKE, TEACHER, Stage, TrainRecipe, suite
 from jrt_lmeval.training.rows import (
     LAYOUTS,
+    POOL,
+    Batch,
+    Mixture,
+    Place,
     Row,
+    collate,
     cropped,
     prose_row,
     question_row,
     random_prefix,
     repeat_row,
+    stage_at,
+    train_tokenizer,
+    training_texts,
 )
-from jrt_lmeval.training.tokenizer import train_tokenizer
 
 VOCAB, MASK = 40, 1
 needs_train_extra = pytest.mark.skipif(
@@ -266,8 +272,8 @@ STAGES = (Stage(0.5, (20, 40), 128, (1, 0, 0, 0)), Stage(1.0, (60, 120), 512, (0
 STAGED = dataclasses.replace(SMOKE, curriculum=STAGES, tokens=40 * POOL, batch_tokens=1024)
 
 
-def mixture(recipe: Recipe, seed: int = 0) -> Mixture:
-    return Mixture(recipe, encode, 0, seed)
+def mixture(recipe: TrainRecipe, seed: int = 0) -> Mixture:
+    return Mixture(dataclasses.replace(recipe, seed=seed), encode, 0)
 
 
 def test_stages_end_where_they_say() -> None:
@@ -314,7 +320,7 @@ def _tokens(batches: list[tuple[Place, list[Row]]], pool: int) -> int:
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("suite", suite(teacher="softmax-teacher")), ("teacher", TEACHER)])
-def test_the_docs_tell_the_recipes_as_they_are(name: str, recipe: Recipe) -> None:
+def test_the_docs_tell_the_recipes_as_they_are(name: str, recipe: TrainRecipe) -> None:
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     for stage in recipe.curriculum:
         layouts = ", ".join(f"{100 * share:.0f}" for share in stage.layouts)

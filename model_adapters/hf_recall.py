@@ -23,6 +23,7 @@ class HFRecall(RecallLM):
         path: the same as `pretrained`.
         revision: branch, tag or commit on the hub.
         gguf_file: name of a GGUF file in `pretrained`.
+        peft: folder or hub id of an adapter of the package peft (LoRA and its kin), put into the model.
         device_map: passed to transformers, such as `auto` to spread a model over GPUs.
         trust_remote_code: run code that comes with the checkpoint. Only for checkpoints you have read.
         kv_window: every token sees itself, the `kv_window - 1` tokens before it and the first `kv_sinks` tokens, and
@@ -48,6 +49,7 @@ class HFRecall(RecallLM):
         kv_window: int | None = None,
         kv_sinks: int | None = None,
         kv_bytes: int | None = None,
+        peft: str | None = None,
         **options: Any,
     ):
         restriction = WindowOptions(kv_window, kv_sinks, kv_bytes)
@@ -59,11 +61,13 @@ class HFRecall(RecallLM):
         hardware = run.hardware()
         loading: dict[str, Any] = {"gguf_file": gguf_file, "trust_remote_code": trust_remote_code or None}
         model = load_model(checkpoint, hardware.dtype, hardware.device, device_map=device_map, **loading)
+        if peft is not None:
+            model = with_adapter(model, str(peft))
         tokenizer = find_tokenizer(
             checkpoint, run.tokenizer, **({} if run.tokenizer else {**loading, "add_bos_token": run.add_bos_token})
         )
         description: dict[str, Any] = {"pretrained": checkpoint.name, "revision": revision, "gguf_file": gguf_file}
-        description["init"] = "trained"
+        description |= {"init": "trained", **({"peft": str(peft)} if peft is not None else {})}
         engine = _engine(model, restriction)
         if isinstance(engine, WindowEngine):
             description |= {"kv_window": engine.kv_window.size, "kv_sinks": engine.kv_window.sinks}
@@ -83,3 +87,27 @@ class HFRecall(RecallLM):
 
 def _engine(model: Any, restriction: WindowOptions) -> HFEngine | WindowEngine:
     return WindowEngine(model, restriction) if restriction.given else HFEngine(model)
+
+
+def with_adapter(model: Any, source: str) -> Any:
+    """The model with an adapter of the package peft in its layers.
+
+    Raises:
+        JRTError: peft is not installed, the adapter cannot be read or is of another model, or it puts learned vectors
+            before the prompt instead of changing layers.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise JRTError(f"peft={source} needs the package peft: pip install peft") from error
+    try:
+        adapted = PeftModel.from_pretrained(model, source)
+    except Exception as error:  # what peft, the hub and torch raise has no common class
+        reason = " ".join(str(error).split())[:300]
+        raise JRTError(f"peft={source} cannot be put into {type(model).__name__}: {reason}") from error
+    if adapted.active_peft_config.is_prompt_learning:
+        raise JRTError(
+            f"peft={source} puts learned vectors before the prompt, and a state that prompts share cannot hold them; "
+            "lm_eval's own --model hf runs it."
+        )
+    return adapted.get_base_model().eval()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
-from collections.abc import Sequence
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lm_eval.api.model import TemplateLM
+from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
@@ -21,14 +26,18 @@ from model_adapters.options import OVERFLOW, context_length, one_of
 from model_adapters.processes import World, without_repeats
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import LogLikelihood, Totals, machine
+from model_adapters.running.decoding import EOS, LENGTH, STOP
+from model_adapters.running.figures import Answer, LogLikelihood, Totals, machine
 from model_adapters.running.generation import Generator
 from model_adapters.running.loglikelihood import Scored, require_tokens, rolling_windows, score
 from model_adapters.running.rows import Encoder, Row
-from model_adapters.running.runtime import Runtime
-from model_adapters.running.stopping import Goal, read_goal
+from model_adapters.running.runtime import NotFinite, Runtime
+from model_adapters.running.stopping import Goal, StopStrings, read_goal
 
 log = logging.getLogger("lm_eval.jrt")
+
+MANY_EMPTY = 0.2
+"""Share of empty answers above which a warning says what helps."""
 
 
 class RecallLM(TemplateLM):
@@ -45,6 +54,9 @@ class RecallLM(TemplateLM):
         add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
         reuse: read a document that several prompts begin with once, where the prefix policy makes that exact.
         doctor: check the model first; what fails is logged, and the table stands in the results file.
+        latency: let the first answer be made twice and count the second, so that what happens once is in no time.
+        template: arguments for the chat template.
+        think_end: text or token id that ends a model's reasoning, as `StopStrings` has it.
         description: facts for the results file (`get_model_info()["jrt"]`) and the cache's fingerprint.
 
     Raises:
@@ -64,6 +76,9 @@ class RecallLM(TemplateLM):
         add_bos_token: bool | None = None,
         reuse: bool = True,
         doctor: bool = False,
+        latency: bool = False,
+        template: Mapping[str, Any] | None = None,
+        think_end: str | int | None = None,
         description: dict[str, Any] | None = None,
     ):
         super().__init__()
@@ -74,7 +89,7 @@ class RecallLM(TemplateLM):
         self.encoder = Encoder(tokenizer, add_bos_token)
         model: Any = engine.model
         self._vocabulary = require_fitting(tokenizer, model.get_input_embeddings().weight.shape[0])
-        self._max_length = context_length(max_length, engine.max_length)
+        self._max_length = context_length(max_length, engine.max_length, engine.table_length)
         # a recurrent model has no limit of its own, but a fixed prefix beyond any row it was trained on is a mistake
         self.policy.check_context(self._max_length or engine.trained_length)
         self.runtime = Runtime(
@@ -84,7 +99,10 @@ class RecallLM(TemplateLM):
             self._max_length,
             one_of("on_overflow", on_overflow, OVERFLOW),
         )
-        self._generator = Generator(self.runtime, self.tok_decode, self._end_ids, self._vocabulary, reuse)
+        self._template, self._think_end = dict(template or {}), think_end
+        self._special = special_tokens(tokenizer)
+        self._generator = Generator(self.runtime, self._stops, self._end_ids(), self._vocabulary, reuse)
+        self._latency = self._cold = latency
         self._checks = list(checkup(engine, tokenizer)) if doctor else []
         if any(check.passed is False for check in self._checks):
             log.warning("The model is not fit to be evaluated:\n%s", table(self._checks))
@@ -95,9 +113,8 @@ class RecallLM(TemplateLM):
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> RecallLM:
         """How lm_eval builds a model: what stands in `--model_args` wins over `--batch_size` and `--device`."""
         common = {name: value for name, value in (additional_config or {}).items() if value is not None}
-        # 1 is what lm_eval passes where nobody asked; no answer depends on the batch, but the time does
-        if common.get("batch_size") in (1, "1"):
-            common["batch_size"] = "auto"
+        if is_default_batch_size(common.get("batch_size")):
+            del common["batch_size"]
         return cls(**{**common, **arg_dict})
 
     @classmethod
@@ -145,6 +162,7 @@ class RecallLM(TemplateLM):
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
+            **self._template,
         )
 
     def get_model_info(self) -> dict[str, Any]:
@@ -153,6 +171,7 @@ class RecallLM(TemplateLM):
         for part in (self.runtime.totals, *self._other_totals):
             totals.add(part)
         facts = {**self._configuration(), "device": str(self.device), "world_size": self.world_size, **machine()}
+        facts["latency"] = self._latency
         weights = list(self.engine.model.parameters())
         facts["model_bytes"] = sum(weight.numel() * weight.element_size() for weight in weights)
         facts |= {"sliding_window": self.engine.window} if self.engine.window else {}
@@ -175,6 +194,7 @@ class RecallLM(TemplateLM):
             "max_length": self.max_length,
             "on_overflow": self.runtime.on_overflow,
             "add_bos_token": self.encoder.add_bos_token,
+            **({} if self._think_end is None else {"think_end_token": self._think_end}),
         }
 
     # Request cache and data parallelism
@@ -217,14 +237,19 @@ class RecallLM(TemplateLM):
             for index, (request, goal) in enumerate(zip(asked, goals, strict=True))
         ]
         rows = self.runtime.prepared(rows, [goal.max_gen_toks for goal in goals])
-        answers: list[str] = [""] * len(rows)
-        with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache:
+        answers: list[Answer] = [Answer("")] * len(rows)
+        if self._cold:
+            self._cold = False
+            with self.runtime.uncounted():
+                deque(self._generator.run(rows[:1]), maxlen=0)
+        with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache, naming(asked):
             for row, answer in self._generator.run(rows):
                 answers[row.index] = answer
                 if not row.skipped:
                     answer.stats |= self.encoder.read_characters(asked[row.index].args[0], row)
                 self._cache.add("generate_until", asked[row.index].args, answer)
                 bar.update()
+        warn_of_empty(answers)
         return [answers[place] for place in places]
 
     def _loglikelihood_tokens(
@@ -234,6 +259,8 @@ class RecallLM(TemplateLM):
         for index, ((context, text), context_ids, continuation) in enumerate(requests):
             require_tokens(context_ids, continuation, text)
             items.append(Scored(self.encoder.row(index, context, context_ids), continuation))
+        if self._template.get("enable_thinking"):
+            raise JRTError("enable_thinking=True is for tasks that generate; this one scores a given text.")
         results = [(0.0, False)] * len(items)
         with self._progress(len(items), "Scoring", disable_tqdm) as bar, self._cache:
             for index, result in score(self.runtime, items):
@@ -276,13 +303,64 @@ class RecallLM(TemplateLM):
                 bar.update()
         return [sums[place] for place in places]
 
-    def _end_ids(self, goal: Goal) -> frozenset[int]:
-        # A special token in `until`, such as <|im_end|>, never shows in decoded text; it has to be seen as a token.
-        stops = [stop for stop in goal.until if stop in self.tokenizer.all_special_tokens]
-        special = self.tokenizer.convert_tokens_to_ids(stops)
+    def _end_ids(self) -> frozenset[int]:
         ends = getattr(getattr(self.engine.model, "generation_config", None), "eos_token_id", None)
-        ends = ends if isinstance(ends, list) else [ends]
-        return frozenset({self.eot_token_id, *ends, *special} - {None})
+        return frozenset({self.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
+
+    def _stops(self, goal: Goal) -> StopStrings:
+        return StopStrings(goal.until, self._text, self._special, self._think_end)
+
+    def _text(self, ids: list[int], special: bool) -> str:
+        return self.tok_decode(ids, skip_special_tokens=not special)
 
     def _progress(self, total: int, what: str, disable: bool) -> tqdm:
         return tqdm(total=total, desc=what, disable=disable or self.rank != 0)
+
+
+def is_default_batch_size(batch_size: Any) -> bool:
+    """Whether a batch size is the one that lm_eval's command line passes where nobody asked for any.
+
+    That is the number 1; what a user writes after `--batch_size` arrives as text. From Python, and in a file given by
+    `--config`, 1 is what somebody asked for.
+    """
+    if batch_size != 1 or isinstance(batch_size, str) or "lm_eval._cli" not in sys.modules:
+        return False
+    arguments = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    arguments.add_argument("--config", "-C")
+    file = arguments.parse_known_args(sys.argv[1:])[0].config
+    return file is None or "batch_size" not in EvaluatorConfig.load_yaml_config(file)
+
+
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+    """Ids of the tokens that vanish in decoding, by their text: named ones and those that tokenizer.json marks."""
+    named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    marked = {str(token.content): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {**marked, **named}
+
+
+@contextmanager
+def naming(requests: Sequence[Any]) -> Iterator[None]:
+    """Name task and document in an error about logits of one of these requests."""
+    try:
+        yield
+    except NotFinite as error:
+        if error.row is None:
+            raise
+        request = requests[error.row]
+        raise JRTError(f"task {request.task_name}, doc_id {request.doc_id}: {error}") from None
+
+
+def warn_of_empty(answers: Sequence[Answer]) -> None:
+    """Say what helps where more than a fifth of the answers are empty."""
+    given = [answer.stats for answer in answers if "jrt_empty_answer" in answer.stats]
+    empty = [stats for stats in given if stats["jrt_empty_answer"]]
+    if len(empty) <= MANY_EMPTY * len(given):
+        return
+    ended = Counter(stats["jrt_ended"] for stats in empty)
+    hints = {
+        EOS: "%d began with the end token: an instruct model needs --apply_chat_template",
+        STOP: "%d began with a stop string of the task ('until'): --apply_chat_template, or another 'until', may help",
+        LENGTH: "%d had only spaces until max_gen_toks: --gen_kwargs max_gen_toks=N gives more tokens",
+    }
+    said = "; ".join(hints[end] % count for end, count in ended.most_common())
+    log.warning("%d of %d answers are empty: %s.", len(empty), len(given), said)

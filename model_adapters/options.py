@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from jrt_lmeval.errors import JRTError, unknown
 from model_adapters.processes import World, connect, launched_world
 from model_adapters.running.hardware import pick_budget, pick_device, pick_dtype
+
+log = logging.getLogger("lm_eval.jrt")
 
 OVERFLOW = ("error", "truncate_left", "skip")
 
@@ -41,18 +44,32 @@ def one_source(pretrained: str | None, path: str | None) -> str | None:
     return None if source is None else str(source)
 
 
-def context_length(asked: int | None, limit: int | None) -> int | None:
-    """Tokens a model may read: those asked for (`max_length`), or by default its own limit; None is no limit.
+def context_length(asked: int | None, limit: int | None, table: int | None = None) -> int | None:
+    """The context length in tokens of a run: what was asked for (`max_length`), by default the model's own.
+
+    Args:
+        asked: the user's `max_length`.
+        limit: what the model was made for; None is no limit. A user may go beyond it, and is warned.
+        table: positions for which the model stores a vector: there is nothing to read beyond them.
 
     Raises:
-        JRTError: no number of tokens, or more than the model can read.
+        JRTError: `asked` is no number of tokens, or more than the model has positions for.
     """
     if asked is None:
         return limit
     if isinstance(asked, bool) or not isinstance(asked, int) or asked < 2:
         raise JRTError(f"max_length={asked!r}: must be a whole number of at least 2 tokens.")
+    if table is not None and asked > table:
+        raise JRTError(
+            f"max_length={asked}: the model stores a vector for each of {table} positions and has none beyond them; "
+            f"max_length can be at most {table}."
+        )
     if limit is not None and asked > limit:
-        raise JRTError(f"max_length={asked} is more than the model can read; its context holds {limit} tokens.")
+        log.warning(
+            "max_length=%d is more than the %d tokens that the model's positions were made for. Longer prompts are "
+            "read, and answers to them may mean little.",
+            *(asked, limit),
+        )
     return asked
 
 
@@ -61,18 +78,21 @@ class RunOptions:
     """How to run, whatever the model.
 
     Attributes:
-        batch_size: rows of a batch, or `auto` for a budget of tokens. lm_eval's own `--batch_size` is 1 where nobody
-            gives one, and stands for `auto`; one row at a time is `batch_size=1` among the model arguments.
+        batch_size: rows of a batch, or `auto` for a budget of tokens.
         max_batch_size: most rows of an `auto` batch.
         max_batch_tokens: token budget of a batch.
         device: such as `cpu` or `cuda:1`; falls back to the CPU.
         dtype: `auto`, `float32`, `bfloat16` or `float16`, see `pick_dtype`.
         on_overflow: `error`, `truncate_left` or `skip`, for prompts beyond the model's context.
-        max_length: context in tokens, where it should be smaller than the model's own.
+        max_length: context length in tokens; the model's own by default, none for a recurrent model.
         reuse: read shared documents once.
         add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
         tokenizer: folder or hub id of the tokenizer, where it is not the model's.
         doctor: check the model first (`jrt-eval doctor MODEL`) and put the table into the results.
+        latency: measure the time of single answers: one row at a time, nothing shared, after an answer that is not
+            counted. The answers stay the same.
+        enable_thinking, chat_template_args: handed to the chat template, as lm_eval's `hf` does.
+        think_end_token: text or token id that ends a model's reasoning, which is no part of its answer.
     """
 
     batch_size: int | str | None = "auto"
@@ -86,6 +106,10 @@ class RunOptions:
     add_bos_token: bool | None = None
     tokenizer: str | None = None
     doctor: bool = False
+    latency: bool = False
+    enable_thinking: bool | None = None
+    chat_template_args: dict[str, Any] | None = None
+    think_end_token: str | int | None = None
 
     @classmethod
     def read(cls, constructor: Callable[..., Any], given: dict[str, Any]) -> RunOptions:
@@ -98,10 +122,18 @@ class RunOptions:
         for name in given:
             if name not in common:
                 raise unknown("model argument", name, [*parameter_names(constructor), *common])
-        for name in ("reuse", "doctor", "add_bos_token"):
+        for name in ("reuse", "doctor", "add_bos_token", "latency", "enable_thinking"):
             if not isinstance(given.get(name, False), (bool, type(None))):
                 raise JRTError(f"{name}={given[name]!r}: must be True or False.")
-        return cls(**given)
+        options = cls(**given)
+        if options.latency and str(options.batch_size) not in ("1", "auto", "None"):
+            raise JRTError(
+                f"latency=True times one row at a time, and batch_size={options.batch_size} asks for more; leave one "
+                "of them out."
+            )
+        if options.enable_thinking and options.think_end_token is None:
+            raise JRTError("enable_thinking=True needs think_end_token, such as think_end_token=</think>.")
+        return options
 
     def hardware(self) -> Hardware:
         """Find the device, join the other processes, and settle the number format."""
@@ -112,14 +144,21 @@ class RunOptions:
 
     def run_arguments(self, hardware: Hardware) -> dict[str, Any]:
         """Keyword arguments of `RecallLM`."""
+        thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
+        end = self.think_end_token
         return {
-            "budget": pick_budget(self.batch_size, self.max_batch_size, self.max_batch_tokens, hardware.device),
+            "budget": pick_budget(
+                1 if self.latency else self.batch_size, self.max_batch_size, self.max_batch_tokens, hardware.device
+            ),
             "world": hardware.world,
             "max_length": self.max_length,
             "on_overflow": self.on_overflow,
             "add_bos_token": self.add_bos_token,
-            "reuse": self.reuse,
+            "reuse": self.reuse and not self.latency,
             "doctor": self.doctor,
+            "latency": self.latency,
+            "template": {**(self.chat_template_args or {}), **thinking},
+            "think_end": int(end) if isinstance(end, str) and end.isdigit() else end,
         }
 
 

@@ -39,7 +39,9 @@ class Engine(Protocol):
 
     Attributes:
         device: where its tensors live.
-        max_length: tokens it can read at most, generated ones included; None for no limit.
+        max_length: context length in tokens that the model was made for, generated ones included; None for no limit.
+        table_length: number of positions for which the model stores a vector. No token can stand beyond them, so that
+            nobody can raise this limit. None where positions are computed, or where there are none.
         trained_length: longest row it was trained on; longer ones run but may not be understood. None: unknown.
         has_prefix: whether prefix lengths mean anything to it.
         longest_prefix: the most tokens a prefix can have; None for no limit.
@@ -51,6 +53,7 @@ class Engine(Protocol):
 
     device: torch.device
     max_length: int | None
+    table_length: int | None
     trained_length: int | None
     has_prefix: bool
     longest_prefix: int | None

@@ -7,7 +7,7 @@ read rows of equal length together. What the cache holds is seen by reading a fe
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
@@ -82,10 +82,11 @@ class HFEngine:
         self._takes_positions = "position_ids" in accepts
         self._keeps = "logits_to_keep" in accepts
         self._held = HeldState(model, kind) if kind in HELD else None
-        self.max_length = context_length(model.config)
         self._is_fla = type(model).__module__.startswith("fla.")
         self._layout = self._probed()
         self.constant_state = not self._layout.slots
+        self.table_length = table_length(model)
+        self.max_length = context_length(model.config) if self._has_positions() else None
         if not self._takes_mask and not self.constant_state:
             raise JRTError(f"{self._name} takes no attention_mask: padding would change its answers. {ELSEWHERE}")
         self.padding = "left" if self._takes_mask else "none"
@@ -114,6 +115,31 @@ class HFEngine:
         _, after = self._forward(ids[:, :1], mask, positions[:, 1:] + 1, before, 1)
         self.window: int | None = max((layer.sliding_window for layer in _sliding(after)), default=None)
         return layout(kept, after)
+
+    @torch.inference_mode()
+    def _has_positions(self) -> bool:
+        """Whether what the model reads depends on the positions it is told, so that they can end.
+
+        A state of constant size grows with no text, and a hybrid's attention may have no positions at all; many such
+        models inherit a `max_position_embeddings` that nothing in them heeds.
+        """
+        if self.table_length is not None:
+            return True
+        limit = context_length(self.model.config)
+        if self.constant_state or limit is None:
+            return False
+        rotary = any("rotary" in type(module).__name__.lower() for module in self.model.modules())
+        if rotary or not self._takes_positions:
+            return True
+        ids = torch.arange(1, 5, device=self.device)[None]
+        places = torch.arange(4, device=self.device)[None]
+        apart = places.clone()
+        apart[0, -1] = limit - 1
+        try:
+            near, far = (self._forward(ids, torch.ones_like(ids), where, None, 1)[0] for where in (places, apart))
+        except Exception:  # a model that takes positions of its own kind only has positions
+            return True
+        return not torch.equal(near[:, -1], far[:, -1])
 
     def _way_on(self) -> str | None:
         """How a state takes in several tokens of ragged rows; None where no way is exact."""
@@ -279,12 +305,46 @@ def additive(mask: Tensor) -> Tensor:
 
 
 def context_length(config: Any) -> int | None:
-    """Tokens a model can read at most, from its configuration; None where it names no limit (recurrent models)."""
+    """Context length in tokens that a configuration names, scaled rotary positions counted; None for no limit."""
     text = config.get_text_config(decoder=True)
+    limit = _named_length(text)
+    return None if limit is None else max(limit, *_scaled_lengths(text, limit))
+
+
+def _named_length(text: Any) -> int | None:
     for name in ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len"):
         value = getattr(text, name, None)
         if isinstance(value, int) and value > 0:
             return value
+    return None
+
+
+def _scaled_lengths(text: Any, limit: int) -> Iterator[int]:
+    """The lengths that scaled rotary positions (linear, dynamic, yarn, llama3, longrope) were made for."""
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    by_layer = [one for one in rope.values() if isinstance(one, dict)]
+    for one in by_layer or [rope]:
+        kind = one.get("rope_type", one.get("type"))
+        # llama3 and longrope state the original length; a configuration by kind of layer (Gemma 3) names the scaled one
+        unscaled = 0 if by_layer or kind not in ("linear", "dynamic", "yarn") else limit
+        yield int((one.get("original_max_position_embeddings") or unscaled) * (one.get("factor") or 1))
+
+
+def table_length(model: Any) -> int | None:
+    """How many positions a model stores a vector for, learned or precomputed; None where it has no such table.
+
+    Some tables have up to two rows more than positions (OPT). A cache of rotary positions grows, and is no table.
+    """
+    limit = _named_length(model.config.get_text_config(decoder=True))
+    if limit is None:
+        return None
+    words = (model.get_input_embeddings(), model.get_output_embeddings())
+    for module in model.modules():
+        held = {**dict(module.named_buffers(recurse=False)), **vars(module)}
+        tables = [one for name, one in held.items() if isinstance(one, Tensor) and "cache" not in name]
+        tables += [module.weight] if isinstance(module, torch.nn.Embedding) and module not in words else []
+        if any(table.dim() > 1 and limit <= size <= limit + 2 for table in tables for size in table.shape):
+            return limit
     return None
 
 

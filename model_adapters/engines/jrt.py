@@ -90,6 +90,7 @@ class JRTEngine:
     """
 
     max_length: int | None = None
+    table_length: int | None = None
     padding = "right"
 
     def __init__(self, model: JRTForCausalLM):

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.engine import TokenScores, score_positions
-from model_adapters.engines.hf import CACHE_NAMES, context_length
+from model_adapters.engines.hf import CACHE_NAMES, context_length, table_length
 from model_adapters.engines.kv_window import NO_TOKEN, KVWindow, WindowOptions
 
 BLOCK = 256
@@ -84,6 +84,7 @@ class WindowEngine:
         self.model = model.eval()
         self.device: torch.device = model.device
         self.max_length = context_length(model.config)
+        self.table_length = table_length(model)
         self._name = type(model).__name__
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         require_plain_attention(model)

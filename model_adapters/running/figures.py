@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from statistics import median
 from typing import Any, Protocol
 
 import torch
@@ -21,19 +23,21 @@ class Answer(str):
     tells), `jrt_entropy` (H of the document), `jrt_state_bytes` (of this row after its prompt, padding not counted), of
     it `jrt_window_bytes` (keys and values of sliding windows) and, where no part of the state grows with the prompt,
     `jrt_recurrent_bytes` (the rest), and `jrt_seconds` (this row's share of the model's time; the shares of all rows
-    add up to the whole). A prompt that was cut on the left has `jrt_truncated_tokens` and `jrt_truncated_characters`,
-    one that was not run at all only `jrt_skipped`. An answer taken from lm_eval's request cache carries the figures of
-    the run that made it.
+    add up to the whole). `jrt_ended` is what ended the text: `stop` (a stop string), `eos` (the model's end token) or
+    `length` (`max_gen_toks`). `jrt_empty_answer` is 1 where nothing but spaces came before that, else 0.
+
+    A prompt that was cut on the left has `jrt_truncated_tokens` and `jrt_truncated_characters`, one that was not run
+    at all only `jrt_skipped`. An answer taken from lm_eval's request cache carries the figures of the run that made it.
     """
 
-    stats: dict[str, float]
+    stats: dict[str, Any]
 
-    def __new__(cls, text: str, stats: dict[str, float] | None = None) -> Answer:
+    def __new__(cls, text: str, stats: Mapping[str, Any] | None = None) -> Answer:
         answer = super().__new__(cls, text)
         answer.stats = dict(stats or {})
         return answer
 
-    def __reduce__(self) -> tuple[type[Answer], tuple[str, dict[str, float]]]:
+    def __reduce__(self) -> tuple[type[Answer], tuple[str, dict[str, Any]]]:
         return Answer, (str(self), self.stats)
 
 
@@ -59,7 +63,8 @@ class Totals:
     """Sums over the rows a process ran (not over answers taken from a cache).
 
     `work_peak_bytes` is what states and activations took at most, beyond the weights; `process_peak_memory_bytes` what
-    the process held at most, with everything else in it (0: cannot be told).
+    the process held at most, with everything else in it (0: cannot be told). `ended` counts answers by what ended them,
+    as `Answer` says, and `answer_seconds` has the time of each.
     """
 
     seconds: float = 0.0
@@ -78,17 +83,23 @@ class Totals:
     state_bytes_per_row: int = 0
     work_peak_bytes: int = 0
     process_peak_memory_bytes: int = 0
+    answers_empty: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    answer_seconds: list[float] = field(default_factory=list)
 
     def add(self, other: Totals) -> None:
         """Add another process's sums; largest values are compared."""
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            setattr(self, field.name, max(mine, theirs) if field.name in _LARGEST else mine + theirs)
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(other, one.name)
+            setattr(self, one.name, max(mine, theirs) if one.name in _LARGEST else mine + theirs)
 
     def summary(self) -> dict[str, Any]:
         """Totals for the results file: means where a sum says little, and the speed."""
         out: dict[str, Any] = asdict(self)
         rows = max(1, self.rows)
+        out["ended"] = dict(self.ended)
+        seconds = out.pop("answer_seconds")
+        out["answer_seconds_median"] = median(seconds) if seconds else None
         out["prefix_tokens_mean"] = out.pop("prefix_tokens") / rows
         out["entropy_mean"] = out.pop("entropy") / rows
         out["prefix_share_mean"] = self.prefix_tokens / max(1, self.prompt_tokens)

@@ -93,6 +93,6 @@ def _rows(name: str, value: int | str | None) -> int | None:
         rows = int(value)
     except ValueError as error:
         raise JRTError(f"{name}={value!r}: must be a number of rows, or auto.") from error
-    if rows < 1:
-        raise JRTError(f"{name}={value!r}: must be at least 1.")
+    if rows < 1 or isinstance(value, float):
+        raise JRTError(f"{name}={value!r}: must be a whole number of at least 1.")
     return rows

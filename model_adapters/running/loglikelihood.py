@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jrt_lmeval.errors import JRTError
 from model_adapters.running.batching import batches
 from model_adapters.running.rows import Row
-from model_adapters.running.runtime import Runtime, not_finite
+from model_adapters.running.runtime import NotFinite, Runtime
 
 SKIPPED = (float("-inf"), False)
 
@@ -35,7 +35,7 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
         any order; rows that were skipped for their length get minus infinity.
 
     Raises:
-        JRTError: the logits are not finite.
+        NotFinite: the logits are not finite.
     """
     rows = runtime.prepared([item.row for item in items], [len(item.continuation) - 1 for item in items])
     items = [Scored(row, item.continuation) for row, item in zip(rows, items, strict=True)]
@@ -51,14 +51,18 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
                 [item.row.choice.length for item in chosen],
                 [len(item.row.ids) for item in chosen],
             )
-        if any(bool(result.logprobs.isnan().any()) for result in scores):
-            raise not_finite()
         runtime.lap()
         read, scored = (sum(len(ids) for ids in part) for part in _parts(chosen))
         runtime.count_read(read)
         runtime.count([item.row for item in chosen], scored=scored)
+        broken = None
         for item, result in zip(chosen, scores, strict=True):
+            if bool(result.logprobs.isnan().any()):
+                broken = broken or NotFinite(item.row.index, "while it was scored")
+                continue
             yield item.row.index, (float(result.logprobs.double().sum()), bool(result.greedy.all()))
+        if broken is not None:
+            raise broken
 
 
 def _parts(items: Sequence[Scored]) -> tuple[list[list[int]], list[list[int]]]:

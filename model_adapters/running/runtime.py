@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import Clock, Totals
+from model_adapters.running.figures import Answer, Clock, Totals
 from model_adapters.running.memory import Memory, process_peak
 from model_adapters.running.rows import Row, fit, with_prefix
 
 log = logging.getLogger("lm_eval.jrt")
 
 
-def not_finite() -> JRTError:
-    """The error for logits with NaN or infinity; to be raised by the caller before there is an answer."""
-    return JRTError(
-        "the model's logits are not finite (NaN or infinity): every answer would be nonsense. 'jrt-eval doctor MODEL' "
-        "says more; in half precision, try dtype=float32."
-    )
+class NotFinite(JRTError):
+    """The model gave logits with NaN or infinity.
+
+    Args:
+        row: number of the row; None where several rows share what was read.
+        where: what was being computed, such as `after its prompt`.
+    """
+
+    def __init__(self, row: int | None, where: str):
+        super().__init__(
+            f"the model's logits are not finite (NaN or infinity) {where}, so that what follows would be nonsense. "
+            "'jrt-eval doctor MODEL' says more; in half precision, try dtype=float32. Answers finished before this one "
+            "are kept where --use_cache is given."
+        )
+        self.row, self.where = row, where
 
 
 class Runtime:
@@ -54,6 +63,15 @@ class Runtime:
         """Forget what was done so far: a model may serve several runs."""
         self._totals = Totals()
         self._memory = Memory(self.engine.device)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is done inside does not enter the totals."""
+        totals, self._totals = self._totals, Totals()
+        try:
+            yield
+        finally:
+            self._totals = totals
 
     def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
         """Rows cut to the model's context, with their prefix lengths; `room` as in `rows.fit`."""
@@ -108,6 +126,10 @@ class Runtime:
         """Add prompt tokens that went through the model: what several rows share is read once and counts once."""
         self._totals.prompt_tokens_computed += tokens
 
-    def count_new(self, tokens: int) -> None:
-        """Add generated tokens to the totals."""
-        self._totals.new_tokens += tokens
+    def count_answer(self, answer: Answer) -> None:
+        """Add a generated answer to the totals."""
+        totals, stats = self._totals, answer.stats
+        totals.new_tokens += int(stats["jrt_new_tokens"])
+        totals.answers_empty += int(stats["jrt_empty_answer"])
+        totals.ended[str(stats["jrt_ended"])] += 1
+        totals.answer_seconds.append(float(stats["jrt_seconds"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,23 +62,60 @@ def read_goal(kwargs: Mapping[str, Any]) -> Goal:
 class StopStrings:
     """Finds stop strings in a text that grows token by token.
 
-    Only the end of the text is decoded at each step: enough tokens to hold the longest stop string even if every
-    token were one byte of it.
+    A special token vanishes when tokens are decoded for an answer. A stop string that is one is therefore looked for
+    among the tokens; for a stop string that holds one beside other text, tokens are decoded with the special ones.
+
+    Args:
+        until: the stop strings.
+        decode: turns token ids into text, with or without the special tokens (second argument).
+        special: ids of the special tokens by their text.
+        think_end: text or token id that ends a model's reasoning. Stop strings before it do not count, and the answer
+            is what follows it; None for a model that does not reason.
     """
 
-    def __init__(self, until: tuple[str, ...], decode: Any):
+    def __init__(
+        self,
+        until: tuple[str, ...],
+        decode: Callable[[list[int], bool], str],
+        special: Mapping[str, int],
+        think_end: str | int | None = None,
+    ):
         self.until = until
-        self.decode = decode
-        self.reach = max((len(stop.encode()) for stop in until), default=0) + 8
+        self._decode = decode
+        self._ids = frozenset(special[stop] for stop in until if stop in special)
+        self._mixed = any(text in stop and text != stop for stop in until for text in special)
+        self._special = tuple(special)
+        self._think_end = special.get(think_end, think_end) if isinstance(think_end, str) else think_end
+        # tokens that hold the longest stop string even if every token is one byte of it
+        self._reach = max((len(stop.encode()) for stop in until), default=0) + 8
 
     def hit(self, ids: list[int]) -> bool:
-        """Whether a stop string has just been completed."""
+        """Whether the last token has completed a stop string. Only the end of the text is decoded at each step."""
+        if ids[-1] in self._ids:
+            return True
         if not self.until:
             return False
-        end = self.decode(ids[-self.reach :])
-        return any(stop in end for stop in self.until) and self.cut(self.decode(ids))[1]
+        if self._think_end is not None:
+            return self._cut(ids)[1]
+        end = self._decode(ids[-self._reach :], self._mixed)
+        return any(stop in end for stop in self.until) and self._cut(ids)[1]
 
-    def cut(self, text: str) -> tuple[str, bool]:
+    def answer(self, ids: list[int], ended: bool) -> str:
+        """The text of an answer before the first stop string; `ended` leaves out the last token, which ended it."""
+        text, _ = self._cut(ids[:-1] if ended or ids[-1] in self._ids else ids)
+        for special in self._special if self._mixed else ():
+            text = text.replace(special, "")
+        return text
+
+    def _cut(self, ids: list[int]) -> tuple[str, bool]:
         """The text before the first stop string, and whether there was one."""
+        thought = True
+        if isinstance(self._think_end, int):
+            end = len(ids) - ids[::-1].index(self._think_end) if self._think_end in ids else 0
+            thought, ids = end > 0, ids[end:]
+        text = self._decode(ids, self._mixed)
+        if isinstance(self._think_end, str):
+            thought, text = self._think_end in text, text.split(self._think_end)[-1]
+        text = text if self._think_end is None else text.lstrip()
         places = [place for stop in self.until if (place := text.find(stop)) >= 0]
-        return (text[: min(places)], True) if places else (text, False)
+        return (text[: min(places)], thought) if places else (text, False)

@@ -114,7 +114,10 @@ def test_prefix_arguments_reach_the_policy(folders):
         ("jrt", {"max_batch_tokens": 0}, "max_batch_tokens=0"),
         ("jrt", {"on_overflow": "truncate"}, "Did you mean 'truncate_left'"),
         ("jrt", {"max_length": 1}, "max_length=1"),
-        ("llama", {"max_length": 4096}, "its context holds 512"),
+        ("jrt", {"max_batch_size": 2.5, "batch_size": "auto"}, "max_batch_size=2.5: must be a whole number"),
+        ("jrt", {"latency": True, "batch_size": 4}, "latency=True times one row at a time"),
+        ("llama", {"enable_thinking": True}, "needs think_end_token"),
+        ("llama", {"peft": "/nowhere"}, "peft=/nowhere"),
         ("jrt", {"prefix": "fixed", "prefix_length": 999, "max_length": 100}, "longer than the model's context of 100"),
     ],
 )

@@ -13,6 +13,7 @@ import torch
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts.layouts import Prompt
+from model_adapters.lm import RecallLM
 from model_adapters.running.batching import Budget
 from model_adapters.running.decoding import decode
 from model_adapters.running.figures import Answer, Clock
@@ -49,7 +50,14 @@ class Script:
         return self.logits(state), state
 
 
-def run(texts, *goals):
+SPECIAL = {tiny.END: 0}
+
+
+def decoded(ids, special=False):
+    return tiny.tokenizer().decode(ids, skip_special_tokens=not special)
+
+
+def run(texts, *goals, thinks=None):
     engine = Script(texts)
     goals = list(goals) * (len(texts) // len(goals))
     state = Script.State(list(range(len(texts))), 0)
@@ -59,9 +67,9 @@ def run(texts, *goals):
         engine.logits(state),
         state,
         goals,
-        end_ids=[frozenset({tokenizer.eos_token_id})] * len(texts),
+        end_ids=frozenset({tokenizer.eos_token_id}),
         vocabulary=tiny.VOCAB,
-        to_text=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+        stops=lambda goal: StopStrings(goal.until, decoded, SPECIAL, thinks),
         clock=Clock(engine.device),
     )
     found = {finished.row: finished for finished in done}
@@ -112,7 +120,7 @@ def test_each_row_has_its_own_limit():
 
 
 def test_only_the_end_of_a_long_text_is_looked_at():
-    stops, calls = StopStrings(("\n",), lambda ids: calls.append(len(ids)) or "x" * len(ids)), []
+    stops, calls = StopStrings(("\n",), lambda ids, _: calls.append(len(ids)) or "x" * len(ids), {}), []
     assert not stops.hit(list(range(500)))
     assert max(calls) <= 9
 
@@ -148,10 +156,71 @@ def test_mistaken_generation_arguments(kwargs, message):
         read_goal(kwargs)
 
 
-def test_a_special_token_may_be_a_stop_string():
-    lm = tiny.lm("llama")
-    assert lm._end_ids(Goal((tiny.END, "\n"))) == {0}
-    assert lm._end_ids(Goal(("\n",))) == {0}
+TURN = "<|eot_id|>"
+
+
+@pytest.fixture
+def chatty():
+    """A model whose tokenizer marks a token as special in tokenizer.json alone, as Llama 3's does."""
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerFast
+
+    core = tiny.tokenizer().backend_tokenizer
+    core = type(core).from_str(core.to_str())
+    core.add_special_tokens([AddedToken(TURN, special=True)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=tiny.END)
+    assert TURN not in tokenizer.all_special_tokens and tokenizer.decode([tiny.VOCAB], skip_special_tokens=True) == ""
+    engine = tiny.engine("llama")
+    engine.model.resize_token_embeddings(tiny.VOCAB + 1)
+    return RecallLM(engine, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("said", "until", "kept", "tokens"),
+    [
+        ([*"Maine", TURN, *" no no"], [TURN], "Maine", 6),
+        ([*"Maine", TURN, *" no no"], [TURN, "\n"], "Maine", 6),
+        ([*"Mai", TURN, *"ne", "\n", *"no"], ["\n"], "Maine", 7),  # asked for nothing of it, so it vanishes
+        ([*"Maine", TURN, "\n", *"no"], [TURN + "\n"], "Maine", 7),  # part of a longer stop string
+        ([*"Mai", TURN, *"ne", TURN, "\n", *"no"], [TURN + "\n"], "Maine", 8),
+        ([*"Maine", tiny.END, *"no"], [tiny.END, "\n"], "Maine", 6),
+    ],
+)
+def test_a_special_token_stops_an_answer_wherever_it_is_marked(said, until, kept, tokens, chatty):
+    ids = [token for word in said for token in chatty.tokenizer.encode(word, add_special_tokens=False)]
+    stops, read = chatty._stops(Goal(tuple(until))), []
+    for token in ids:
+        read.append(token)
+        ended = token in chatty._end_ids()
+        if ended or stops.hit(read):
+            break
+    assert (stops.answer(read, ended), len(read)) == (kept, tokens)
+
+
+@pytest.mark.parametrize(
+    ("said", "goal", "ended", "text"),
+    [
+        ("Ashgrove\nMaine", Goal(("\n",), 60), "stop", "Ashgrove"),
+        ("Ashgrove", Goal(("\n",), 60), "eos", "Ashgrove"),
+        ("Ashgrove Maine 1994", Goal(("\n",), 2), "length", None),
+        ("", Goal(("\n",), 60), "eos", ""),
+        (" \n", Goal(("\n",), 60), "stop", " "),
+    ],
+)
+def test_what_ended_an_answer_is_known(said, goal, ended, text):
+    (finished,), _ = run([said], goal)
+    assert finished.ended == ended and text in (None, finished.text)
+
+
+def test_reasoning_is_no_part_of_an_answer():
+    said = "Who was born\nin Maine </think> Ashgrove\nMaine"
+    (finished,), _ = run([said], Goal(("\n",), 200), thinks="</think>")
+    assert finished.text == "Ashgrove"
+    (cut,), _ = run([said], Goal(("\n",), 4), thinks="</think>")
+    assert cut.ended == "length", "a stop string in the reasoning ends nothing"
+    (token,) = tiny.tokenizer().encode(" ")
+    (by_id,), _ = run(["of Maine\n Ashgrove\n"], Goal(("\n",), 200), thinks=token)
+    assert by_id.text == "Ashgrove" or by_id.ended == "eos"
 
 
 def test_where_the_document_ends():
@@ -234,7 +303,6 @@ def test_a_context_without_room_is_an_error():
 
 def test_prompts_longer_than_training_run_and_are_counted(caplog):
     from model_adapters.engines.jrt import JRTEngine
-    from model_adapters.lm import RecallLM
 
     lm = RecallLM(JRTEngine(tiny.jrt(context_length=20)), tiny.tokenizer(), budget=Budget(rows=2))
     with caplog.at_level(logging.WARNING, logger="lm_eval.jrt"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 SUM, RMS = "sum", "rms"
@@ -28,7 +26,3 @@ class FeatureMap(nn.Module):
         """phi(q).phi(k) of all pairs, `[..., T, K]`, from raw queries and keys `[..., T, D]`; None where no shorter way
         is known than to write the features out."""
         return None
-
-    def ready(self) -> Callable[[Tensor], Tensor]:
-        """As `forward`, with what the weights alone decide made beforehand: for many calls while they do not change."""
-        return self

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from inspect import signature
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -155,15 +153,10 @@ class MLP(FeatureMap):
         self.down = nn.Parameter(torch.randn(num_heads, hidden, features // 2) * hidden**-0.5 * 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ready()(x)
-
-    def ready(self) -> Callable[[Tensor], Tensor]:
+        rows, x = len(x), _by_head(x)
         weight = torch.cat([self.skip, self.down], dim=1)
         # +y and -y from one product: twice the arithmetic, half the passes over memory
-        return partial(self._features, torch.cat([weight, -weight], dim=-1))
-
-    def _features(self, weight: Tensor, x: Tensor) -> Tensor:
-        rows, x = len(x), _by_head(x)
+        weight = torch.cat([weight, -weight], dim=-1)
         y = torch.bmm(torch.cat([x, F.gelu(torch.bmm(x, self.up))], dim=-1), weight)
         return _by_row(ACTIVATIONS[self.activation](y), rows)
 
@@ -189,14 +182,8 @@ class Hybrid(FeatureMap):
         self.parts, self.sizes = nn.ModuleList(parts), sizes
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ready()(x)
-
-    def ready(self) -> Callable[[Tensor], Tensor]:
-        return partial(self._features, [cast(FeatureMap, part).ready() for part in self.parts])
-
-    def _features(self, parts: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
         heads = x.split(self.sizes, dim=1)
-        features = [part(head).transpose(0, 1) for part, head in zip(parts, heads, strict=True)]
+        features = [part(head).transpose(0, 1) for part, head in zip(self.parts, heads, strict=True)]
         return torch.cat([F.pad(f, (0, self.feature_dim - f.shape[-1])) for f in features]).transpose(0, 1)
 
 

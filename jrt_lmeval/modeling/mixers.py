@@ -63,9 +63,11 @@ def _heads(x: Tensor, num_heads: int) -> Tensor:
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # [B, T, C] -> [B, H, T, C / H]
 
 
-def _last_slots(x: Tensor, lengths: Tensor, size: int, cache: int) -> Tensor:
+def _last_slots(x: Tensor, span: Span, size: int, cache: int) -> Tensor:
     """The last `size` slots before each row's end, of x `[B, cache + T, ...]` (slots of no token hold slot 0)."""
-    index = (cache + lengths)[:, None] + torch.arange(-size, 0, device=x.device)
+    if span.mask is None:  # no row ends before the others
+        return x[:, x.shape[1] - size :].clone()
+    index = (cache + span.lengths)[:, None] + torch.arange(-size, 0, device=x.device)
     index = index.clamp(min=0).reshape(*index.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return x.gather(1, index)
 
@@ -84,7 +86,7 @@ class _KeySource:
         if not self.shifted:
             return x, {}
         x = torch.cat([x.new_zeros(x.shape[0], 1, x.shape[2]) if state is None else state["last"], x], dim=1)
-        return x[:, :-1], {"last": _last_slots(x, span.lengths, 1, 1)}
+        return x[:, :-1], {"last": _last_slots(x, span, 1, 1)}
 
     def keys(self, x: Tensor, before: Tensor, weight: Tensor) -> Tensor:
         """Keys `[B, H, T, D]` for a projection's weight `[H D, C]`."""
@@ -123,7 +125,7 @@ class GatedShortConv(nn.Module):
         tail = u.new_zeros(u.shape[0], self.kernel - 1, u.shape[2]) if state is None else state["tail"]
         u = torch.cat([tail, u], dim=1)
         return self.out_proj(F.silu(depthwise(u, self.conv_weight)) * gate), {
-            "tail": _last_slots(u, span.lengths, self.kernel - 1, self.kernel - 1)
+            "tail": _last_slots(u, span, self.kernel - 1, self.kernel - 1)
         }
 
 
@@ -165,7 +167,7 @@ class Attention(nn.Module):
         else:
             y = attention.blocked(q, k, v, valid, self.window)
         size = cache + T if self.window is None else cache
-        k, v = (_last_slots(old.transpose(1, 2), span.lengths, size, cache) for old in (k, v))
+        k, v = (_last_slots(old.transpose(1, 2), span, size, cache) for old in (k, v))
         return self.out_proj(y.transpose(1, 2).flatten(2)), {"k": k, "v": v, **kept}
 
     def start_as_copy(self) -> None:
@@ -223,25 +225,37 @@ class LinearAttention(nn.Module):
             if short is not None:
                 return self._out(normalise(*short, self.by_sum, self.eps)), kept
         start = None if state is None else LinearState(state["S"], state["z"])
-        y, d, end = self._attend(q, k, v, prefix, span, start)
+        if start is not None and span.decoding:
+            y, d, end = self._decode(q, k, v, start)
+        else:
+            y, d, end = self._read(q, k, v, prefix, span, start)
         if self.fades:
             y = y * self.decay_proj(x).transpose(1, 2)[..., None]
         return self._out(normalise(y, d, self.by_sum, self.eps)), {"S": end.S, "z": end.z, **kept}
 
-    def _attend(
+    def _read(
         self, q: Tensor, k: Tensor, v: Tensor, prefix: Prefix | None, span: Span, start: LinearState | None
     ) -> tuple[Tensor, Tensor, LinearState]:
-        twice = start is not None and span.decoding and not self.prefix and self.config.decode == "published"
-        if span.linear_attention in ("streamed", "kernel") and q.device.type == "cpu" and not self.fades and not twice:
+        if span.linear_attention in ("streamed", "kernel") and q.device.type == "cpu" and not self.fades:
             return streamed(self.feature_map, q, k, v, prefix, span.mask, start)
         q, k = self.feature_map(q), self.feature_map(k)
         if prefix is not None:
             prefix = prefix._replace(k=self.feature_map(prefix.k))
-        if start is not None and twice:
-            # the published recurrence adds k v^T once before the state fades and once after
-            start = LinearState(start.S + k.transpose(-1, -2) @ v, start.z)
         method = fla if span.linear_attention == "fla" else LINEAR_ATTENTION.get(span.linear_attention, chunked)
         return method(q, k, v, prefix, span.mask, start, self.decay if self.fades else None)
+
+    def _decode(self, q: Tensor, k: Tensor, v: Tensor, start: LinearState) -> tuple[Tensor, Tensor, LinearState]:
+        """The recurrence for one token a row, without the machinery for many; `_read` is its twin."""
+        S, z, dtype = start.S, start.z, v.dtype
+        q, k = self.feature_map(torch.cat([q, k], dim=2)).to(S.dtype).split(1, dim=2)  # [B, H, 1, F]
+        added = k.transpose(-1, -2), v.to(S.dtype)
+        if self.config.decode == "published" and not self.prefix:
+            S = torch.addcmul(S, *added)  # the published recurrence adds k v^T before the state fades, and again after
+        if self.fades:
+            S = S * self.decay.to(S.dtype).exp()[:, None, None]
+        S, z = torch.addcmul(S, *added), z + k[:, :, 0]
+        y, d = q @ S, (q[:, :, 0] * z).sum(-1, keepdim=True)
+        return y.to(dtype), d.to(dtype), LinearState(S, z)
 
     def _is_short(self, x: Tensor) -> bool:
         return not self.fades and x.shape[1] < 2 * self.feature_map.feature_dim

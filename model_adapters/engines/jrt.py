@@ -12,7 +12,6 @@ from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
 from jrt_lmeval.modeling.fla_form import best_form
 from jrt_lmeval.modeling.mixer_kinds import growing_layers
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.modeling.one_token import Buffers, OneToken
 from jrt_lmeval.modeling.state import RecurrentState
 from model_adapters.engines.engine import TokenScores, score_positions
 
@@ -53,40 +52,12 @@ class JRTState:
         return [sum(tensor.numel() * tensor.element_size() // rows for tensor in kept)] * rows
 
 
-@dataclass
-class JRTSteps:
-    """A state between two steps; the next one changes it in place."""
-
-    buffers: Buffers
-    one_token: OneToken
-    growing: frozenset[int]
-
-    @property
-    def settled(self) -> JRTState:
-        """The same as a state that anything can go on from."""
-        return JRTState(self.one_token.close(self.buffers), self.growing)
-
-    def clone(self) -> JRTSteps:
-        return self.select(torch.arange(len(self.buffers.lengths)))
-
-    def select(self, rows: Tensor) -> JRTSteps:
-        return JRTSteps(self.buffers.select(rows.to(self.buffers.lengths.device)), self.one_token, self.growing)
-
-    def row_bytes(self) -> list[int]:
-        return self.settled.row_bytes()
-
-    def window_bytes(self) -> list[int]:
-        return self.settled.window_bytes()
-
-
 class JRTEngine:
     """Wraps `JRTForCausalLM`.
 
     Args:
         model: the model.
 
-    Attributes:
-        one_token: what decodes in place; None, for models it does not know and by choice, decodes as the model reads.
     """
 
     max_length: int | None = None
@@ -96,7 +67,6 @@ class JRTEngine:
     def __init__(self, model: JRTForCausalLM):
         self.model = model.eval()
         self.device = model.device
-        self.one_token = OneToken(model) if OneToken.fits(model) else None
         if best_form(self.device) == "fla" and model.linear_attention != "naive":
             model.linear_attention = "fla"
         self.trained_length: int | None = model.config.context_length
@@ -118,26 +88,19 @@ class JRTEngine:
 
     @torch.inference_mode()
     def prefill(
-        self, ids: Sequence[Sequence[int]], prefix_lengths: Sequence[int], state: JRTState | JRTSteps | None = None
+        self, ids: Sequence[Sequence[int]], prefix_lengths: Sequence[int], state: JRTState | None = None
     ) -> tuple[Tensor, JRTState]:
         padded, lengths = self._padded(ids)
         prefixes = torch.tensor(list(prefix_lengths), device=self.device)
-        before = state.settled if isinstance(state, JRTSteps) else state
-        logits, inner = self.model.prefill(padded, lengths, prefixes, None if before is None else before.inner)
+        logits, inner = self.model.prefill(padded, lengths, prefixes, None if state is None else state.inner)
         return logits, JRTState(inner, self.growing)
 
     @torch.inference_mode()
-    def step(self, ids: Tensor, state: JRTState | JRTSteps) -> tuple[Tensor, JRTState | JRTSteps]:
-        ids = ids.to(self.device)
-        if isinstance(state, JRTSteps):
-            return state.one_token.step(ids, state.buffers), state
-        if self.one_token is not None:
-            state = JRTSteps(self.one_token.open(state.inner), self.one_token, self.growing)
-            return self.step(ids, state)
-        logits, inner = self.model.step(ids, state.inner)
+    def step(self, ids: Tensor, state: JRTState) -> tuple[Tensor, JRTState]:
+        logits, inner = self.model.step(ids.to(self.device), state.inner)
         return logits, JRTState(inner, self.growing)
 
-    def window_bytes(self, state: JRTState | JRTSteps) -> list[int]:
+    def window_bytes(self, state: JRTState) -> list[int]:
         return state.window_bytes()
 
     @torch.inference_mode()

@@ -23,7 +23,7 @@ from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.prefix import THRESHOLDS, passages, unigram_entropy
 from jrt_lmeval.prompts import Window, cut
-from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
+from jrt_lmeval.prompts.tokens import gpt2_tokenizer
 
 SEED = 77
 DOCUMENTS = 400

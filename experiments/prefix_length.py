@@ -21,7 +21,7 @@ from typing import Any
 from jrt_lmeval.answers import spans
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.prefix import prefix_policy
-from jrt_lmeval.prompts import LayoutSpec, Parts, Prompt, build
+from jrt_lmeval.prompts import Parts, Prompt, build, layout_spec
 from jrt_lmeval.runner import load_model
 from jrt_lmeval.scoring import contains
 from jrt_lmeval.stats import interval
@@ -49,7 +49,7 @@ def questions(name: str, layout: str, each: int) -> list[Question]:
         for key, value in rng.sample(page.facts, min(each, len(page.facts))):
             stem = key[:1].upper() + key[1:]
             parts = Parts(page.text.strip("\n").strip(".") + ".", f"{stem}:", f"Information about {stem}. ")
-            found.append(Question(build(parts, LayoutSpec(layout)), value, page.doc_id))
+            found.append(Question(build(parts, layout_spec({"layout": layout})), value, page.doc_id))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class JRTError(ValueError):
@@ -25,3 +26,28 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> JRTError:
     near = get_close_matches(str(name), options, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return JRTError(f"unknown {kind} {name!r}.{hint} Choices: {', '.join(options)}.")
+
+
+def one_of(kind: str, value: Any, choices: Iterable[str]) -> str:
+    """`value`, which must be one of the names in `choices`.
+
+    Raises:
+        JRTError: it is not, or it is no string at all, such as a YAML list; see `unknown`.
+    """
+    options = list(choices)
+    if not isinstance(value, str) or value not in options:
+        raise unknown(kind, value, options)
+    return value
+
+
+def whole_number(what: str, value: object, least: int = 1, most: int | None = None) -> int:
+    """`value`, which must be a whole number from `least` to `most`.
+
+    Raises:
+        JRTError: it is not; names `what` and the bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise JRTError(f"{what} must be a whole number of at least {least}, not {value!r}.")
+    if most is not None and value > most:
+        raise JRTError(f"{what} must be a whole number of at most {most}, not {value!r}.")
+    return value

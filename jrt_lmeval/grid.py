@@ -98,7 +98,12 @@ def combinations(axes: Sequence[str]) -> list[Combination]:
 
 
 def block(combination: Combination) -> dict[str, Any]:
-    """The `jrt:` block of a combination: `window.policy` becomes `{window: {policy: ...}}`."""
+    """The `jrt:` block of a combination: `window.policy` becomes `{window: {policy: ...}}`.
+
+    What the layout of the combination does not read is left out, such as `as_long_as` beside `layout: hier`.
+    """
+    from jrt_lmeval.task.settings import unread
+
     nested: dict[str, Any] = {}
     for key, value in combination.items():
         *outer, last = key.split(".")
@@ -106,6 +111,8 @@ def block(combination: Combination) -> dict[str, Any]:
         for name in outer:
             inner = inner.setdefault(name, {})
         inner[last] = value
+    if "layout" in nested:
+        nested = {key: value for key, value in nested.items() if key not in unread(nested)}
     return nested
 
 
@@ -119,7 +126,7 @@ def check_axes(grid: Sequence[Combination], blocks: Mapping[str, Mapping[str, An
     Raises:
         JRTError: a block that is not valid, or an axis that changes nothing in a task; says what it would need.
     """
-    from jrt_lmeval.task.block import merged, settings
+    from jrt_lmeval.task.settings import merged, settings
 
     for task, own in blocks.items():
         found = []
@@ -147,7 +154,7 @@ def own_blocks(manager: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Task of ours -> the `jrt:` block of its file; groups and tags count as their tasks."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    from jrt_lmeval.task.block import merged
+    from jrt_lmeval.task.settings import merged
 
     found: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -171,7 +178,7 @@ def main(argv: Sequence[str]) -> int:
     if not rest or {"-h", "--help"} & set(rest):
         print(HELP, end="")
         return 0
-    from jrt_lmeval.task.block import merged
+    from jrt_lmeval.task.settings import merged
 
     grid = combinations(axes)
     cfg = _config(rest)

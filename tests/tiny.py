@@ -25,7 +25,7 @@ from transformers import (
 
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts import Prompt
 from jrt_lmeval.training.rows import train_tokenizer
 from model_adapters.engines.hf import HFEngine
 from model_adapters.engines.jrt import JRTEngine

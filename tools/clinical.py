@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jrt_lmeval.data.making.pages import Page
 from jrt_lmeval.data.making.values import SPLITS, Maker, Split, words
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.prompts.tokens import count_tokens
 
 ATTRIBUTES = words(
     "510(k) number;purpose for submission;measurand;type of test;applicant;proprietary and established names;"

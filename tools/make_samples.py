@@ -20,8 +20,8 @@ from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.data.rowfiles import write_rows
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paths import samples_dir
-from jrt_lmeval.prompts.benchmarks import recipe_of
-from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.prompts.benchmarks import benchmark_of
+from jrt_lmeval.prompts.tokens import count_tokens
 from tools.clinical import generate_summaries
 from tools.passages import COUNTING, READING, Question, article, clear, generate_passages, token_position
 
@@ -167,7 +167,7 @@ def write_sample(name: str, folder: Path) -> Path:
     """
     if name not in MAKERS:
         raise unknown("sample", name, MAKERS)
-    file = folder / str(recipe_of(name).sample)
+    file = folder / str(benchmark_of(name).sample)
     write_rows(file, MAKERS[name]())
     return file
 

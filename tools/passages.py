@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jrt_lmeval.data.making.values import MONTHS, SPLITS, Maker, Split, choice, words
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
+from jrt_lmeval.prompts.tokens import count_tokens, gpt2_tokenizer
 
 READING = ("town", "engineer", "bridge", "company", "expedition", "novel", "festival", "railway")
 COUNTING = ("game", "census", "siege")

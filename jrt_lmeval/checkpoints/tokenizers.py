@@ -12,8 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerBase, PreTrainedToke
 
 from jrt_lmeval.checkpoints.found import HAZY, MAMBA_SSM, OURS, Checkpoint
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.gpt2 import END_OF_TEXT, gpt2_tokenizer
-from jrt_lmeval.prompts.tokenizer_files import read_tokenizer
+from jrt_lmeval.prompts.tokens import END_OF_TEXT, gpt2_tokenizer, read_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

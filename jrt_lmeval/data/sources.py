@@ -19,7 +19,7 @@ from jrt_lmeval.data.rowfiles import numbered_rows
 from jrt_lmeval.data.shipped import PACKAGED
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import samples_dir
-from jrt_lmeval.prompts.benchmarks import RECIPES, sample_of
+from jrt_lmeval.prompts.benchmarks import BENCHMARKS, sample_of
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -168,7 +168,7 @@ def _shipped(name: str, dataset: str) -> Loaded:
         return Loaded(tuple(PACKAGED[name]()), "packaged", name)
     file = sample_of(name)
     if file is None:
-        sampled = [recipe.dataset.rpartition("/")[2] for recipe in RECIPES.values() if recipe.sample]
+        sampled = [spec.dataset.rpartition("/")[2] for spec in BENCHMARKS.values() if spec.sample]
         shipped = ", ".join(sorted((*sampled, *PACKAGED)))
         raise JRTError(f"no sample of {dataset!r} ships with the package, only of: {shipped}.")
     return _from_file(samples_dir() / file, "sample")

@@ -123,7 +123,7 @@ def estimates(runs: Sequence[EvalRun], out: Path, options: Options) -> Iterator[
 
 
 def _size(task: str, run: EvalRun, options: Options) -> tuple[int, int]:
-    from jrt_lmeval.prompts.gpt2 import count_tokens
+    from jrt_lmeval.prompts.tokens import count_tokens
 
     manager = task_manager(metadata(run, options))
     if task not in manager.all_tasks:

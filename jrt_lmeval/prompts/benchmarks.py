@@ -1,7 +1,7 @@
-"""The benchmarks: what each one's rows hold, and how a row becomes the parts of a prompt, as published to the byte.
+"""The benchmarks: what their rows hold, and how a row becomes the parts of a prompt, as published to the byte.
 
 The order in which dots, newlines and spaces are stripped differs between tasks, and between the document read once and
-read twice; it is kept because the prompts are to be the published ones. All other layouts take the form of `flat`.
+read twice; it is kept because the prompts must be the published ones. All other layouts take the form of `flat`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.layouts import LAYOUTS, Parts
-from jrt_lmeval.prompts.window import Window
+from jrt_lmeval.errors import JRTError, one_of
+from jrt_lmeval.prompts.layouts import LAYOUTS, build, layout_spec
+from jrt_lmeval.prompts.prompt import LayoutSpec, Parts, Prompt
+from jrt_lmeval.prompts.window import Cut, Window, cut
 
 Row = Mapping[str, Any]
 Text = Callable[[Row, str, Window], str]
@@ -26,7 +27,7 @@ _TRIVIAQA_MARKS = re.compile(r"\[(?:PAR|DOC|TLE)\]")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BenchmarkSpec:
     """What is known of a benchmark: its rows, and what a task does with one.
 
     Attributes:
@@ -229,19 +230,21 @@ def _field(name: str) -> Callable[[Row, str, Window], str]:
     return lambda row, layout, window: text_of(row, name)
 
 
-def _key_value(dataset: str, sample: str | None, text: Text, parts: Form) -> Recipe:
-    return Recipe(dataset, "text", "key", "value", ("key", "value"), text, parts, sample)
+def _key_value(dataset: str, sample: str | None, text: Text, parts: Form) -> BenchmarkSpec:
+    return BenchmarkSpec(dataset, "text", "key", "value", ("key", "value"), text, parts, sample)
 
 
-def _cloze(dataset: str, sample: str, parts: Form, sought: tuple[str, ...] = ()) -> Recipe:
-    return Recipe(dataset, "context", "question", "answers", sought, _field("context"), parts, sample, named_by=None)
+def _cloze(dataset: str, sample: str, parts: Form, sought: tuple[str, ...] = ()) -> BenchmarkSpec:
+    return BenchmarkSpec(
+        dataset, "context", "question", "answers", sought, _field("context"), parts, sample, named_by=None
+    )
 
 
-RECIPES: dict[str, Recipe] = {
+BENCHMARKS: dict[str, BenchmarkSpec] = {
     "swde": _key_value("hazyresearch/based-swde-v2", "swde.jsonl", _swde_text, _swde),
     "fda": _key_value("hazyresearch/based-fda", "fda.jsonl.gz", _field("text"), _fda),
     "factbook": _key_value("factbook", None, _field("text"), _fda),
-    "squadv2": Recipe(
+    "squadv2": BenchmarkSpec(
         dataset="hazyresearch/based-squad",
         document="text",
         question="question",
@@ -261,18 +264,63 @@ RECIPES: dict[str, Recipe] = {
 """Every benchmark; all but `factbook`, which is ours and asked the way FDA is, are the published ones."""
 
 
-def recipe_of(name: str) -> Recipe:
-    """The recipe of a benchmark.
+def benchmark_of(name: str) -> BenchmarkSpec:
+    """The benchmark that `recipe:` names in a task's YAML.
 
     Raises:
         JRTError: there is none; the nearest name is given.
     """
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    return RECIPES[name]
+    return BENCHMARKS[one_of("recipe", name, BENCHMARKS)]
 
 
 def sample_of(dataset: str) -> str | None:
     """The file of the sample rows of a data set, whoever its owner on the hub; None if there are none."""
-    names = {recipe.dataset.rpartition("/")[2]: recipe.sample for recipe in RECIPES.values()}
+    names = {spec.dataset.rpartition("/")[2]: spec.sample for spec in BENCHMARKS.values()}
     return names.get(dataset.rpartition("/")[2])
+
+
+def render(task: str, layout: str, row: Row, context_length: int | None = None) -> str | None:
+    """The prompt of a row as published, with the default settings of the layout.
+
+    Args:
+        task: a name in `BENCHMARKS`.
+        layout: once (published as "default"), flat (published as "twice") or one of ours.
+        row: the row as the data set gives it; it is not changed.
+        context_length: GPT-2 tokens of one document copy plus 50, cut around the answer; None leaves it whole.
+
+    Returns:
+        The prompt, or None where the published code drops the row (with a context length, if a string that places the
+        window has at most one character).
+
+    Raises:
+        JRTError: unknown task or layout, or a field that is missing or empty.
+    """
+    return prompt_for(task, layout_spec({"layout": layout}), row, Window(context_length=context_length))
+
+
+def prompt_for(task: str, spec: LayoutSpec, row: Row, window: Window | None = None) -> Prompt | None:
+    """As `render`, for any settings of layout and window; the window's counters are among the prompt's."""
+    parts, read = read_row(task, spec.form, row, window or Window())
+    if parts is None:
+        return None
+    prompt = build(parts, spec)
+    prompt.counters.update(read.counters)
+    return prompt
+
+
+def read_row(task: str, layout: str, row: Row, window: Window) -> tuple[Parts | None, Cut]:
+    """The parts from which the prompt of a row is laid out, None where the row is dropped, and what the window did.
+
+    The parts differ between layouts, since the published prompts strip the document differently.
+    """
+    spec = benchmark_of(task)
+    one_of("layout", layout, LAYOUTS)
+    read = cut(
+        spec.text(row, layout, window),
+        window,
+        spec.labels(row),
+        spec.seeks(row),
+        alternatives_of(row),
+        token_position=row.get("tok_pos"),
+    )
+    return (None if read.text is None else spec.parts(row, read.text, layout, window)), read

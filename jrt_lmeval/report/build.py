@@ -252,10 +252,10 @@ def eval_results(cells: Sequence[Cell]) -> str:
 
 def dataset_of(cell: Cell) -> str:
     """The hub's name of the data set that a cell is about; empty where its number is not of that data set."""
-    from jrt_lmeval.prompts.benchmarks import RECIPES
+    from jrt_lmeval.prompts.benchmarks import BENCHMARKS
 
     first = cell.first
-    recipe = RECIPES.get(str(first.block.get("recipe")))
+    recipe = BENCHMARKS.get(str(first.block.get("recipe")))
     whole = not first.marks and cell.mean(METRIC) is not None
     return str(recipe.dataset) if whole and recipe is not None and "/" in recipe.dataset else ""
 

@@ -13,10 +13,9 @@ from typing import Any
 
 from jrt_lmeval import scoring
 from jrt_lmeval.answers import spans
-from jrt_lmeval.prompts.gpt2 import gpt2_tokenizer
-from jrt_lmeval.prompts.layouts import Prompt
-from jrt_lmeval.prompts.tokens import encoded
-from jrt_lmeval.task.readers import Reader
+from jrt_lmeval.prompts.prompt import Prompt
+from jrt_lmeval.prompts.tokens import encoded, gpt2_tokenizer
+from jrt_lmeval.task.reader import Reader
 
 BASELINES = {
     "majority": "the most frequent answer to this question on the other documents; reads nothing",

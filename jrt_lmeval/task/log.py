@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from jrt_lmeval.answers import spans
-from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts.prompt import Prompt
 from jrt_lmeval.prompts.tokens import token_span
 
 COUNTED = (
@@ -64,3 +64,9 @@ def sentence(rows: Mapping[str, int]) -> str:
         "no_question_match": "in which no word of the question stands",
     }
     return ", ".join(f"{rows[name]} {text}" for name, text in words.items() if rows.get(name))
+
+
+def position(document: str, labels: list[str]) -> float | None:
+    """The place in the document at which the first answer starts, 0 to 1; None if no answer stands in it."""
+    found = spans(labels, document)
+    return found[0][0] / len(document) if found else None

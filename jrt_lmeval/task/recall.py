@@ -16,18 +16,13 @@ from lm_eval.api.task import ConfigurableTask
 from jrt_lmeval import __version__
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.benchmarks import recipe_of
-from jrt_lmeval.prompts.layouts import Prompt
-from jrt_lmeval.prompts.spans import cut_left, placed, position
+from jrt_lmeval.prompts.benchmarks import benchmark_of
+from jrt_lmeval.prompts.prompt import Prompt, cut_left, placed
 from jrt_lmeval.task.baselines import BASELINES, Baselines
-from jrt_lmeval.task.block import merged, settings
-from jrt_lmeval.task.keeping import keep
-from jrt_lmeval.task.keys import completed, taken_out
-from jrt_lmeval.task.log import answer_places, sentence, summed
-from jrt_lmeval.task.prompter import Prompter
-from jrt_lmeval.task.ranks import ranks
-from jrt_lmeval.task.readers import reader_of
-from jrt_lmeval.task.rows import Rows, Sample, SplitRow, source_row
+from jrt_lmeval.task.log import answer_places, position, sentence, summed
+from jrt_lmeval.task.prompter import Prompter, keep
+from jrt_lmeval.task.reader import TEMPLATE_KEYS, reader_of
+from jrt_lmeval.task.rows import Rows, Sample, SplitRow, ranks, source_row
 from jrt_lmeval.task.scores import (
     CUT_CHARACTERS,
     Scored,
@@ -37,7 +32,7 @@ from jrt_lmeval.task.scores import (
     named_scores,
     scored,
 )
-from jrt_lmeval.task.templates import TEMPLATE_KEYS
+from jrt_lmeval.task.settings import completed, merged, settings, taken_out
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -84,7 +79,7 @@ class RecallTask(ConfigurableTask):
         self._counted: dict[str, int] = {}
         self._source = ""
         if self.jrt.recipe is not None:
-            complete.setdefault("dataset_path", recipe_of(self.jrt.recipe).dataset)
+            complete.setdefault("dataset_path", benchmark_of(self.jrt.recipe).dataset)
         super().__init__(config=complete | {"metadata": metadata})
         self._describe()
 

@@ -29,14 +29,14 @@ from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
-from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, build
+from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
 from jrt_lmeval.training.models import last_hidden, logits_of
 from jrt_lmeval.training.rows import Encode, kept_out
 
 SEED = 4_100
 QUESTIONS = 6
 """Most questions on each document."""
-ONCE = LayoutSpec("once")
+ONCE = layout_spec({"layout": "once"})
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,11 @@ def _after(model: PreTrainedModel, body: list[int], ids: Tensor, lengths: Tensor
     return model.hidden_states(ids, lengths, state=state.select([0] * len(ids)))[0]
 
 
-LAYOUTS = {"once": ONCE, "flat": LayoutSpec("flat"), "lead_once": LayoutSpec("once", lead=True)}
+LAYOUTS = {
+    "once": ONCE,
+    "flat": layout_spec({"layout": "flat"}),
+    "lead_once": layout_spec({"layout": "once", "lead": True}),
+}
 """Layouts that the command compares."""
 
 

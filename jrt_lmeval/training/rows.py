@@ -25,12 +25,15 @@ from jrt_lmeval.checkpoints.tokenizers import gpt2
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prompts.layouts import LayoutSpec, Parts, build
+from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
 from jrt_lmeval.training.recipes import Stage, TrainRecipe
 
 Encode = Callable[[str], list[int]]
 
-LAYOUTS = (*(LayoutSpec(layout) for layout in ("once", "flat", "hier", "focus")), LayoutSpec("once", lead=True))
+LAYOUTS = (
+    *(layout_spec({"layout": layout}) for layout in ("once", "flat", "hier", "focus")),
+    layout_spec({"layout": "once", "lead": True}),
+)
 """The layouts that the weights of a stage belong to, with their usual defaults."""
 MOST_LED = 4
 """Most questions that a matching lead names: a lead that names all of a document's facts selects none."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixChoice, PrefixPolicy, choose_prefix
-from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts import Prompt
 from model_adapters.running.stopping import Goal
 
 log = logging.getLogger("lm_eval.jrt")

@@ -12,7 +12,7 @@ import torch
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
-from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts import Prompt
 from model_adapters.lm import RecallLM
 from model_adapters.running.batching import Budget
 from model_adapters.running.decoding import decode

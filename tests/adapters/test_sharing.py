@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
-from jrt_lmeval.prompts.layouts import Prompt
+from jrt_lmeval.prompts import Prompt
 from model_adapters.engines.engine import score_positions
 from model_adapters.options import RunOptions
 from model_adapters.running.batching import Budget

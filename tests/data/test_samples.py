@@ -14,10 +14,9 @@ from jrt_lmeval.data.making.values import pool
 from jrt_lmeval.data.rowfiles import read_rows
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import samples_dir, tasks_dir
-from jrt_lmeval.prompts.benchmarks import recipe_of
-from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.prompts.render import prompt_for
-from jrt_lmeval.prompts.spec import LayoutSpec
+from jrt_lmeval.prompts.benchmarks import benchmark_of, prompt_for
+from jrt_lmeval.prompts.layouts import layout_spec
+from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.prompts.window import Window, window_spec
 from tools.clinical import ATTRIBUTES, CONCLUSION, LABELING, generate_summaries
 from tools.make_samples import FDA_TOKENS, MAKERS, SEEDS, SWDE_TOKENS, write_sample
@@ -39,7 +38,7 @@ FIELDS = {
 
 @cache
 def sample(name: str) -> list[dict[str, Any]]:
-    return read_rows(samples_dir() / str(recipe_of(name).sample))
+    return read_rows(samples_dir() / str(benchmark_of(name).sample))
 
 
 def window_of(name: str) -> Window:
@@ -73,10 +72,10 @@ def test_rows_have_the_published_fields_and_prompts_hold_the_answer(name: str) -
     assert 48 <= len(sample(name)) <= 96
     for row in sample(name):
         assert list(row) == FIELDS[name]
-        labels = recipe_of(name).labels(row)
+        labels = benchmark_of(name).labels(row)
         assert labels[0] in document(row) and all(len(label) > 1 for label in labels)
         for layout in ("once", "flat", "hier"):
-            prompt = prompt_for(name, LayoutSpec(layout), row, window_of(name))
+            prompt = prompt_for(name, layout_spec({"layout": layout}), row, window_of(name))
             assert prompt is not None and labels[0] in prompt and prompt.counters["answer_outside"] == 0
 
 

@@ -56,7 +56,7 @@ ADDITIONS: dict[str, dict[str, Edit]] = {
     },
     "benchmark": {
         "jrt_lmeval/prompts/benchmarks.py": appended(
-            'RECIPES["tides"] = Recipe("harbour/tides", "log", "asked", "said", ("said",), _field("log"),\n'
+            'BENCHMARKS["tides"] = BenchmarkSpec("harbour/tides", "log", "asked", "said", ("said",), _field("log"),\n'
             '    lambda row, text, layout, window: Parts(text, row["asked"], query=row["asked"]))\n'
         ),
         "tasks/tides/_tides.yaml": appended(
@@ -91,7 +91,7 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.plugin import model_class, register
 from jrt_lmeval.prefix import choose_prefix, prefix_policy
-from jrt_lmeval.task.block import settings
+from jrt_lmeval.task.settings import settings
 
 register()
 found = {}

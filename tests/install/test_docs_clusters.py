@@ -10,7 +10,7 @@ import pytest
 
 from jrt_lmeval.cli import COMMANDS
 from jrt_lmeval.paths import tasks_dir
-from jrt_lmeval.prompts.benchmarks import RECIPES
+from jrt_lmeval.prompts.benchmarks import BENCHMARKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "clusters.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ def test_a_script_is_shell(number: int) -> None:
 
 def test_the_data_sets_carried_over_are_those_that_the_tasks_read() -> None:
     (names,) = re.findall(r"for name in \((.*?)\)", TEXT, re.S)
-    hub = {recipe.dataset.removeprefix("hazyresearch/") for recipe in RECIPES.values() if "/" in recipe.dataset}
+    hub = {recipe.dataset.removeprefix("hazyresearch/") for recipe in BENCHMARKS.values() if "/" in recipe.dataset}
     assert set(re.findall(r'"([^"]+)"', names)) == hub
 
 

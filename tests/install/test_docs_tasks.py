@@ -12,7 +12,7 @@ import yaml
 
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.prompts import LAYOUTS, render
-from jrt_lmeval.prompts.benchmarks import recipe_of
+from jrt_lmeval.prompts.benchmarks import benchmark_of
 from jrt_lmeval.report.published import published
 from tools.make_samples import MAKERS
 
@@ -56,7 +56,7 @@ def test_data_window_and_tasks_are_those_of_the_yaml_files(page: str) -> None:
         config = settings_of(recipe)
         window = config["jrt_common"]["window"]
         assert re.search(rf"`(?:context_length: )?{window['context_length']}`", text)
-        assert recipe_of(recipe).dataset.rpartition("/")[2] in text
+        assert benchmark_of(recipe).dataset.rpartition("/")[2] in text
         for layout in LAYOUTS.values():
             assert not layout.ending or f"`{recipe}{layout.ending}`" in text
         if recipe in MAKERS:

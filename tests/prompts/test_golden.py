@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts import LayoutSpec, Window, parts_for, prompt_for, render
+from jrt_lmeval.prompts import Window, layout_spec, prompt_for, render
+from jrt_lmeval.prompts.benchmarks import read_row
 
 SHIPPED = Path(__file__).parents[1] / "fixtures" / "golden_prompts"
 ELSEWHERE = os.environ.get("JRT_LMEVAL_FIXTURES")
@@ -67,14 +68,14 @@ def test_prompts_are_the_published_ones(file: Path) -> None:
         assert row == golden["doc"], where
         if "prompt_cleanup" in golden:
             window = Window(context_length=length, clean_up_spaces=True)
-            assert prompt_for(task, LayoutSpec(layout), row, window) == golden["prompt_cleanup"], where
+            assert prompt_for(task, layout_spec({"layout": layout}), row, window) == golden["prompt_cleanup"], where
 
 
 @pytest.mark.parametrize("layout", ["once", "flat", "hier", "focus", "passages"])
 @pytest.mark.parametrize("task", sorted(ROWS))
 def test_spans_tell_where_the_document_is(task: str, layout: str) -> None:
-    prompt = prompt_for(task, LayoutSpec(layout), ROWS[task], Window())
-    parts = parts_for(task, layout, ROWS[task])
+    prompt = prompt_for(task, layout_spec({"layout": layout}), ROWS[task], Window())
+    parts = read_row(task, layout, ROWS[task], Window())[0]
     assert prompt is not None
     assert parts is not None
     if layout != "passages":
@@ -91,28 +92,28 @@ def test_factbook_is_asked_as_fda_is() -> None:
 
 
 def test_squad_stem_is_found_apart_from_the_passage() -> None:
-    parts = parts_for("squadv2", "once", ROWS["squadv2"])
+    parts = read_row("squadv2", "once", ROWS["squadv2"], Window())[0]
     assert parts is not None
     assert parts.question == "Question: What is old?\nAnswer:"
     assert parts.document == ROWS["squadv2"]["context"]
     cloze = {**ROWS["squadv2"], "text": "Rome is old. Its river is the Tiber. The old one is"}
     for layout in ("hier", "focus", "passages"):
         for window in (Window(), Window("head", context_length=55)):
-            parts = parts_for("squadv2", layout, cloze, window)
+            parts = read_row("squadv2", layout, cloze, window)[0]
             assert parts is not None
             assert (parts.joiner, parts.question) == (" ", "The old one is")
     assert parts.document == "Rome is old."
-    parts = parts_for("squadv2", "hier", ROWS["squadv2"])
+    parts = read_row("squadv2", "hier", ROWS["squadv2"], Window())[0]
     assert parts is not None
     assert (parts.joiner, parts.question) == ("\n", "Question: What is old?\nAnswer:")
     with pytest.raises(JRTError, match="a passage and the words to complete"):
-        parts_for("squadv2", "hier", {**ROWS["squadv2"], "text": "Rome"})
+        read_row("squadv2", "hier", {**ROWS["squadv2"], "text": "Rome"}, Window())[0]
 
 
 def test_the_stem_survives_every_window_but_the_published() -> None:
     for policy in ("head", "tail"):
         for task in ("swde", "squadv2"):
-            prompt = prompt_for(task, LayoutSpec("once"), ROWS[task], Window(policy, context_length=54))
+            prompt = prompt_for(task, layout_spec({"layout": "once"}), ROWS[task], Window(policy, context_length=54))
             assert prompt is not None
             assert prompt.endswith(("Answer:", "Director:"))
             assert "Summary" not in prompt

@@ -11,11 +11,9 @@ from museum import DOCUMENT, LINES, PARTS
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
-from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.prompts.passes import OVERLAP_ROOM
-from jrt_lmeval.prompts.ranking import spread
+from jrt_lmeval.prompts.passes import OVERLAP_ROOM, spread, trim
 from jrt_lmeval.prompts.segments import most_tokens, segments
-from jrt_lmeval.prompts.trimming import trim
+from jrt_lmeval.prompts.tokens import count_tokens
 
 PAGE = "\n".join(f"Fact {n}: {line}" for n, line in enumerate(LINES * 12))
 

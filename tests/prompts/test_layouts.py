@@ -13,9 +13,10 @@ from museum import DOCUMENT, LINES, PARTS
 
 from jrt_lmeval import paths
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts import LAYOUTS, Layout, LayoutSpec, Level, Parts, Prompt, build, layout_spec
-from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.prompts.spec import Laid
+from jrt_lmeval.prompts import LAYOUTS, LayoutSpec, Parts, Prompt, build, layout_spec
+from jrt_lmeval.prompts.layouts import Laid, Layout
+from jrt_lmeval.prompts.segments import Level
+from jrt_lmeval.prompts.tokens import count_tokens
 
 
 def focus(layout: str = "focus", **changes) -> LayoutSpec:
@@ -38,12 +39,12 @@ def test_a_layout_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert (
         abs(
             again.counters["prompt_tokens"]
-            - build(Parts("abc", "Q:"), LayoutSpec("backwards")).counters["prompt_tokens"]
+            - build(Parts("abc", "Q:"), layout_spec({"layout": "backwards"})).counters["prompt_tokens"]
         )
         <= 2
     )
     with pytest.raises(JRTError, match="Did you mean 'backwards'"):
-        LayoutSpec("backward")
+        layout_spec({"layout": "backward"})
 
 
 def test_every_layout_with_an_ending_has_a_leaf_for_every_benchmark() -> None:
@@ -201,12 +202,15 @@ def test_blank_texts() -> None:
 
 def test_defaults() -> None:
     hier = (Level("document"), Level("paragraph"), Level("sentence", 2))
-    assert layout_spec({"layout": "hier"}) == LayoutSpec("hier", 2, False, hier, "all", 0.2, "coarse_to_fine", 2.0)
-    assert layout_spec({"layout": "focus"}).select == "question"
-    assert (layout_spec({"layout": "focus"}).levels, LayoutSpec("focus").budget) == ((Level("paragraph"),), 1.5)
+    keys = ("layout", "lead", "levels", "select", "overlap", "order", "budget")
+    spec = LayoutSpec("hier", keys, "hier", False, 2, False, hier, "all", 0.2, "coarse_to_fine", 2)
+    assert layout_spec({"layout": "hier"}) == layout_spec({**dict.fromkeys(keys), "layout": "hier"}) == spec
+    focus = layout_spec({"layout": "focus"})
+    assert (focus.select, focus.levels, focus.budget) == ("question", (Level("paragraph"),), 1.5)
     assert layout_spec({"layout": "flat"}).lead is True
     assert layout_spec({"layout": "once"}).lead is False
-    assert layout_spec({"levels": ["document", "paragraph"]}).levels == (Level("document"), Level("paragraph"))
+    levels = layout_spec({"layout": "hier", "levels": ["document", "paragraph"]}).levels
+    assert levels == (Level("document"), Level("paragraph"))
 
 
 def test_the_default_budget_follows_the_copies_of_the_document() -> None:
@@ -221,7 +225,7 @@ def test_the_default_budget_follows_the_copies_of_the_document() -> None:
     [
         ({"layout": "hire"}, "Did you mean 'hier'"),
         ({"layuot": "hier"}, "Did you mean 'layout'"),
-        ({"as_long_as": "flatt"}, "Did you mean 'flat'"),
+        ({"layout": "repeat_random", "as_long_as": "flatt"}, "Did you mean 'flat'"),
         ({"order": "fine_to_corse"}, "Did you mean 'fine_to_coarse'"),
         ({"levels": ["documnet"]}, "Did you mean 'document'"),
         ({"levels": [{"name": "sentence", "repeat": 2}]}, "Did you mean 'repeats'"),
@@ -240,8 +244,8 @@ def test_the_default_budget_follows_the_copies_of_the_document() -> None:
             {"layout": "focus", "budget": 1},
             "budget 1 cannot hold 1 whole copy of the document and anything of paragraph",
         ),
-        ({"repeats": 0}, "repeats must be a whole number"),
-        ({"repeats": True}, "repeats must be a whole number"),
+        ({"layout": "flat", "repeats": 0}, "repeats must be a whole number"),
+        ({"layout": "flat", "repeats": True}, "repeats must be a whole number"),
         ({"overlap": 1}, "overlap must be a number"),
         ({"overlap": "20%"}, "overlap must be a number"),
         ({"budget": 0}, "budget must be a number"),
@@ -256,6 +260,58 @@ def test_the_default_budget_follows_the_copies_of_the_document() -> None:
 def test_bad_blocks_are_named(mapping: dict, message: str) -> None:
     with pytest.raises(JRTError, match=message):
         layout_spec({"layout": "hier", **mapping})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (
+            {"layout": "once", "overlap": 0.3},
+            "has no effect with layout 'once'; it needs layout hier, focus",
+        ),
+        ({"overlap": 0.3}, "overlap: 0.3 has no effect with layout 'once'"),
+        ({"layout": "hier", "repeats": 3}, "repeats: 3 has no effect with layout 'hier'; it needs layout flat"),
+        ({"layout": "flat", "budget": 3}, "budget: 3 has no effect with layout 'flat'"),
+        ({"layout": "flat", "repeat_level": "sentence"}, "repeat_level: sentence has no effect with layout 'flat'"),
+        ({"layout": "focus", "order": "fine_to_coarse"}, "order: fine_to_coarse has no effect with layout 'focus'"),
+        ({"layout": "hier", "as_long_as": "flat"}, "it needs layout repeat_random, repeat_question"),
+        ({"layout": "repeat_random", "overlap": 0.1}, "overlap: 0.1 has no effect"),
+    ],
+)
+def test_a_setting_that_the_layout_does_not_read_is_refused(mapping: dict, message: str) -> None:
+    with pytest.raises(JRTError, match=message):
+        layout_spec(mapping)
+
+
+def test_a_control_takes_the_settings_of_the_layout_that_it_is_as_long_as() -> None:
+    spec = layout_spec({"layout": "repeat_random", "as_long_as": "hier", "overlap": 0.1})
+    assert (spec.form, spec.overlap) == ("hier", 0.1)
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"layout": ["once"]},
+        {"layout": {"name": "once"}},
+        {"layout": "repeat_random", "as_long_as": ["flat"]},
+        {"layout": "hier", "order": ["fine_to_coarse"]},
+        {"layout": "hier", "select": {"all": 1}},
+        {"layout": "hier", "repeat_level": ["sentence"]},
+        {"layout": "hier", "levels": [["sentence"]]},
+        {"layout": "hier", "levels": [{"name": ["sentence"]}]},
+        {"layout": "flat", "repeats": [2]},
+    ],
+)
+def test_lists_where_a_name_is_wanted_are_refused(mapping: dict) -> None:
+    with pytest.raises(JRTError):
+        layout_spec(mapping)
+
+
+def test_so_many_copies_that_memory_would_run_out_are_refused() -> None:
+    with pytest.raises(JRTError, match="repeats must be a whole number of at most 100, not 100000000"):
+        layout_spec({"layout": "flat", "repeats": 100_000_000})
+    with pytest.raises(JRTError, match="repeats of level sentence must be a whole number of at most 100"):
+        layout_spec({"layout": "hier", "levels": [{"name": "sentence", "repeats": 10**8}]})
 
 
 def test_the_layouts_are_named_in_the_docs() -> None:

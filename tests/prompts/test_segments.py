@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.gpt2 import count_tokens
-from jrt_lmeval.prompts.ranking import by_information, by_question
+from jrt_lmeval.prompts.passes import by_information, by_question
 from jrt_lmeval.prompts.segments import SENTENCE_WORDS, segments
+from jrt_lmeval.prompts.tokens import count_tokens
 
 SUMMARY = (
     "SUBSTANTIAL EQUIVALENCE DETERMINATION A. 510(k) Number: K170149 B. Purpose for Submission: New device "

@@ -19,8 +19,7 @@ from jrt_lmeval.checkpoints.found import shipped_names
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import weights_dir
 from jrt_lmeval.prompts import Window, cut, window_spec
-from jrt_lmeval.prompts.gpt2 import END_OF_TEXT, count_tokens, gpt2_tokenizer
-from jrt_lmeval.prompts.tokens import tokenizer_named, tokens_before
+from jrt_lmeval.prompts.tokens import END_OF_TEXT, count_tokens, gpt2_tokenizer, tokenizer_named, tokens_before
 
 
 # A place is counted in the tokens of the text before it, whose last space is a token by itself: one more than words.

@@ -29,7 +29,7 @@ def test_words_are_whole() -> None:
 
 def test_no_other_module_looks_for_answers_by_itself() -> None:
     sources = [
-        *(ROOT / "recall").glob("*.py"), *(ROOT / "prompts").glob("*.py"), *(ROOT / "data").glob("*.py"),
+        *(ROOT / "task").glob("*.py"), *(ROOT / "prompts").glob("*.py"), *(ROOT / "data").glob("*.py"),
         ROOT / "scoring.py",
     ]  # fmt: skip
     assert len(sources) > 15

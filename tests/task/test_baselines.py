@@ -8,12 +8,11 @@ import pytest
 from recalling import Echo, evaluate, make
 
 from jrt_lmeval.data.shipped import factbook_rows
-from jrt_lmeval.prompts import Prompt, Window
-from jrt_lmeval.prompts.layouts import LayoutSpec
-from jrt_lmeval.prompts.render import prompt_for
+from jrt_lmeval.prompts import Prompt, Window, layout_spec
+from jrt_lmeval.prompts.benchmarks import prompt_for
 from jrt_lmeval.scoring import contains
 from jrt_lmeval.task.baselines import Baselines, longest_match, middle
-from jrt_lmeval.task.readers import reader_of
+from jrt_lmeval.task.reader import reader_of
 
 READER = reader_of("fda", {}, {})
 
@@ -73,7 +72,7 @@ def test_each_row_and_the_results_say_what_a_rule_would_have_scored(tmp_path: Pa
 def test_the_middle_of_a_factbook_window_does_not_give_the_answer_away() -> None:
     def share(window: Window) -> float:
         rows = factbook_rows()[::5]
-        prompts = [prompt_for("factbook", LayoutSpec(), one, window) for one in rows]
+        prompts = [prompt_for("factbook", layout_spec({}), one, window) for one in rows]
         found = [contains(middle(p.document), [one["value"]]) for one, p in zip(rows, prompts, strict=True) if p]
         assert len(found) == len(rows) and all(isinstance(prompt, Prompt) for prompt in prompts)
         return sum(found) / len(found)

@@ -9,10 +9,10 @@ from recalling import ROWS, Echo, evaluate, make
 
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.prompts.layouts import LayoutSpec
+from jrt_lmeval.prompts import layout_spec
 from jrt_lmeval.prompts.window import Window
-from jrt_lmeval.task.controls import form, other_document
-from jrt_lmeval.task.readers import reader_of
+from jrt_lmeval.task.prompter import form, other_document
+from jrt_lmeval.task.reader import reader_of
 
 
 @pytest.mark.parametrize("recipe", ["fda", None])
@@ -75,10 +75,11 @@ PAGES = [
 @pytest.mark.parametrize("lead", [True, False])
 @pytest.mark.parametrize("form", ["flat", "hier", "focus"])
 def test_control_layouts_are_as_long_as_the_layout(tmp_path: Path, recipe: str | None, lead: bool, form: str) -> None:
-    common = {"lead": lead, "as_long_as": form, "budget": 2.5, **({"recipe": recipe} if recipe else {})}
+    common = {"lead": lead, "as_long_as": form, **({"budget": 2.5} if form != "flat" else {})}
+    own = {"recipe": recipe} if recipe else {}
 
     def prompts(layout: str) -> list:
-        task = make(tmp_path, PAGES, jrt={**common, "layout": layout})
+        task = make(tmp_path, PAGES, jrt_common=common, jrt={**own, "layout": layout})
         return [task.doc_to_text(doc) for doc in task.eval_docs]
 
     longer, noise, again = prompts(form), prompts("repeat_random"), prompts("repeat_question")
@@ -122,5 +123,5 @@ def test_no_wrong_document_of_the_factbook_is_the_right_one() -> None:
     rows = factbook_rows()[:120]
     reader, window = reader_of("factbook", {}, {}), Window(context_length=600)
     for at in range(0, 120, 7):
-        parts = other_document(rows, at, reader, LayoutSpec(), window)
+        parts = other_document(rows, at, reader, layout_spec({}), window)
         assert parts.document.strip(".")[:80] not in rows[at]["text"]

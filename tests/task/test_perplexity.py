@@ -20,7 +20,7 @@ from jrt_lmeval import paths
 from jrt_lmeval.data import shipped
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
-from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.training.rows import prose_texts
 from model_adapters.running.batching import Budget
 from model_adapters.running.figures import LogLikelihood

@@ -12,7 +12,8 @@ from recalling import ROWS, TEMPLATES, Echo, evaluate, make
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Prompt, render
-from jrt_lmeval.prompts.spans import placed, position
+from jrt_lmeval.prompts.prompt import placed
+from jrt_lmeval.task.log import position
 from jrt_lmeval.task.recall import RecallTask
 
 

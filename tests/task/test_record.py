@@ -14,12 +14,11 @@ from recalling import ROWS, Echo, evaluate, make
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts import Prompt
-from jrt_lmeval.prompts.gpt2 import count_tokens
+from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.scoring import contains
 from jrt_lmeval.stats import clustered_stderr
-from jrt_lmeval.task.fields import document_id
 from jrt_lmeval.task.log import answer_places
-from jrt_lmeval.task.readers import reader_of
+from jrt_lmeval.task.reader import document_id, reader_of
 
 HEAD = {"policy": "head", "context_length": 60}
 

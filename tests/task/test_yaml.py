@@ -17,8 +17,8 @@ from lm_eval.tasks import TaskManager
 
 from jrt_lmeval import paths
 from jrt_lmeval.data import sources
-from jrt_lmeval.prompts import LAYOUTS, LayoutSpec, Prompt, prompt_for, render, window_spec
-from jrt_lmeval.prompts.benchmarks import recipe_of
+from jrt_lmeval.prompts import LAYOUTS, Prompt, layout_spec, prompt_for, render, window_spec
+from jrt_lmeval.prompts.benchmarks import benchmark_of
 from jrt_lmeval.task.recall import RecallTask
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
@@ -58,7 +58,7 @@ def _rendered(recipe: str, layout: str, row: dict[str, Any], length: int) -> str
     """The published prompt; of our own benchmark the one whose window does not follow the answer."""
     if recipe == "factbook":
         window = window_spec({"answer_at": "random", "context_length": length})
-        return prompt_for(recipe, LayoutSpec(layout), row, window)
+        return prompt_for(recipe, layout_spec({"layout": layout}), row, window)
     return render(recipe, layout, row, length)
 
 
@@ -100,7 +100,7 @@ def test_tasks_of_the_paper_run_on_local_rows(recipe: str, tmp_path: Path, monke
         config = yaml.safe_load(
             re.sub("class:.*", "", (next(paths.tasks_dir().glob(f"*/_{recipe}.yaml"))).read_text(encoding="utf-8"))
         )
-        folder = tmp_path / recipe_of(recipe).dataset.partition("/")[2]
+        folder = tmp_path / benchmark_of(recipe).dataset.partition("/")[2]
         folder.mkdir(exist_ok=True)
         (folder / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         task = load(f"{recipe}{ending}")

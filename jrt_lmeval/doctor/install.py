@@ -14,9 +14,12 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from jrt_lmeval import paths
 from jrt_lmeval.plugin import MODELS
@@ -34,13 +37,35 @@ class Finding:
 
 
 def versions() -> Iterator[Finding]:
-    """The versions that matter in a bug report."""
+    """The versions that matter in a bug report, and every dependency that is missing or older than what we ask for."""
     yield Finding("python", f"{sys.version.split()[0]} at {sys.executable}")
+    needed = requirements()
     for package in ("jrt-lmeval", "lm_eval", "torch", "transformers"):
-        try:
-            yield Finding(package, version(package))
-        except PackageNotFoundError:
-            yield Finding(package, "not installed in this Python", "pip install jrt-lmeval in this environment")
+        yield _installed(package, needed.pop(canonicalize_name(package), None))
+    for name, requirement in needed.items():
+        found = _installed(name, requirement)
+        if found.mend:
+            yield found
+
+
+def requirements() -> dict[str, Requirement]:
+    """What the installed package asks for, without its extras: canonical name -> requirement."""
+    try:
+        asked = [Requirement(line) for line in requires("jrt-lmeval") or ()]
+    except PackageNotFoundError:
+        return {}
+    asked = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return {canonicalize_name(one.name): one for one in asked}
+
+
+def _installed(package: str, requirement: Requirement | None) -> Finding:
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        return Finding(package, "not installed in this Python", "pip install jrt-lmeval in this environment")
+    if requirement is None or requirement.specifier.contains(found, prereleases=True):
+        return Finding(package, found)
+    return Finding(package, f"{found}, but jrt-lmeval needs {requirement.specifier}", f"pip install '{requirement}'")
 
 
 def command() -> Iterator[Finding]:

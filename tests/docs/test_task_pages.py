@@ -1,4 +1,4 @@
-"""The pages on benchmarks say what is so: prompts, windows, numbers, versions, links."""
+"""The pages on benchmarks say what is so: prompts, windows, published numbers, versions, data sets to carry along."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import yaml
 
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.prompts import LAYOUTS, render
-from jrt_lmeval.prompts.benchmarks import benchmark_of
+from jrt_lmeval.prompts.benchmarks import BENCHMARKS, benchmark_of
 from jrt_lmeval.report.published import published
 from tools.make_samples import MAKERS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "tasks"
-RECIPES = {
+SHOWN = {
     "swde": ("swde",), "fda": ("fda",), "squadv2": ("squadv2",), "nq": ("nq_512", "nq_1024", "nq_2048"),
     "triviaqa": ("triviaqa",), "drop": ("drop",), "factbook": ("factbook",),
 }  # fmt: skip
@@ -42,17 +42,17 @@ def test_there_is_a_page_for_every_benchmark() -> None:
     assert groups == set(re.findall(r"`(recall\w*)`", index)) - {"recall_ppl"}
 
 
-@pytest.mark.parametrize("page", RECIPES)
+@pytest.mark.parametrize("page", SHOWN)
 def test_the_prompts_shown_are_those_of_the_row_shown(page: str) -> None:
     row, once, flat = re.findall(r"```(?:json|text)\n(.*?)\n```", text_of(page), re.S)
     for layout, shown in (("once", once), ("flat", flat)):
-        assert shown == render(RECIPES[page][0], layout, json.loads(row))
+        assert shown == render(SHOWN[page][0], layout, json.loads(row))
 
 
-@pytest.mark.parametrize("page", RECIPES)
+@pytest.mark.parametrize("page", SHOWN)
 def test_data_window_and_tasks_are_those_of_the_yaml_files(page: str) -> None:
     text = text_of(page)
-    for recipe in RECIPES[page]:
+    for recipe in SHOWN[page]:
         config = settings_of(recipe)
         window = config["jrt_common"]["window"]
         assert re.search(rf"`(?:context_length: )?{window['context_length']}`", text)
@@ -63,11 +63,11 @@ def test_data_window_and_tasks_are_those_of_the_yaml_files(page: str) -> None:
             assert str(len(MAKERS[recipe]())) in re.search("without a network.*", text)[0]  # type: ignore[index]
 
 
-@pytest.mark.parametrize("page", RECIPES)
+@pytest.mark.parametrize("page", SHOWN)
 def test_the_numbers_shown_are_the_published_ones(page: str) -> None:
     shown = re.findall(r"^\| (.+) \|$", text_of(page).partition("## Published numbers")[2], re.M)
     cells = {tuple(row.split(" | ")) for row in shown}
-    numbers = [number for number in published() if number.task in RECIPES[page]]
+    numbers = [number for number in published() if number.task in SHOWN[page]]
     first = [number for number in numbers if number.source.endswith("Table 1")]
     for once, flat in zip(
         (n for n in first if n.setting == "once"), (n for n in first if n.setting == "flat"), strict=True
@@ -82,7 +82,7 @@ def test_the_numbers_shown_are_the_published_ones(page: str) -> None:
     assert bool(numbers) == (page != "factbook")
 
 
-@pytest.mark.parametrize("page", [*RECIPES, "recall_ppl"])
+@pytest.mark.parametrize("page", [*SHOWN, "recall_ppl"])
 def test_the_version_of_the_task_is_in_its_changes(page: str) -> None:
     versions = {
         match
@@ -94,14 +94,7 @@ def test_the_version_of_the_task_is_in_its_changes(page: str) -> None:
         assert f"* {version}:" in text_of(page).partition("## Changes")[2]
 
 
-def anchors(file: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
-def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
-        path, _, anchor = link.partition("#")
-        assert (page.parent / path).exists(), link
-        assert not anchor or anchor in anchors(page.parent / path), link
+def test_the_data_sets_to_carry_to_a_cluster_are_those_that_the_tasks_read() -> None:
+    (names,) = re.findall(r"for name in \((.*?)\)", (FOLDER.parent / "clusters.md").read_text(encoding="utf-8"), re.S)
+    hub = {recipe.dataset.removeprefix("hazyresearch/") for recipe in BENCHMARKS.values() if "/" in recipe.dataset}
+    assert set(re.findall(r'"([^"]+)"', names)) == hub

@@ -16,9 +16,7 @@ from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 from transformers.models.mamba2.modeling_mamba2 import mamba2_chunk_scan
 
 from benchmarks.measure import Options, Row, compared
-from jrt_lmeval.modeling.mamba2_scan import chunk_scan
-from jrt_lmeval.modeling.mamba_scan import selective_scan
-from jrt_lmeval.modeling.scans import fast_scans
+from jrt_lmeval.modeling.scans import chunk_scan, fast_scans, selective_scan
 
 E, N = 1536, 16
 HEADS, N2 = 24, 128

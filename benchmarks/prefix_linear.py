@@ -22,8 +22,7 @@ from benchmarks.measure import Options, Row, compared, peak, row, seconds, side_
 from benchmarks.reuse import answer
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.modeling.feature_maps import FeatureMap, build_feature_map, sum_normalised_heads
-from jrt_lmeval.modeling.linear_attention import Prefix, chunked, naive, normalise
-from jrt_lmeval.modeling.streamed import streamed
+from jrt_lmeval.modeling.linear_attention import Prefix, chunked, naive, normalise, streamed
 from jrt_lmeval.prompts import Prompt
 from jrt_lmeval.runner import load_model
 

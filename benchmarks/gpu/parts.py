@@ -31,8 +31,7 @@ from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.doctor.model import NO_TOKENIZER, examine
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import build_feature_map
-from jrt_lmeval.modeling.fla_form import fla
-from jrt_lmeval.modeling.linear_attention import Prefix, chunked, naive, normalise
+from jrt_lmeval.modeling.linear_attention import Prefix, chunked, fla, naive, normalise
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prompts import Prompt, render
 from jrt_lmeval.runner import load_model

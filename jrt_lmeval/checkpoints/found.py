@@ -15,7 +15,7 @@ from typing import Any
 
 from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling.mixer_kinds import with_prefix
+from jrt_lmeval.modeling import with_prefix
 from jrt_lmeval.paths import weights_dir
 
 CONFIG, WEIGHTS, RECIPE = "config.json", "model.safetensors", "recipe.json"

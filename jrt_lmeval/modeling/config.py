@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.modeling.mixer_kinds import with_feature_map, with_prefix
+from jrt_lmeval.modeling import with_feature_map, with_prefix
 
 MODES = {
     "padding": ("exact", "published"),

@@ -13,26 +13,106 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from inspect import signature
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.modeling.elementwise import ELU, GELU, Linear, ReLU, Square
-from jrt_lmeval.modeling.feature_map_base import RMS, SUM, FeatureMap
-from jrt_lmeval.modeling.monomials import monomials
+
+SUM, RMS = "sum", "rms"
 
 
-def _by_head(x: Tensor) -> Tensor:
-    """`[B, H, T, D] -> [H, B T, D]`, so that rows share their head's weights in one product."""
-    return x.transpose(0, 1).flatten(1, 2)
+class FeatureMap(nn.Module):
+    """Base of all maps: `forward(x [B, H, T, D]) -> [B, H, T, feature_dim]`.
+
+    Attributes:
+        feature_dim: F, the number of features per head.
+        normaliser: `"sum"` or `"rms"`, see `feature_maps`.
+    """
+
+    normaliser = SUM
+
+    def __init__(self, num_heads: int, head_dim: int, feature_dim: int | None = None):
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, head_dim
+        self.feature_dim = head_dim if feature_dim is None else feature_dim
+
+    def kernel(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """phi(q).phi(k) of all pairs, `[..., T, K]`, from raw queries and keys `[..., T, D]`; None where no shorter way
+        is known than to write the features out."""
+        return None
 
 
-def _by_row(x: Tensor, rows: int) -> Tensor:
-    """Back again; in memory heads still come first."""
-    return x.unflatten(1, (rows, -1)).transpose(0, 1)
+# ---------------------------------------------------------------- each number by itself
+
+
+class Linear(FeatureMap):
+    """phi(x) = x (paper row "Linear")."""
+
+    normaliser = RMS
+
+    def __init__(self, num_heads: int, head_dim: int):
+        super().__init__(num_heads, head_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Activated(FeatureMap):
+    """phi(x) = f(x) with an element-wise f or, given a number of features, f(x W + b) (T2R, arXiv 2103.13076).
+
+    W, whose columns begin with length 1, and b are learned, and one for all heads. b begins at -1: a feature is silent
+    until x points its way, so that equal queries and keys stand out from others.
+
+    Args:
+        features: F; None for the element-wise map, whose features are the dimensions of x.
+    """
+
+    function: Callable[[Tensor], Tensor]
+
+    def __init__(self, num_heads: int, head_dim: int, features: int | None = None):
+        if features is not None and features < 1:
+            raise JRTError(f"{type(self).__name__}: features is {features}; it must be at least 1.")
+        super().__init__(num_heads, head_dim, features)
+        self.expands = features is not None
+        if features is not None:
+            self.weight = nn.Parameter(F.normalize(torch.randn(head_dim, features), dim=0))
+            self.bias = nn.Parameter(torch.full((features,), -1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return type(self).function(x @ self.weight + self.bias if self.expands else x)
+
+
+class ReLU(Activated):
+    """f(x) = max(x, 0)."""
+
+    function = staticmethod(F.relu)
+
+
+class GELU(Activated):
+    """f(x) = gelu(x), which dips to -0.17."""
+
+    normaliser = RMS
+    function = staticmethod(F.gelu)
+
+
+class ELU(Activated):
+    """f(x) = elu(x) + 1 > 0 (Katharopoulos et al., arXiv 2006.16236)."""
+
+    function = staticmethod(lambda x: F.elu(x) + 1)
+
+
+class Square(Activated):
+    """f(x) = x^2."""
+
+    function = staticmethod(torch.square)
+
+
+# ---------------------------------------------------------------- polynomial kernels
 
 
 class Taylor(FeatureMap):
@@ -74,6 +154,19 @@ class Poly(FeatureMap):
 
     def kernel(self, q: Tensor, k: Tensor) -> Tensor:
         return (q @ (k * self.head_dim**-0.5).transpose(-1, -2) + 1) ** self.degree
+
+
+# ---------------------------------------------------------------- other kernels, learned maps, and several maps at once
+
+
+def _by_head(x: Tensor) -> Tensor:
+    """`[B, H, T, D] -> [H, B T, D]`, so that rows share their head's weights in one product."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
+def _by_row(x: Tensor, rows: int) -> Tensor:
+    """Back again; in memory heads still come first."""
+    return x.unflatten(1, (rows, -1)).transpose(0, 1)
 
 
 class Gaussian(FeatureMap):
@@ -226,3 +319,79 @@ def sum_normalised_heads(feature_map: FeatureMap) -> tuple[bool, ...]:
         parts = zip(feature_map.parts, feature_map.sizes, strict=True)
         return tuple(part.normaliser == SUM for part, size in parts for _ in range(size))
     return (feature_map.normaliser == SUM,) * feature_map.num_heads
+
+
+# ---------------------------------------------------------------- monomials: explicit features of polynomial kernels
+
+# Tokens stand last in memory while monomials are made: to pick a factor is then to copy whole rows, several times
+# faster than to pick columns or to multiply with a matrix of zeros and ones. That matrix is for the backward pass.
+
+
+class Factors(NamedTuple):
+    """What makes the F monomials of some variables.
+
+    Attributes:
+        which: per factor, which variable it is, `[degree, F]`.
+        weight: of each monomial, `[F, 1]`.
+        picked: the same as `which`, as ones in a matrix `[degree, variables, F]`.
+    """
+
+    which: Tensor
+    weight: Tensor
+    picked: Tensor
+
+
+def monomials(x: Tensor, degree: int, taylor: bool = False) -> Tensor:
+    """Every monomial of [1, x] up to a degree, once, weighed for the inner product (q.k + 1)^degree.
+
+    Args:
+        x: `[B, H, T, D]`.
+        degree: at least 1.
+        taylor: weigh for the sum of (q.k)^n / n! instead.
+
+    Returns:
+        `[B, H, T, C(D + degree, degree)]`; in memory heads come first and tokens last.
+    """
+    B, H, _, D = x.shape
+    x = F.pad(x.transpose(0, 1).flatten(0, 1).mT, (0, 0, 1, 0), value=1.0)  # [H B, 1 + D, T]
+    factors = _factors(D + 1, degree, taylor, x.dtype, x.device)
+    features = _Products.apply(x, *factors) if torch.is_grad_enabled() else _products(x, factors.which, factors.weight)
+    return features.unflatten(0, (H, B)).transpose(0, 1).mT
+
+
+class _Products(torch.autograd.Function):
+    """Products of picked variables `[N, variables, T] -> [N, F, T]`; only the variables are kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, weight: Tensor, picked: Tensor) -> Tensor:
+        ctx.save_for_backward(x, index, weight, picked)
+        return _products(x, index, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, index, weight, picked = ctx.saved_tensors
+        grad, dx = grads[0] * weight, torch.zeros_like(x)
+        for number, matrix in enumerate(picked):
+            others = grad.clone()
+            for i in (*index[:number], *index[number + 1 :]):
+                others *= x.index_select(1, i)
+            dx.baddbmm_(matrix.expand(len(x), -1, -1), others)
+        return dx, None, None, None
+
+
+def _products(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    first, *rest = (x.index_select(1, i) for i in index)
+    for factor in rest:
+        first *= factor
+    return first.mul_(weight)
+
+
+@lru_cache
+def _factors(variables: int, degree: int, taylor: bool, dtype: torch.dtype, device: torch.device) -> Factors:
+    with torch.inference_mode(False):
+        index = torch.combinations(torch.arange(variables), degree, with_replacement=True).T.contiguous()  # [degree, F]
+        picked = F.one_hot(index, variables).mT.contiguous()
+        powers = picked.sum(0)  # [variables, F]
+        weight = torch.lgamma(powers[taylor:].double() + 1).sum(0).neg()  # of 1 / (product of the powers' factorials)
+        weight = weight if taylor else weight + math.lgamma(degree + 1)
+        return Factors(index.to(device), (weight / 2).exp()[:, None].to(device, dtype), picked.to(device, dtype))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling import with_prefix
 from jrt_lmeval.modeling.config import JRTConfig
-from jrt_lmeval.modeling.mixer_kinds import with_prefix
 from jrt_lmeval.modeling.state import RecurrentState
 
 WHOLE = torch.iinfo(torch.int64).max // 2

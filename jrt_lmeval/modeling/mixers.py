@@ -15,19 +15,9 @@ from torch import Tensor, nn
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.modeling import attention
 from jrt_lmeval.modeling.config import JRTConfig, rotated
-from jrt_lmeval.modeling.convolution import depthwise
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
-from jrt_lmeval.modeling.fla_form import fla
-from jrt_lmeval.modeling.linear_attention import (
-    LINEAR_ATTENTION,
-    LinearState,
-    Prefix,
-    by_kernel,
-    chunked,
-    normalise,
-)
+from jrt_lmeval.modeling.linear_attention import LinearState, Prefix, attend, by_kernel, normalise, one_token
 from jrt_lmeval.modeling.state import LayerState
-from jrt_lmeval.modeling.streamed import streamed
 
 COPY_STRENGTH = 0.2  # of what induction heads write at the start, beside the token's own embedding
 
@@ -41,10 +31,9 @@ class Span:
         mask: bool `[B, T]`, True at real tokens; None when all are.
         prefix_mask: bool `[B, T]`, True where j < M; None when M = 0 in every row.
         offset: tokens read before these, `[B]`.
-        linear_attention: which of `naive`, `chunked`, `step`, `streamed` computes it; the last is for CPUs, and
-            without decay; elsewhere it means `chunked`. Or `kernel`: as `streamed`, but while training, maps with a
-            closed kernel are computed from it alone where rows are short, quadratic in T and without a state to go
-            on from. Or `fla`: by flash-linear-attention's kernels, on a GPU.
+        linear_attention: the form that computes it, a name of `linear_attention.FORMS`; or `kernel`: as `streamed`,
+            but while training, maps with a closed kernel are computed from it alone where rows are short, quadratic
+            in T and without a state to go on from.
         keyless: bool `[B, T]`, True at tokens whose keys prefix linear attention sets to zero before its feature map:
             the padding of the published code. None when there are none.
         decoding: these are single tokens that the model chose, not a text that it reads.
@@ -104,6 +93,24 @@ class _KeySource:
             for value in v[1:]:
                 value[:e] = v[0][:e]
             out[:, :e] = COPY_STRENGTH * v[0][:e].T
+
+
+def depthwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Depthwise causal convolution as a sum of shifted products, several times faster on a CPU than a grouped one.
+
+    Args:
+        x: `[B, K - 1 + T, E]`, the inputs with the K - 1 before them.
+        weight: `[E, K]`.
+
+    Returns:
+        `[B, T, E]`.
+    """
+    K = weight.shape[1]
+    T = x.shape[1] - K + 1
+    y = x[:, :T] * weight[:, 0]
+    for i in range(1, K):
+        y = y + x[:, i : i + T] * weight[:, i]
+    return y
 
 
 class GatedShortConv(nn.Module):
@@ -220,42 +227,22 @@ class LinearAttention(nn.Module):
         if self.prefix and span.prefix_mask is not None:
             ke = self._keys(x, before, self.k_prefix_proj.weight, span)
             prefix = Prefix(ke, _heads(self.v_prefix_proj(x), self.num_heads), span.prefix_mask)
-        if span.linear_attention == "kernel" and self.training and state is None and self._is_short(x):
+        form = span.linear_attention
+        if form == "kernel" and self.training and state is None and self._is_short(x):
             short = by_kernel(self.feature_map.kernel, q, k, v, prefix, span.mask)
             if short is not None:
                 return self._out(normalise(*short, self.by_sum, self.eps)), kept
         start = None if state is None else LinearState(state["S"], state["z"])
+        decay = self.decay if self.fades else None
         if start is not None and span.decoding:
-            y, d, end = self._decode(q, k, v, start)
+            twice = self.config.decode == "published" and not self.prefix
+            y, d, end = one_token(self.feature_map, q, k, v, start, decay, twice)
         else:
-            y, d, end = self._read(q, k, v, prefix, span, start)
+            form = "streamed" if form == "kernel" else form
+            y, d, end = attend(form, self.feature_map, q, k, v, prefix, span.mask, start, decay)
         if self.fades:
             y = y * self.decay_proj(x).transpose(1, 2)[..., None]
         return self._out(normalise(y, d, self.by_sum, self.eps)), {"S": end.S, "z": end.z, **kept}
-
-    def _read(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: Prefix | None, span: Span, start: LinearState | None
-    ) -> tuple[Tensor, Tensor, LinearState]:
-        if span.linear_attention in ("streamed", "kernel") and q.device.type == "cpu" and not self.fades:
-            return streamed(self.feature_map, q, k, v, prefix, span.mask, start)
-        q, k = self.feature_map(q), self.feature_map(k)
-        if prefix is not None:
-            prefix = prefix._replace(k=self.feature_map(prefix.k))
-        method = fla if span.linear_attention == "fla" else LINEAR_ATTENTION.get(span.linear_attention, chunked)
-        return method(q, k, v, prefix, span.mask, start, self.decay if self.fades else None)
-
-    def _decode(self, q: Tensor, k: Tensor, v: Tensor, start: LinearState) -> tuple[Tensor, Tensor, LinearState]:
-        """The recurrence for one token a row, without the machinery for many; `_read` is its twin."""
-        S, z, dtype = start.S, start.z, v.dtype
-        q, k = self.feature_map(torch.cat([q, k], dim=2)).to(S.dtype).split(1, dim=2)  # [B, H, 1, F]
-        added = k.transpose(-1, -2), v.to(S.dtype)
-        if self.config.decode == "published" and not self.prefix:
-            S = torch.addcmul(S, *added)  # the published recurrence adds k v^T before the state fades, and again after
-        if self.fades:
-            S = S * self.decay.to(S.dtype).exp()[:, None, None]
-        S, z = torch.addcmul(S, *added), z + k[:, :, 0]
-        y, d = q @ S, (q[:, :, 0] * z).sum(-1, keepdim=True)
-        return y.to(dtype), d.to(dtype), LinearState(S, z)
 
     def _is_short(self, x: Tensor) -> bool:
         return not self.fades and x.shape[1] < 2 * self.feature_map.feature_dim

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from jrt_lmeval.modeling import with_prefix
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.filling import Prompts, fill, fill_left, pads_left, real_first, recall, remember
-from jrt_lmeval.modeling.mixer_kinds import with_prefix
 from jrt_lmeval.modeling.mixers import Span, build_mixer
 from jrt_lmeval.modeling.state import RecurrentState
 

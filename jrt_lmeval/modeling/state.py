@@ -1,15 +1,11 @@
-"""The recurrent state: all a model remembers of what it has read, as one object."""
+"""The recurrent state: everything a model remembers of what it has read, as one object."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-from jrt_lmeval.errors import JRTError
 
 LayerState = dict[str, Tensor]
 
@@ -42,31 +38,3 @@ class RecurrentState:
     def nbytes(self) -> int:
         """Bytes of all rows together."""
         return sum(t.numel() * t.element_size() for layer in self.layers for t in layer.values())
-
-    def to(self, device: torch.device | str) -> RecurrentState:
-        return RecurrentState(
-            [{k: v.to(device) for k, v in layer.items()} for layer in self.layers], self.lengths.to(device)
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write to a safetensors file that `load` reads."""
-        tensors = {f"layers.{i}.{k}": v.contiguous() for i, layer in enumerate(self.layers) for k, v in layer.items()}
-        save_file({**tensors, "lengths": self.lengths}, str(path))
-
-    @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> RecurrentState:
-        """Read what `save` wrote.
-
-        Raises:
-            JRTError: the file holds something else.
-        """
-        tensors = load_file(str(path), device=device)
-        if "lengths" not in tensors:
-            raise JRTError(f"{path}: not a saved recurrent state (no tensor 'lengths').")
-        lengths = tensors.pop("lengths")
-        names = {name: name.split(".", 2) for name in tensors}
-        count = 1 + max((int(parts[1]) for parts in names.values()), default=-1)
-        layers: list[LayerState] = [{} for _ in range(count)]
-        for name, (_, index, key) in names.items():
-            layers[int(index)][key] = tensors[name]
-        return cls(layers, lengths)

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from jrt_lmeval.modeling import with_feature_map, with_prefix
 from jrt_lmeval.modeling.feature_maps import build_feature_map
-from jrt_lmeval.modeling.mixer_kinds import with_feature_map, with_prefix
 
 Config = dict[str, Any]
 

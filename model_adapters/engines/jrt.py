@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jrt_lmeval.modeling import growing_layers
 from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
-from jrt_lmeval.modeling.fla_form import best_form
-from jrt_lmeval.modeling.mixer_kinds import growing_layers
+from jrt_lmeval.modeling.linear_attention import best_form
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
 from model_adapters.engines.engine import TokenScores, score_positions

@@ -1,26 +1,55 @@
-"""naive == chunked == step == streamed: outputs, states and gradients, at odd lengths, for every prefix and map."""
+"""All forms are equal: outputs, states and gradients, at odd lengths, for every prefix and map."""
 
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.attention import banded, blocked, rotary
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.linear_attention import (
-    LINEAR_ATTENTION,
     SEGMENT,
+    Attended,
     LinearState,
     Prefix,
+    attend,
     chunked,
+    head_start,
     naive,
     normalise,
+    one_token,
+    streamed,
 )
-from jrt_lmeval.modeling.streamed import streamed
 
 B, H, D, V = 3, 2, 4, 5
 TIGHT = {"rtol": 1e-9, "atol": 1e-10}
+
+
+def step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    prefix: Prefix | None = None,
+    mask: Tensor | None = None,
+    state: LinearState | None = None,
+    decay: Tensor | None = None,
+) -> Attended:
+    """The recurrence as the paper writes it, one token after the other; arguments and results as in `naive`."""
+    (S, z), (rows, _, T, _) = head_start(k, v, prefix, state), q.shape
+    real = torch.ones(rows, T, dtype=q.dtype) if mask is None else mask.to(q.dtype)
+    ys, ds = [], []
+    for i in range(T):
+        here = real[:, i, None, None]
+        if decay is not None:
+            S = S * torch.exp(decay[:, None] * here)[..., None]
+        S = S + (k[:, :, i] * here)[..., None] * v[:, :, i, None, :]
+        z = z + k[:, :, i] * here
+        ys.append((q[:, :, i, None, :] @ S)[:, :, 0])
+        ds.append((q[:, :, i] * z).sum(-1))
+    return torch.stack(ys, dim=2), torch.stack(ds, dim=2), LinearState(S, z)
 
 
 def _inputs(name: str, T: int) -> tuple[dict[str, Tensor], tuple[bool, ...]]:
@@ -50,11 +79,11 @@ def _run(
         prefix = Prefix(raw["ke"], raw["ve"], mask & (order < torch.tensor(prefixes)[:, None]))
     features = feature_map.feature_dim
     state = LinearState(torch.rand(B, H, features, V).double(), torch.rand(B, H, features).double()) if start else None
-    if form == "streamed":
-        y, d, end = streamed(feature_map, raw["q"], raw["k"], raw["v"], prefix, mask, state)
-    else:
+    if form == "step":
         prefix = None if prefix is None else prefix._replace(k=feature_map(prefix.k))
-        y, d, end = LINEAR_ATTENTION[form](feature_map(raw["q"]), feature_map(raw["k"]), raw["v"], prefix, mask, state)
+        y, d, end = step(feature_map(raw["q"]), feature_map(raw["k"]), raw["v"], prefix, mask, state)
+    else:
+        y, d, end = attend(form, feature_map, raw["q"], raw["k"], raw["v"], prefix, mask, state)
     out = normalise(y, d, by_sum).masked_fill(~mask[:, None, :, None], 0.0)
     weight = torch.linspace(0.1, 1.0, out.numel(), dtype=torch.float64).reshape(out.shape)
     used = [t for n, t in raw.items() if prefixes is not None or n not in ("ke", "ve")]
@@ -80,7 +109,7 @@ def test_the_forms_agree(name: str, T: int, kind: str) -> None:
     lengths = [T, max(1, T - 5), max(1, T // 3)]
     results = [
         _run(form, name, raw, by_sum, lengths, _prefixes(kind, lengths), start=kind == "ragged")
-        for form in (*LINEAR_ATTENTION, "streamed")
+        for form in ("naive", "chunked", "step", "streamed")
     ]
     for out, end, gradients in results[1:]:
         torch.testing.assert_close(out, results[0][0], **TIGHT)
@@ -128,7 +157,7 @@ def test_streamed_makes_features_again_and_takes_rows_one_by_one(
         return [out, *end, *torch.autograd.grad(loss, leaves)]
 
     expected = results()
-    monkeypatch.setattr(f"jrt_lmeval.modeling.streamed.{limit}", 0)
+    monkeypatch.setattr(f"jrt_lmeval.modeling.linear_attention.{limit}", 0)
     for mine, truth in zip(results(), expected, strict=True):
         torch.testing.assert_close(mine, truth, **TIGHT)
 
@@ -148,6 +177,34 @@ def test_streamed_teaches_the_map_and_the_start(name: str) -> None:
         loss = (normalise(y, d, by_sum) * torch.linspace(0.1, 1.0, V)).sum() + end.S.square().sum() + end.z.sum()
         found.append(torch.autograd.grad(loss, leaves))
     torch.testing.assert_close(*found, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+@pytest.mark.parametrize("decay", [None, torch.tensor([-0.01, -0.7], dtype=torch.float64)], ids=["kept", "fades"])
+def test_a_token_of_decoding_is_a_step(decay: Tensor | None, name: str) -> None:
+    raw, _ = _inputs(name, 1)
+    phi = build_feature_map(name, H, D).double()
+    start = LinearState(torch.rand(B, H, phi.feature_dim, V).double(), torch.rand(B, H, phi.feature_dim).double())
+    q, k, v = raw["q"], raw["k"], raw["v"]
+    torch.testing.assert_close(
+        one_token(phi, q, k, v, start, decay), step(phi(q), phi(k), v, state=start, decay=decay), **TIGHT
+    )
+    earlier = LinearState(start.S + phi(k).mT @ v, start.z)  # as published: k v^T enters before the state fades, too
+    torch.testing.assert_close(
+        one_token(phi, q, k, v, start, decay, twice=True),
+        step(phi(q), phi(k), v, state=earlier, decay=decay),
+        **TIGHT,
+    )
+
+
+def test_a_misspelt_form_is_refused_by_name() -> None:
+    raw, _ = _inputs("relu", 3)
+    with pytest.raises(JRTError, match=r"unknown form of linear attention 'chunkd'.*'chunked'"):
+        attend("chunkd", build_feature_map("relu", H, D), raw["q"], raw["k"], raw["v"])
+    model = tiny.jrt(("prefix_linear",))
+    model.linear_attention = "steamed"
+    with pytest.raises(JRTError, match=r"'steamed'.*'streamed'"):
+        model.prefill(torch.tensor([[1, 2, 3]]))
 
 
 def test_segments_carry_the_state() -> None:
@@ -176,7 +233,7 @@ def test_blocked_window_attention_equals_the_full_mask(window: int, T: int, read
 
 @pytest.mark.parametrize("kind", ["causal", "ragged"])
 @pytest.mark.parametrize("T", [1, 7, 130])
-def test_three_forms_agree_where_the_state_fades(T: int, kind: str) -> None:
+def test_the_forms_agree_where_the_state_fades(T: int, kind: str) -> None:
     torch.manual_seed(T)
     decay = torch.tensor([-0.01, -0.7], dtype=torch.float64)
     q, k, ke = torch.rand(3, B, H, T, D, dtype=torch.float64)
@@ -187,7 +244,7 @@ def test_three_forms_agree_where_the_state_fades(T: int, kind: str) -> None:
     prefix = None if prefixes is None else Prefix(ke, ve, mask & (torch.arange(T) < torch.tensor(prefixes)[:, None]))
     start = LinearState(torch.rand(B, H, D, V).double(), torch.rand(B, H, D).double())
     truth = naive(q, k, v, prefix, mask, start, decay)
-    for form in LINEAR_ATTENTION.values():
+    for form in (chunked, step):
         y, d, end = form(q, k, v, prefix, mask, start, decay)
         for mine, other in ((y, truth[0]), (d, truth[1])):
             torch.testing.assert_close(mine.transpose(1, 2)[mask], other.transpose(1, 2)[mask], **TIGHT)

@@ -12,7 +12,6 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.modeling.state import RecurrentState
 from jrt_lmeval.training.models import start_recalling
 
 JRT = ["conv", "prefix_linear", "swa"]
@@ -127,7 +126,7 @@ def test_ten_times_the_training_length_stays_finite(feature_map: str) -> None:
     assert logits[0, 320:].std() < 10 * logits[0, :64].std()
 
 
-def test_the_state_can_be_forked_saved_and_measured(tmp_path: Path) -> None:
+def test_the_state_can_be_forked_and_measured() -> None:
     model = tiny(MIXERS["all"])
     ids, lengths, prefixes = ragged()
     _, state = model.prefill(ids, lengths, prefixes)
@@ -136,17 +135,8 @@ def test_the_state_can_be_forked_saved_and_measured(tmp_path: Path) -> None:
     assert state.layers[0]["tail"].abs().sum() > 0
     forked = state.select([1, 1, 3])
     assert forked.lengths.tolist() == [20, 20, 1] and forked.batch_size == 3
-    state.save(tmp_path / "state.safetensors")
-    again = RecurrentState.load(tmp_path / "state.safetensors")
-    nxt = torch.tensor([3, 4, 5, 6])
-    assert torch.equal(model.step(nxt, again)[0], model.step(nxt, state)[0])
     assert state.nbytes() == sum(t.numel() * 8 for layer in state.layers for t in layer.values())
     assert tiny(JRT).prefill(ids)[1].nbytes() == tiny(JRT).prefill(ids[:, :9])[1].nbytes()  # constant in length
-    (tmp_path / "other.safetensors").write_bytes(
-        (tmp_path / "state.safetensors").read_bytes().replace(b"lengths", b"lengthz")
-    )
-    with pytest.raises(JRTError, match="not a saved recurrent state"):
-        RecurrentState.load(tmp_path / "other.safetensors")
 
 
 def test_hugging_face_round_trip_and_generation(tmp_path: Path) -> None:

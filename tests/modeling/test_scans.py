@@ -16,9 +16,7 @@ from transformers import (
 )
 from transformers.models.mamba2 import modeling_mamba2
 
-from jrt_lmeval.modeling.mamba2_scan import CHUNK, causal_conv, chunk_scan
-from jrt_lmeval.modeling.mamba_scan import SelectiveScan
-from jrt_lmeval.modeling.scans import OURS, fast_scans
+from jrt_lmeval.modeling.scans import CHUNK, OURS, SelectiveScan, causal_conv, chunk_scan, fast_scans
 from model_adapters.engines.hf import HFEngine
 
 KINDS = ("mamba", "falcon_mamba", "mamba2")

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jrt_lmeval.modeling.fla_form import best_form, fla
-from jrt_lmeval.modeling.linear_attention import LinearState, Prefix, naive
+from jrt_lmeval.modeling.linear_attention import LinearState, Prefix, best_form, fla, naive
 
 B, H, F, V = 2, 2, 19, 12
 
@@ -65,7 +64,7 @@ def test_a_decay_is_left_to_the_chunked_form() -> None:
 
 def test_it_is_chosen_on_a_gpu_alone() -> None:
     assert best_form(torch.device("cuda")) == "fla"
-    assert best_form(torch.device("cpu")) == "chunked"
+    assert best_form(torch.device("cpu")) == "streamed"
 
 
 def test_a_model_reads_and_goes_on_by_it() -> None:

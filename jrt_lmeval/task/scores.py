@@ -14,6 +14,7 @@ from jrt_lmeval.stats import clustered_stderr
 SCORES: dict[str, Callable[[str, list[str]], float]] = {
     "contains": scoring.contains,
     "contains_word": scoring.contains_word,
+    "contains_normalised": scoring.contains_normalised,
     "exact": scoring.exact,
     "f1": scoring.f1,
 }

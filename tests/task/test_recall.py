@@ -37,7 +37,7 @@ def test_results_hold_scores_with_errors_figures_and_the_block(tmp_path: Path) -
     # Two documents say too little of how documents differ.
     assert scores["contains_stderr,none"] == "N/A"
     assert [name for name in scores if name.endswith(",none") and "stderr" not in name] == [
-        f"{name},none" for name in ("contains", "contains_word", "exact", "f1")
+        f"{name},none" for name in ("contains", "contains_word", "contains_normalised", "exact", "f1")
     ]
     found = results["configs"]["mine"]["metadata"]["jrt_found"]
     assert found["means"]["jrt_prefix_tokens"] == 3.0 and found["medians"]["jrt_seconds"] == 0.5

@@ -102,7 +102,8 @@ def test_a_depth_is_counted_where_it_cannot_be_had(tmp_path: Path) -> None:
 def test_the_table_is_short(tmp_path: Path) -> None:
     table = make_table(evaluate(make(tmp_path), Echo()))
     lines = table.splitlines()
-    assert [line.split("|")[5].strip() for line in lines[2:]] == ["contains", "contains_word", "exact", "f1"]
+    metrics = ["contains", "contains_word", "contains_normalised", "exact", "f1"]
+    assert [line.split("|")[5].strip() for line in lines[2:]] == metrics
 
 
 def test_errors_in_lm_evals_own_table_are_by_document(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Where a fact stands in lm_eval's logs: the one place that knows their names, ours, lm_eval's and older ones.
+"""Names of facts in lm_eval's logs: ours, lm_eval's own and those of older versions.
 
-What is not named here is still read where it can be: every argument that a user gave and every key of a task's `jrt:`
-block is a setting, whatever it is called.
+Names that are not listed here are read too: every argument that a user gave and every key of a task's `jrt:` block
+counts as a setting.
 """
 
 from __future__ import annotations
@@ -14,46 +14,40 @@ from jrt_lmeval.prompts.layouts import LAYOUTS
 LAYOUT_ENDINGS = sorted(
     ((layout.ending, layout.name) for layout in LAYOUTS.values() if layout.ending), key=lambda pair: -len(pair[0])
 )
-"""Ending of a task's name -> its layout, longest first; taken off a task's name it leaves the benchmark."""
+"""Ending of a task's name -> its layout, longest ending first. A task's name without it is the benchmark."""
 
+_OF_THE_TASK = (
+    "prompt_tokens", "document_tokens", "answer_first", "answer_last", "answer_first_token", "answer_last_token",
+    "answer_outside", "document_cut", "echo", "majority", "longest_match", "blind_middle",
+)  # fmt: skip
+_OF_THE_MODEL = (
+    "prefix_tokens", "prefix_share", "prefix_characters", "entropy", "new_tokens", "state_bytes", "seconds",
+    "window_tokens", "empty_answer",
+)  # fmt: skip
 FIGURES: dict[str, tuple[str, ...]] = {
-    "prompt_tokens": ("prompt_tokens",),
+    **{name: (name,) for name in _OF_THE_TASK},
+    **{name: (f"jrt_{name}",) for name in _OF_THE_MODEL},
     "model_prompt_tokens": ("jrt_prompt_tokens",),
-    "document_tokens": ("document_tokens",),
-    "prefix_tokens": ("jrt_prefix_tokens",),
-    "prefix_share": ("jrt_prefix_share",),
-    "prefix_characters": ("jrt_prefix_characters",),
-    "entropy": ("jrt_entropy",),
-    "new_tokens": ("jrt_new_tokens",),
-    "state_bytes": ("jrt_state_bytes",),
     "recurrent_bytes": ("jrt_recurrent_bytes", "jrt_state_recurrent_bytes"),
     "window_bytes": ("jrt_window_bytes", "jrt_state_window_bytes"),
-    "seconds": ("jrt_seconds",),
-    "answer_first": ("answer_first",),
-    "answer_last": ("answer_last",),
-    "answer_first_token": ("answer_first_token",),
-    "answer_last_token": ("answer_last_token",),
     "answer_depth": ("answer_position",),
-    "answer_outside": ("answer_outside",),
-    "document_cut": ("document_cut",),
     "skipped": ("jrt_skipped", "skipped"),
     "truncated": ("jrt_truncated_tokens", "jrt_truncated"),
-    "window_tokens": ("jrt_window_tokens",),
-    "majority": ("majority",),
-    "longest_match": ("longest_match",),
-    "blind_middle": ("blind_middle",),
 }
 """Our name of a figure of one answer -> its names in `doc.jrt` or in the sample itself, the present one first."""
 
 BASELINES = {
+    "echo": "echo of the question",
     "majority": "majority value",
     "longest_match": "longest key match",
     "blind_middle": "blind middle",
 }
-"""Figures that are scores of rules which need no model -> what tables call them."""
+"""Figures that are scores of rules, which need no model -> what tables call them."""
+BLIND = ("echo", "majority")
+"""The rules that do not read the document: their scores stand beside every model."""
 
 FOUND = "jrt_found"
-"""Where a task's metadata says what was found beside the scores: figures under `means`."""
+"""Key of a task's metadata with what was found besides the scores: means of figures stand under `means`."""
 
 MEASURED = frozenset(
     "seconds rows batches prompt_tokens prompt_tokens_reused new_tokens scored_tokens rows_truncated rows_skipped "
@@ -61,12 +55,12 @@ MEASURED = frozenset(
     "process_peak_memory_bytes prefix_tokens_mean entropy_mean tokens_per_second model_class architecture threads load "
     "machine host median_seconds".split()
 )
-"""Facts that a model reports of a run and that were measured, not set."""
+"""Facts that a model reports about a run and that were measured, not set."""
 
 NUMERIC_SETTINGS = frozenset(
     "prefix_length prefix_step entropy_low entropy_high entropy_window max_length kv_window kv_sinks".split()
 )
-"""Numbers among a model's facts that were set. Other numbers are taken for measured, unless a user gave them."""
+"""Numbers that were set, among those that a model reports. Other numbers count as measured unless a user gave them."""
 
 MACHINE = frozenset(
     "device devices device_map batch_size max_batch_size base_url num_concurrent max_retries timeout parallelize "
@@ -74,7 +68,7 @@ MACHINE = frozenset(
     "world_size processor package_version lm_eval_version model_sha weights_folder tokenizer_backend "
     "tokenized_requests token eos_string header backend".split()
 )
-"""Settings that should not change an answer: told only where nothing else tells two runs apart."""
+"""Settings that should not change an answer: they are in a label only where nothing else distinguishes two runs."""
 
 WEIGHTS = ("pretrained", "model", "path", "peft", "gguf")
 """Arguments that name the weights, or the model that a server serves."""
@@ -88,32 +82,33 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "entropy_window": ("dynamic",),
     "prefix_length": ("fixed", "dynamic"),
 }
-"""Settings of a model that only these values of `prefix` read; elsewhere they say nothing."""
+"""Settings of a model that only these values of `prefix` use; under other values they are ignored."""
 
 BLOCK_FACTS = frozenset("hash rows label reads_question source control layout recipe".split())
-"""Keys of a `jrt:` block that say what came of it, or that have a place of their own in `Result`."""
+"""Keys of a `jrt:` block that are no settings: what was found, and what has an attribute of its own in `Result`."""
 
 DOCUMENT = ("context", "text", "passage", "document", "article", "story")
 QUESTION = ("question", "key", "query")
+"""Usual names of a row's document and question, for tasks that do not log them under our names."""
 
 
 def dotted(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """A mapping without mappings inside: `{"a": {"b": 1}}` becomes `{"a.b": 1}`; lists become text; None goes."""
+    """A flat mapping: `{"a": {"b": 1}}` becomes `{"a.b": 1}`, lists become text, and None is left out."""
     found: dict[str, Any] = {}
     for key, inner in value.items():
         if isinstance(inner, Mapping):
             found.update(dotted(inner, f"{before}{key}."))
         elif isinstance(inner, (list, tuple)):
-            found[before + key] = "+".join(map(_entry, inner))
+            found[before + key] = "+".join(map(_item, inner))
         elif inner is not None:
-            # prefix_length=1 is one token, prefix_length=1.0 the whole document
+            # prefix_length=1 is one token; prefix_length=1.0 is the whole document
             whole = isinstance(inner, float) and inner.is_integer() and key != "prefix_length"
             found[before + key] = int(inner) if whole else inner
     return found
 
 
-def _entry(value: Any) -> str:
-    """An entry of a list in few characters; a level is `sentence` or, repeated, `sentence x2`."""
+def _item(value: Any) -> str:
+    """An item of a list in few characters; a level is `sentence` or, repeated, `sentence x2`."""
     if isinstance(value, Mapping) and "name" in value:
         repeats = value.get("repeats", 1)
         return str(value["name"]) + (f" x{repeats}" if repeats != 1 else "")
@@ -131,24 +126,34 @@ def arguments(value: Any) -> dict[str, Any]:
 def document_of(doc: Any) -> str | None:
     """What the questions on one document share: its id, as the task logged it or as the row has it, or its text.
 
-    None where a row names no document: each question then stands alone.
+    Returns:
+        None where a row names no document; each such question then counts as a document of its own.
     """
     if not isinstance(doc, Mapping):
         return None
-    logged = doc.get("jrt")
-    known = logged.get("doc_id") if isinstance(logged, Mapping) else None
+    known = _facts(doc).get("doc_id")
     known = doc.get("doc_id") if known is None else known
-    if known is None:
-        known = next((text for name in DOCUMENT if isinstance(text := doc.get(name), str) and text), None)
-    return None if known is None else str(known)
+    return text_of(doc, "document") or None if known is None else str(known)
+
+
+def text_of(doc: Mapping[str, Any], name: str) -> str:
+    """The `document` or `question` of a logged row: as our task logs it, else from a field with a usual name."""
+    usual = DOCUMENT if name == "document" else QUESTION
+    found = [_facts(doc).get(name), *(doc.get(field) for field in usual)]
+    return next((text for text in found if isinstance(text, str) and text), "")
+
+
+def _facts(doc: Mapping[str, Any]) -> Mapping[str, Any]:
+    logged = doc.get("jrt")
+    return logged if isinstance(logged, Mapping) else {}
 
 
 def layout_of(task: str, block: Mapping[str, Any]) -> str:
-    """The layout of a task: what its block says, else what its name ends in, else `-`."""
+    """The layout of a task: from its block, else from the ending of its name, else `-`."""
     given = block.get("layout")
     return str(given) if given else next((name for ending, name in LAYOUT_ENDINGS if task.endswith(ending)), "-")
 
 
 def benchmark_of(task: str) -> str:
-    """The task without the ending that names its layout."""
+    """The task's name without the ending that names its layout."""
     return next((task.removesuffix(ending) for ending, _ in LAYOUT_ENDINGS if task.endswith(ending)), task)

@@ -25,7 +25,8 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> JRTError:
     options = sorted(str(choice) for choice in choices)
     near = get_close_matches(str(name), options, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return JRTError(f"unknown {kind} {name!r}.{hint} Choices: {', '.join(options)}.")
+    choice = f"Choices: {', '.join(options)}." if options else "There is none to choose from."
+    return JRTError(f"unknown {kind} {name!r}.{hint} {choice}")
 
 
 def one_of(kind: str, value: Any, choices: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Uncertainty of a mean over questions that share documents. Plain Python at import: numpy and scipy load when used."""
+"""Uncertainty of a mean over questions that share documents. numpy and scipy are imported only when they are used."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Interval:
         low, high: ends of the interval; NaN where there is none.
         n: questions.
         clusters: documents.
-        exact: the interval is a binomial one over an effective number of documents and not symmetric: the mean is at,
-            or its t interval would go beyond, 0 or 1.
+        exact: the interval is a binomial one over an effective number of documents and not symmetric, because the mean
+            is 0 or 1 or the t interval would go beyond them.
     """
 
     mean: float
@@ -40,7 +40,7 @@ class Interval:
 
     @property
     def half(self) -> float:
-        """Half the width of a symmetric interval; NaN of another."""
+        """Half the width of a symmetric interval; NaN for one that is not symmetric."""
         return math.nan if self.exact else (self.high - self.low) / 2
 
 
@@ -129,14 +129,16 @@ class Paired:
 
     Attributes:
         difference: of the means.
-        low, high: bootstrap interval by document; NaN with fewer than `FEWEST` documents.
-        p: two-sided, of the same bootstrap: how far the interval must be widened to hold 0; NaN likewise.
+        low, high: bootstrap interval by document; NaN with fewer than `FEWEST` documents. If all documents differ by
+            the same, such as 0 where every question is a tie, the exact binomial bounds of `_unanimous`.
+        p: two-sided, from the same bootstrap: how far the interval must be widened to include 0; NaN likewise.
         stderr: of the difference, by document.
         wins, losses, ties: questions on which the second scored more, less, the same.
         mcnemar: exact two-sided p of McNemar's test, which takes questions as independent; None for scores that are not
             0 or 1.
         n, clusters: questions and documents.
-        detectable: the smallest difference that a test at 5 % finds with probability 0.8 at this n and this spread.
+        detectable: the smallest difference that a test at 5 % finds with probability 0.8 at this n and this spread;
+            where all documents differ by the same, that of the sign test over documents.
     """
 
     difference: float
@@ -187,16 +189,34 @@ def paired(
     if binary:
         mcnemar = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     mean = float(delta.mean()) if n else math.nan
-    if math.isnan(stderr):
-        return Paired(
-            mean, math.nan, math.nan, math.nan, stderr, wins, losses, n - wins - losses, mcnemar, n, groups, math.nan
-        )
-    means = _resampled(sums, counts, draws, seed)
-    low, high = (float(end) for end in np.quantile(means, _expanded(level, groups)))
-    return Paired(
-        mean, low, high, _p_value(means, groups), stderr, wins, losses, n - wins - losses, mcnemar, n, groups,
-        detectable(stderr, groups),
-    )  # fmt: skip
+    low = high = p = smallest = math.nan
+    if n and np.ptp(sums / counts) < 1e-12 and float(np.abs(delta).max()) <= 1:
+        low, high = _unanimous(mean, groups, level)
+        p = float(binomtest(groups, groups).pvalue) if mean else 1.0
+        smallest = _detectable_by_signs(groups)
+    elif not math.isnan(stderr):
+        means = _resampled(sums, counts, draws, seed)
+        low, high = (float(end) for end in np.quantile(means, _expanded(level, groups)))
+        p, smallest = _p_value(means, groups), detectable(stderr, groups)
+    return Paired(mean, low, high, p, stderr, wins, losses, n - wins - losses, mcnemar, n, groups, smallest)
+
+
+def _unanimous(mean: float, groups: int, level: float) -> tuple[float, float]:
+    """Bounds of a mean difference, at most 1 in size, of which all documents seen show the same.
+
+    A bootstrap gives an interval of no width. The exact one-sided binomial bound of each tail says how large a share
+    of all documents can differ from those seen: with none of k, 1 - tail^(1/k). These differ by at most 1 or -1.
+    """
+    share = _binomial(0.0, groups, level)[1]
+    return mean - share * (1 + mean), mean + share * (1 - mean)
+
+
+def _detectable_by_signs(groups: int, level: float = LEVEL, power: float = POWER) -> float:
+    """The smallest share of documents won, none lost, that a two-sided sign test finds with this probability."""
+    from scipy.special import betaincinv
+
+    needed = math.ceil(1 - math.log2(1 - level))  # so many wins and no loss have p <= 1 - level
+    return float(betaincinv(needed, groups - needed + 1, power)) if groups >= needed else math.nan
 
 
 def _resampled(sums: Any, counts: Any, draws: int, seed: int) -> Any:

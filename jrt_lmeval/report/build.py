@@ -1,4 +1,4 @@
-"""A report made from logs, scored again, and checked against what was written."""
+"""A report made from logs, with the logged or the present scoring, and checked against what was written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,16 +17,18 @@ import yaml
 
 from jrt_lmeval import __version__, scoring
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.cells import Cell, Collection, chosen
+from jrt_lmeval.report.cells import Broken, Cell, Collection, chosen
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.runs import Broken, Result
-from jrt_lmeval.report.samples import Columns
-from jrt_lmeval.report.standard import main_metric, make_report, pivot, standard_tables
-from jrt_lmeval.report.tables import WRITERS, Report, Table, json_text
+from jrt_lmeval.report.runs import Result
+from jrt_lmeval.report.standard import main_metric, pivot, standard_tables
+from jrt_lmeval.report.tables import WRITERS, Report, json_text
+
+JSON = WRITERS["json"][0]
+_RELATIVE = 1e-9
 
 
 def build(asked: dict) -> tuple[Collection, Report]:
-    """Collect and make the tables.
+    """Collect the logs and make the tables.
 
     Args:
         asked: what `Report.arguments` holds: `paths`, and as on the command line `rows`, `cols`, `metric`, `where`,
@@ -40,30 +42,45 @@ def build(asked: dict) -> tuple[Collection, Report]:
     metric = asked["metric"] or main_metric(cells)
     rows, columns = names(asked["rows"]), names(asked["cols"])
     if rows or columns:
-        tables: list[Table] = [pivot(cells, rows or ["model"], columns, metric)]
+        tables = [pivot(cells, rows or ["model"], columns, metric)]
     else:
         tables = standard_tables(replace(collection, cells=cells), metric, everything=asked["misses"])
-    report = make_report(collection, tables, asked)
-    return collection, replace(report, about=(*report.about, *changes))
+    about = (*_about(collection), *changes)
+    return collection, Report(tuple(tables), about, tuple(broken.why for broken in collection.broken), asked)
 
 
 def names(text: str) -> list[str]:
+    """Names separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _about(collection: Collection) -> list[str]:
+    """What was read, what all runs share, and what was counted once."""
+    lines = [f"Results files: {collection.files:,}. Results of a model on a task: {len(collection.cells):,}."]
+    if collection.common:
+        shared = ", ".join(f"{name}={value}" for name, value in sorted(collection.common.items()))
+        lines.append(f"The same in all runs that have it: {shared}.")
+    if collection.copies:
+        lines.append(f"{collection.copies} results were found more than once and are counted once.")
+    if seeds := [cell for cell in collection.cells if cell.seeds > 1]:
+        lines.append(f"{len(seeds)} results are means over runs that differ by seed.")
+    return lines
+
+
+# -------------------------------------------------------------------- the present scoring
+
 SCORES = {
-    "contains": scoring.contains,
-    "contains_word": scoring.contains_word,
-    "exact": scoring.exact,
-    "f1": scoring.f1,
+    name: getattr(scoring, name)
+    for name in ("contains", "contains_normalised", "contains_word", "exact", "f1")
+    if hasattr(scoring, name)
 }
 
 
 def rescored(collection: Collection) -> tuple[Collection, tuple[str, ...]]:
-    """Every recall result with scores made again from its logged answers, and sentences on what changed.
+    """Every recall result scored again from its logged answers, and sentences on what changed.
 
     Results whose log keeps no answers cannot be scored again; they are left out and named, so that no table mixes two
-    scorings. Results without `contains` are not ours to score and stay.
+    scorings. Results without `contains` are not ours to score and stay as they are.
 
     Raises:
         JRTError: no result keeps its answers.
@@ -75,9 +92,8 @@ def rescored(collection: Collection) -> tuple[Collection, tuple[str, ...]]:
         if cell.mean("contains") is None:
             cells.append(cell)
         elif cell.columns is None or not cell.columns.has_answers:
-            left.append(
-                Broken(cell.first.run.file, f"{cell.first.run.file}: {cell.task} keeps no answers to score again.")
-            )
+            file = cell.first.run.file
+            left.append(Broken(file, f"{file}: {cell.task} keeps no answers to score again."))
         else:
             made = replace(cell, results=tuple(rescored_result(result) for result in cell.results))
             changed += _changes(cell, made)
@@ -105,60 +121,48 @@ def rescored_result(result: Result) -> Result:
             raise JRTError(f"{result.samples_file}: question {sample.question!r} has no answer or no accepted answers.")
         rows.append(sample.row)
         for name, score in SCORES.items():
-            values[name].append(float(score(sample.answer, sample.gold)))
+            values[name].append(float(score(sample.answer, list(sample.gold))))
     assert rows == columns.rows.tolist(), "the same log, read twice"
-    scores: Mapping[str, np.ndarray] = {**columns.scores, **{name: np.array(found) for name, found in values.items()}}
-    return _with(
-        result, replace(columns, scores=scores), {name: float(np.mean(found)) for name, found in values.items()}
-    )
-
-
-def _with(result: Result, columns: Columns, means: Mapping[str, float]) -> Result:
-    made = replace(result, means={**result.means, **means}, errors={})
-    made.__dict__["columns"] = columns  # what `cached_property` would read from the log
+    scores = {**columns.scores, **{name: np.array(found) for name, found in values.items()}}
+    means = {**result.means, **{name: float(np.mean(found)) for name, found in values.items()}}
+    made = replace(result, means=means, errors={})
+    made.__dict__["columns"] = replace(columns, scores=scores)  # what `cached_property` would read from the log
     return made
 
 
-def _changes(before: Cell, after: Cell) -> list[str]:
-    told = []
+def _changes(before: Cell, after: Cell) -> Iterator[str]:
     for name in SCORES:
         old, new = before.mean(name), after.mean(name)
-        if old is None or new is None or math.isclose(old, new, abs_tol=1e-9):
-            continue
-        told.append(f"{before.model}, {before.label}: {name} {100 * old:.2f} → {100 * new:.2f}")
-    return told
+        if old is not None and new is not None and not math.isclose(old, new, abs_tol=1e-9):
+            yield f"{before.model}, {before.label}: {name} {100 * old:.2f} → {100 * new:.2f}"
 
 
-JSON = WRITERS["json"][0]
-_RELATIVE = 1e-9
+# -------------------------------------------------------------------- a written report, checked
 
 
 def relative(paths: Sequence[str], folder: Path) -> list[str]:
-    """Paths as seen from a report's folder, so that a report says nothing of the machine."""
+    """Paths relative to a report's folder, so that the report names no folder of the machine."""
     return [Path(os.path.relpath(path, folder.resolve())).as_posix() for path in paths]
 
 
 def check(report: Path, paths: Sequence[Path] = ()) -> int:
-    """Make a report again from the logs that it names and compare every entry; print what differs.
+    """Make a report again from the logs that it names, compare every number and print what differs.
 
     Args:
-        report: its folder, or its JSON file. Other formats beside it are compared with what would be written now.
-        paths: logs to derive it from; by default those that it was made from.
+        report: its folder or its JSON file. Files of other formats beside it are compared with what would be written.
+        paths: logs to make it from; by default those that it was made from.
 
     Returns:
         0 if everything is the same, else 1.
 
     Raises:
-        JRTError: no report there, or its logs are gone.
+        JRTError: there is no report, or its logs are gone.
     """
     file = report / JSON if report.is_dir() else report
     written = _read(file)
     asked = dict(written["arguments"])
     asked["paths"] = [str(path) for path in paths] or [str(file.parent / path) for path in asked["paths"]]
-    from jrt_lmeval.report.cli import build
-
-    _, fresh = build(asked)
-    made = Report(fresh.tables, fresh.about, fresh.problems, written["arguments"])
+    made = replace(build(asked)[1], arguments=written["arguments"])
     wrong = list(compared(written["tables"], json.loads(json_text(made))["tables"]))
     wrong += _other_files(file.parent, made)
     for line in wrong:
@@ -180,7 +184,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def compared(written: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What differs between two reports' tables, a sentence each."""
+    """What differs between the tables of two reports, a sentence for each number."""
     before, after = ({table["name"]: table for table in tables} for tables in (written, made))
     for name in dict.fromkeys([*before, *after]):
         if name not in before or name not in after:
@@ -194,7 +198,8 @@ def compared(written: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) 
             for column, left, right in zip(old["header"], one, other, strict=True):
                 if not _same(left, right):
                     words = ", ".join(str(word) for word in one[:2] if isinstance(word, str))
-                    yield f"table {name}, {words}, {column}: written {_told(left)}, derived {_told(right)}"
+                    told = [entry.get("value") if isinstance(entry, dict) else repr(entry) for entry in (left, right)]
+                    yield f"table {name}, {words}, {column}: written {told[0]}, derived {told[1]}"
         if old["notes"] != new["notes"] or old["title"] != new["title"]:
             yield f"table {name}: its title or notes"
 
@@ -207,13 +212,8 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _told(entry: Any) -> str:
-    return str(entry.get("value")) if isinstance(entry, dict) else repr(entry)
-
-
-def _other_files(folder: Path, made: Report) -> list[str]:
-    """Files of other formats beside the report that are not what would be written now: the first line that differs."""
-    wrong = []
+def _other_files(folder: Path, made: Report) -> Iterator[str]:
+    """The first line that differs in each file of another format beside the report."""
     for kind, (name, writer) in WRITERS.items():
         file = folder / name
         if kind == "json" or not file.is_file():
@@ -221,56 +221,52 @@ def _other_files(folder: Path, made: Report) -> list[str]:
         old, new = file.read_text(encoding="utf-8").splitlines(), writer(made).splitlines()
         if old != new:
             at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-            wrong.append(f"{file}, line {at + 1}: {(old[at : at + 1] or ['nothing'])[0][:160]}")
-    return wrong
+            yield f"{file}, line {at + 1}: {(old[at : at + 1] or ['nothing'])[0][:160]}"
 
+
+# -------------------------------------------------------------------- for a model's page on the hub
 
 METRIC = "contains"
 
 
 def eval_results(cells: Sequence[Cell]) -> str:
-    """A YAML file for a model repository's `.eval_results/`: one list a model, as comments say.
+    """A YAML file for a model repository's `.eval_results/`, written by huggingface_hub's own code.
 
-    Only whole benchmarks that lie on the hub: samples, parts of a task, controls and benchmarks without a data set
-    there are left out, and a comment counts them.
+    There is a list for each model. Samples, parts of a task, controls and benchmarks without a data set on the hub are
+    left out, and a comment counts them.
     """
-    from huggingface_hub import eval_result_entries_to_yaml
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    by_model: dict[str, list[Cell]] = {}
+    by_model: dict[str, list[Any]] = {}
     for cell in cells:
-        if dataset_of(cell):
-            by_model.setdefault(cell.model, []).append(cell)
-    parts = []
-    for model, found in by_model.items():
-        entries = eval_result_entries_to_yaml([_entry(cell) for cell in found])
-        parts.append(f"# {model}\n{yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)}")
+        if not (dataset := _dataset_of(cell)):
+            continue
+        found, first = cell.interval(METRIC), cell.first
+        spread = f", 95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}" if found else ""
+        documents = f" on {found.clusters} documents" if found and found.clusters else ""
+        day = first.run.date and datetime.fromtimestamp(first.run.date, tz=timezone.utc)
+        entry = EvalResultEntry(
+            dataset_id=dataset,
+            task_id=first.task,
+            value=round(100 * (cell.mean(METRIC) or 0.0), 2),
+            date=day.strftime("%Y-%m-%dT%H:%M:%SZ") if day else None,
+            notes=f"{METRIC}, %; {first.asked} questions{documents}{spread}; jrt-lmeval {__version__}; {cell.label}",
+        )
+        by_model.setdefault(cell.model, []).append(entry)
+    parts = [
+        f"# {model}\n{yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)}"
+        for model, entries in by_model.items()
+    ]
     left = len(cells) - sum(map(len, by_model.values()))
     if left:
         parts.append(f"# {left} results left out: samples, parts of a task, controls, or no data set on the hub.\n")
     return "\n".join(parts)
 
 
-def dataset_of(cell: Cell) -> str:
-    """The hub's name of the data set that a cell is about; empty where its number is not of that data set."""
+def _dataset_of(cell: Cell) -> str:
+    """The hub's name of the data set that a cell is about; empty if its number is not of that whole data set."""
     from jrt_lmeval.prompts.benchmarks import BENCHMARKS
 
-    first = cell.first
-    recipe = BENCHMARKS.get(str(first.block.get("recipe")))
-    whole = not first.marks and cell.mean(METRIC) is not None
+    recipe = BENCHMARKS.get(str(cell.first.block.get("recipe")))
+    whole = not cell.first.marks and cell.mean(METRIC) is not None
     return str(recipe.dataset) if whole and recipe is not None and "/" in recipe.dataset else ""
-
-
-def _entry(cell: Cell):  # type: ignore[no-untyped-def]  # the class is imported late: huggingface_hub takes a second
-    from huggingface_hub import EvalResultEntry
-
-    found, first = cell.interval(METRIC), cell.first
-    spread = f", 95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}" if found else ""
-    documents = f" on {found.clusters} documents" if found and found.clusters else ""
-    day = first.run.date and datetime.fromtimestamp(first.run.date, tz=timezone.utc)
-    return EvalResultEntry(
-        dataset_id=dataset_of(cell),
-        task_id=first.task,
-        value=round(100 * (cell.mean(METRIC) or 0.0), 2),
-        date=day.strftime("%Y-%m-%dT%H:%M:%SZ") if day else None,
-        notes=f"{METRIC}, %; {first.asked} questions{documents}{spread}; jrt-lmeval {__version__}; {cell.label}",
-    )

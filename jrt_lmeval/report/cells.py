@@ -1,4 +1,4 @@
-"""One model on one task: its numbers, what it is called on an axis of a table, and two of them compared."""
+"""One model on one task: its numbers, its words on the axes of a table, and the difference of two of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.prompts.layouts import LAYOUTS
 from jrt_lmeval.report.fields import FIGURES
-from jrt_lmeval.report.runs import Broken, Result, Training
+from jrt_lmeval.report.runs import Result
 from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import DRAWS, LEVEL, Interval, Paired, interval, paired, t_quantile
+
+SAMPLE = " [sample]"
+"""Stands after the name of a task or benchmark whose rows are the shipped sample."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Cell:
 
     Attributes:
         results: at least one.
-        model: label of the model: every setting that differs between the runs at hand is in it.
+        model: label of the model, with every setting that differs between the runs at hand.
         setting: the settings of the task that differ between the runs at hand; often empty.
     """
 
@@ -47,12 +52,6 @@ class Cell:
         return " ".join(part for part in (self.task, self.setting, marks) if part)
 
     @property
-    def benchmark(self) -> str:
-        """The task without its layout, with the settings that differ and the mark of generated rows."""
-        sample = "[sample]" if self.first.source == "sample" else ""
-        return " ".join(part for part in (self.first.benchmark, self.setting, sample) if part)
-
-    @property
     def layout(self) -> str:
         return self.first.layout
 
@@ -60,15 +59,28 @@ class Cell:
     def control(self) -> str:
         return self.first.control
 
+    @property
+    def seeds(self) -> int:
+        """Number of runs, differing by seed, behind the numbers."""
+        return len(self.results)
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        """Scores and figures of all answers; with several seeds, the mean of each question over them."""
+        read = [result.columns for result in self.results]
+        if any(columns is None for columns in read):
+            return None
+        return Columns.averaged([columns for columns in read if columns is not None])
+
     def by_document(self, metric: str) -> bool:
         """Whether the answers were logged, so that the interval is by document."""
         return self.columns is not None and metric in self.columns.scores
 
     def interval(self, metric: str) -> Interval | None:
-        """Mean and 95 % interval; by document where the answers were logged.
+        """Mean and 95 % interval, by document if the answers were logged.
 
-        Else from lm_eval's standard error, with `clusters` 0 since it does not say of how many documents; None where
-        there is no error either.
+        Otherwise it comes from lm_eval's standard error, and `clusters` is 0 since the number of documents is not
+        known; None if there is no error either.
         """
         if metric not in self._intervals:
             self._intervals[metric] = self._interval(metric)
@@ -88,38 +100,48 @@ class Cell:
         reach = t_quantile(LEVEL, n - 1) * error
         return Interval(mean, error, mean - reach, mean + reach, n, 0)
 
+    def mean(self, metric: str) -> float | None:
+        """The mean as lm_eval wrote it, over all seeds; None if a run has none."""
+        found = [result.means.get(metric) for result in self.results]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if len(known) == len(found) else None
+
     def figure(self, name: str) -> float:
-        """Mean of a figure (`fields.FIGURES`) over the answers; NaN where it was not logged."""
+        """Mean of a figure (`fields.FIGURES`) over the answers; NaN if it was not logged."""
         columns = self.columns
         if columns is not None and name in columns.figures:
             return float(np.nanmean(columns.figures[name]))
         known = [mean for alias in FIGURES[name] if (mean := self.mean(alias)) is not None]
         return known[0] if known else math.nan
 
-    @property
-    def seeds(self) -> int:
-        """How many runs, differing by seed, are behind the numbers."""
-        return len(self.results)
-
-    def mean(self, metric: str) -> float | None:
-        """The mean as lm_eval wrote it, over all seeds; None where a run has none."""
-        found = [result.means.get(metric) for result in self.results]
-        known = [value for value in found if value is not None]
-        return sum(known) / len(known) if len(known) == len(found) else None
-
     def median(self, name: str) -> float:
-        """Median of a figure (`fields.FIGURES`) over the answers; NaN where it was not logged of each."""
+        """Median of a figure (`fields.FIGURES`) over the answers; NaN if it was not logged of each answer."""
         columns = self.columns
         known = columns is not None and name in columns.figures
         return float(np.nanmedian(columns.figures[name])) if known and columns is not None else math.nan
 
-    @cached_property
-    def columns(self) -> Columns | None:
-        """Scores and figures of all answers; with several seeds the means of each question over them."""
-        read = [result.columns for result in self.results]
-        if any(columns is None for columns in read):
-            return None
-        return Columns.averaged([columns for columns in read if columns is not None])
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that could not be used, and a sentence that names it and says why."""
+
+    file: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """The log of one training.
+
+    Attributes:
+        name: of its folder.
+        curves: what was measured -> (tokens read so far, share from 0 to 1) in the order of training.
+        held_out: whether the values are of rows kept from training; else they are means over the batches themselves.
+    """
+
+    name: str
+    curves: dict[str, tuple[tuple[float, float], ...]]
+    held_out: bool
 
 
 @dataclass(frozen=True)
@@ -127,12 +149,12 @@ class Collection:
     """Everything that was found.
 
     Attributes:
-        cells: in the order of their labels' first appearance.
-        broken: files that were skipped, each with the reason.
-        copies: results that were found more than once, word for word the same, and counted once.
-        common: settings that all runs share, so that no label needs to say them.
-        files: results files read.
-        trainings: logs of trainings found beside them.
+        cells: in the order in which they were found.
+        broken: files that were skipped.
+        copies: number of results that were found again, word for word the same, and not counted again.
+        common: settings that are the same in all runs, so that no label needs them.
+        files: number of results files.
+        trainings: logs of trainings among them.
     """
 
     cells: tuple[Cell, ...]
@@ -142,30 +164,12 @@ class Collection:
     files: int = 0
     trainings: tuple[Training, ...] = ()
 
-    @property
-    def results(self) -> tuple[Result, ...]:
-        return tuple(result for cell in self.cells for result in cell.results)
 
+# -------------------------------------------------------------------- words and numbers of a cell
 
-LAYOUT_NAMES = {
-    "once": "once", "flat": "twice (JRT)", "hier": "hierarchical", "focus": "document and passages",
-    "passages": "passages only", "repeat_random": "other text", "repeat_question": "question repeated",
-}  # fmt: skip
+LAYOUT_NAMES = {layout.name: layout.label for layout in LAYOUTS.values()}
 CONTROL_NAMES = {"no_context": "no document", "wrong_context": "another document", "counterfactual": "counterfactual"}
 ORDER = (*LAYOUT_NAMES.values(), *CONTROL_NAMES.values())
-_WORDS = (
-    "kind",
-    "weights",
-    "model",
-    "task",
-    "benchmark",
-    "layout",
-    "control",
-    "condition",
-    "source",
-    "setting",
-    "part",
-)
 LOWER_IS_BETTER = ("perplexity", "bits_per_byte")
 
 
@@ -178,15 +182,15 @@ def condition(cell: Cell) -> str:
     return control if cell.layout == "once" else f"{control}, {layout}"
 
 
-def value_of(cell: Cell, name: str) -> str:
-    """What a cell has on an axis: one of our words, or any setting of model or task; empty where it has none."""
+def _words(cell: Cell) -> dict[str, str]:
     first = cell.first
-    words = {
+    mark = SAMPLE if first.source == "sample" else ""
+    return {
         "kind": first.run.kind,
         "weights": first.run.weights,
         "model": cell.model,
-        "task": first.task,
-        "benchmark": f"{first.benchmark} [sample]" if first.source == "sample" else first.benchmark,
+        "task": first.task + mark,
+        "benchmark": first.benchmark + mark,
         "layout": cell.layout,
         "control": cell.control,
         "condition": condition(cell),
@@ -194,25 +198,33 @@ def value_of(cell: Cell, name: str) -> str:
         "setting": cell.setting,
         "part": first.partly,
     }
-    if name in words:
-        return words[name]
-    settings = {**first.run.machine, **first.run.settings, **first.settings}
-    return str(settings.get(name, ""))
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    first = cell.first
+    return {**first.run.machine, **first.run.settings, **first.settings}
+
+
+def value_of(cell: Cell, name: str) -> str:
+    """What a cell has on an axis: one of our words, or any setting of model or task; empty if it has none."""
+    words = _words(cell)
+    return words[name] if name in words else str(_settings(cell).get(name, ""))
 
 
 def axes(cells: Sequence[Cell]) -> list[str]:
-    """All names that an axis can have."""
-    names = {n for cell in cells for n in (*cell.first.run.machine, *cell.first.run.settings, *cell.first.settings)}
-    return [*_WORDS, *sorted(names)]
+    """All names that an axis can have: our words, then the settings."""
+    names = {name for cell in cells for name in _settings(cell)}
+    words = dict.fromkeys(name for cell in cells for name in _words(cell))
+    return [*words, *sorted(names)]
 
 
 def metrics(cells: Sequence[Cell]) -> list[str]:
-    """All metrics of some cell."""
+    """All metrics that some cell has."""
     return sorted({name for cell in cells for result in cell.results for name in result.means})
 
 
-def chosen(cells: Sequence[Cell], conditions: Sequence[str]) -> tuple[Cell, ...]:
-    """The cells that all conditions `NAME=VALUE` hold for.
+def chosen(cells: Sequence[Cell], conditions: Sequence[str], option: str = "--where") -> tuple[Cell, ...]:
+    """The cells for which all conditions `NAME=VALUE` hold.
 
     Raises:
         JRTError: no `=`, a name that no run has, or nothing left.
@@ -221,18 +233,20 @@ def chosen(cells: Sequence[Cell], conditions: Sequence[str]) -> tuple[Cell, ...]
     for condition in conditions:
         name, equals, value = condition.partition("=")
         if not equals:
-            raise JRTError(f"--where {condition}: write NAME=VALUE, such as --where layout=hier.")
+            raise JRTError(f"{option} {condition}: write NAME=VALUE, such as {option} layout=hier.")
         if name not in (known := axes(cells)):
-            raise unknown("name in --where", name, known)
-        values = sorted({value_of(cell, name) for cell in found})
-        found = tuple(cell for cell in found if value_of(cell, name) == value)
+            raise unknown(f"name in {option}", name, known)
+        values = sorted({value_of(cell, name) for cell in found} - {""})
+        # a sample's mark need not be typed: no other rows have the name without it
+        found = tuple(cell for cell in found if value in (shown := value_of(cell, name), shown.removesuffix(SAMPLE)))
         if not found:
-            raise JRTError(f"--where {condition}: no such run; {name} is one of {', '.join(map(repr, values))}.")
+            has = f"{name} is one of {', '.join(map(repr, values))}" if values else f"none of them has a {name}"
+            raise JRTError(f"{option} {condition}: no such run; {has}.")
     return found
 
 
 def number_of(cell: Cell, metric: str) -> Number:
-    """A metric of a cell with its interval; shares in per cent."""
+    """A metric of a cell with its interval and marks; shares in per cent."""
     mean = cell.mean(metric)
     if mean is None:
         return Number(math.nan)
@@ -243,41 +257,43 @@ def number_of(cell: Cell, metric: str) -> Number:
     return Number(found.mean if found else mean, PERCENT if share else 1.0, 1 if share else 2, found, marks)
 
 
+# -------------------------------------------------------------------- two cells
+
+
 @dataclass(frozen=True)
 class Difference:
-    """The second cell less the first.
+    """The second cell less the first, on the questions that both were asked.
 
     Attributes:
         first, second: what was compared.
-        paired: on the questions that both were asked.
-        only_first, only_second: questions that the other was not asked.
+        paired: the comparison.
+        means: of the first and of the second on these questions.
+        only_first, only_second: number of questions that only one of them was asked.
     """
 
     first: Cell
     second: Cell
     paired: Paired
+    means: tuple[float, float]
     only_first: int
     only_second: int
 
 
 def difference(first: Cell, second: Cell, metric: str, draws: int = DRAWS) -> Difference | None:
-    """Compare two cells on the questions that both were asked, paired by what the questions hold.
+    """Compare two cells on the questions that both were asked, paired by the content of the questions.
 
-    None where the answers of one were not logged, the logs cannot be paired, or no question is common.
+    Returns:
+        None if the answers of one were not logged, the logs cannot be paired, or no question is common.
     """
     one, other = first.columns, second.columns
     if one is None or other is None or metric not in one.scores or metric not in other.scores:
         return None
     if one.by_content != other.by_content:
         return None
-    at, place = common(one, other)
+    _, at, place = np.intersect1d(one.rows, other.rows, return_indices=True)
     if not len(at):
         return None
-    found = paired(one.scores[metric][at], other.scores[metric][place], one.clusters[at].tolist(), draws=draws)
-    return Difference(first, second, found, len(one) - len(at), len(other) - len(at))
-
-
-def common(one: Columns, other: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Where the questions that both were asked stand in each."""
-    _, here, there = np.intersect1d(one.rows, other.rows, return_indices=True)
-    return here, there
+    left, right = one.scores[metric][at], other.scores[metric][place]
+    found = paired(left.tolist(), right.tolist(), one.clusters[at].tolist(), draws=draws)
+    means = float(np.mean(left)), float(np.mean(right))
+    return Difference(first, second, found, means, len(one) - len(at), len(other) - len(at))

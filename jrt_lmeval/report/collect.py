@@ -1,4 +1,4 @@
-"""All results in files and folders, identified by content and not by file name, with labels that tell them apart."""
+"""All results in files and folders, identified by content and not by file name, with labels that distinguish them."""
 
 from __future__ import annotations
 
@@ -13,53 +13,47 @@ from typing import Any
 import numpy as np
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.cells import Cell, Collection
+from jrt_lmeval.report.cells import Broken, Cell, Collection, Training
 from jrt_lmeval.report.fields import MEASURED
-from jrt_lmeval.report.runs import Broken, Result, Training, looks_like_results, read_file
+from jrt_lmeval.report.runs import Result, looks_like_results, read_file
 
 _SAME = 1e-6
+_MEANS = ("contains", "contains_word", "contains_normalised", "exact", "f1", "acc", "exact_match")
+"""Metrics that are means over the questions; others may be anything, such as a corpus score or a median."""
 
 
 def collect(paths: Iterable[Path | str]) -> Collection:
-    """All results in files and folders (searched through).
+    """All results in files and in folders, which are searched.
 
-    Files that cannot be read are skipped and named in `Collection.broken`. The same result found twice is counted once.
-    Runs that differ by seed alone become one cell.
+    Files that cannot be read are skipped and named in `Collection.broken`. A result that is found twice counts once.
+    Runs that differ by their seed alone become one cell.
 
     Raises:
-        JRTError: a path that is not there; nothing found; two runs that nothing tells apart but that scored
-            differently; two runs of one task with the same settings that were asked different questions.
+        JRTError: a path that does not exist; no results; two runs with the same settings and different scores; two
+            runs of one task with the same settings that were asked different questions.
     """
     given = [Path(path) for path in paths]
     broken: list[Broken] = []
-    results: list[Result] = []
     files = _files(given)
-    for file in files:
-        try:
-            _, found = read_file(file)
-        except JRTError as error:
-            broken.append(Broken(file, str(error)))
-            continue
-        results += (_checked(result, broken) for result in found)
-    if not results:
-        more = f" ({len(broken)} broken: {broken[0].why})" if broken else ""
-        where = ", ".join(map(str, given))
-        raise JRTError(f"no results of lm_eval in {where}{more}: run lm_eval with --output_path there.")
+    results = _results(given, files, broken)
     _same_questions(results)
     trained, unread = trainings(given)
     labels = Labels(results)
-    groups: dict[Any, list[Result]] = defaultdict(list)
-    copies = 0
-    for result in results:
-        group = groups[result.key]
-        if any(_copy(result, other) for other in group):
-            copies += 1
-            continue
-        group.append(result)
-    cells = tuple(
-        Cell(tuple(_seeds(group)), labels.model(group[0]), labels.setting(group[0])) for group in groups.values()
-    )
+    cells, copies = _cells(results, labels)
     return Collection(cells, (*broken, *unread), copies, labels.common, len(files), trained)
+
+
+def collect_both(first: Path, second: Path) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
+    """The cells of two places with labels that distinguish all of them; equal results in both are kept apart.
+
+    Raises:
+        JRTError: as `collect`.
+    """
+    results = [_results([path], _files([path]), []) for path in (first, second)]
+    together = [*results[0], *results[1]]
+    _same_questions(together)
+    labels = Labels(together)
+    return _cells(results[0], labels)[0], _cells(results[1], labels)[0]
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -76,12 +70,23 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
+def _results(given: Sequence[Path], files: Sequence[Path], broken: list[Broken]) -> list[Result]:
+    results: list[Result] = []
+    for file in files:
+        try:
+            results += (_checked(result, broken) for result in read_file(file))
+        except JRTError as error:
+            broken.append(Broken(file, str(error)))
+    if not results:
+        more = f" ({len(broken)} broken: {broken[0].why})" if broken else ""
+        where = ", ".join(map(str, given))
+        raise JRTError(f"no results of lm_eval in {where}{more}: run lm_eval with --output_path there.")
+    return results
+
+
 def _checked(result: Result, broken: list[Broken]) -> Result:
-    """The result with its log of answers read, or without it where the log is broken or not of this result."""
+    """The result with its log of answers read, or without it if the log is broken or is not of this result."""
     try:
-        columns = result.columns
-        if columns is None:
-            return result
         _agree(result)
         return result
     except JRTError as error:
@@ -92,25 +97,40 @@ def _checked(result: Result, broken: list[Broken]) -> Result:
 
 def _agree(result: Result) -> None:
     columns, file = result.columns, result.samples_file
-    assert columns is not None
+    if columns is None:
+        return
     count = len(columns) + columns.skipped
     if result.asked and count != result.asked:
         raise JRTError(f"{file}: holds {count} answers, {result.run.file.name} counts {result.asked}.")
-    if columns.skipped:  # older means held skipped rows as zeros: the log is what counts
+    if columns.skipped:  # means of old versions counted skipped rows as zeros: here the log decides
         return
     for name, values in columns.scores.items():
         mean = result.means.get(name)
-        if mean is None or len(values) == 0 or name.endswith("perplexity") or name == "bits_per_byte":
+        if mean is None or not len(values) or not _is_mean(name):
             continue
-        if not math.isclose(float(np.mean(values)), mean, rel_tol=_SAME, abs_tol=_SAME) and _is_mean(name):
-            raise JRTError(
-                f"{file}: its mean of {name} is {float(np.mean(values)):.6g}, {result.run.file.name} says {mean:.6g}."
-            )
+        logged = float(np.mean(values))
+        if not math.isclose(logged, mean, rel_tol=_SAME, abs_tol=_SAME):
+            raise JRTError(f"{file}: its mean of {name} is {logged:.6g}, {result.run.file.name} says {mean:.6g}.")
 
 
 def _is_mean(metric: str) -> bool:
-    """Metrics of recall tasks are means; those of others may be anything (a corpus score, a median)."""
-    return metric.partition(",")[0] in ("contains", "contains_word", "exact", "f1", "acc", "exact_match")
+    return metric.partition(",")[0] in _MEANS
+
+
+def _cells(results: Sequence[Result], labels: Labels) -> tuple[tuple[Cell, ...], int]:
+    """Results that differ by seed alone as one cell each, and how many results were copies of others."""
+    groups: dict[Any, list[Result]] = defaultdict(list)
+    copies = 0
+    for result in results:
+        group = groups[result.key]
+        if any(_copy(result, other) for other in group):
+            copies += 1
+        else:
+            group.append(result)
+    for group in groups.values():
+        _refuse_equal_seeds(group)
+    found = (Cell(tuple(group), labels.model(group[0]), labels.setting(group[0])) for group in groups.values())
+    return tuple(found), copies
 
 
 def _copy(one: Result, other: Result) -> bool:
@@ -132,38 +152,27 @@ def _by_row(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
     return values[np.argsort(rows)]
 
 
-def _seeds(group: Sequence[Result]) -> Sequence[Result]:
-    """The results of one key, if they differ by seed.
-
-    Raises:
-        JRTError: two have the same seeds and other answers.
-    """
+def _refuse_equal_seeds(group: Sequence[Result]) -> None:
+    """Raise for two results of one key that have the same seeds and other answers."""
     seen: dict[str, Result] = {}
     for result in group:
-        seed = str(sorted(result.run.seeds.items()))
-        if seed in seen:
-            other = seen[seed]
-            raise JRTError(
-                f"{other.run.file} and {result.run.file}: both are {result.run.kind} {result.run.weights} on "
-                f"{result.task} with the same settings and seeds, but they scored differently ({_told(other)} and "
-                f"{_told(result)}){_difference(other.run.facts, result.run.facts)}: give only one of them."
-            )
-        seen[seed] = result
-    return group
-
-
-def _told(result: Result) -> str:
-    name = next((name for name in result.means if _is_mean(name)), next(iter(result.means)))
-    return f"{name} {result.means[name]:.4f}"
-
-
-def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    names = [n for n in one.keys() | other.keys() if n not in MEASURED and one.get(n) != other.get(n)]
-    return f"; they also differ in {', '.join(sorted(names))}" if names else ""
+        other = seen.setdefault(str(sorted(result.run.seeds.items())), result)
+        if other is result:
+            continue
+        name = next((name for name in result.means if _is_mean(name)), next(iter(result.means)))
+        scores = [f"{name} {one.means[name]:.4f}" for one in (other, result) if name in one.means]
+        one, two = other.run.facts, result.run.facts
+        differ = sorted(n for n in one.keys() | two.keys() if n not in MEASURED and one.get(n) != two.get(n))
+        more = f"; they also differ in {', '.join(differ)}" if differ else ""
+        raise JRTError(
+            f"{other.run.file} and {result.run.file}: both are {result.run.kind} {result.run.weights} on "
+            f"{result.task} with the same settings and seeds, but they scored differently ({' and '.join(scores)})"
+            f"{more}: give only one of them."
+        )
 
 
 def _same_questions(results: Sequence[Result]) -> None:
-    """Refuse runs of one task with the same settings that were asked different things."""
+    """Refuse runs of one task with the same settings that were asked different questions."""
     asked: dict[Any, Result] = {}
     for result in results:
         columns = result.columns
@@ -171,91 +180,86 @@ def _same_questions(results: Sequence[Result]) -> None:
             continue
         chat = tuple(str(result.run.settings.get(name)) for name in ("chat_template_sha", "system_instruction_sha"))
         first = asked.setdefault((*result.task_key, chat), result)
-        if first is result:
-            continue
         other = first.columns
-        assert other is not None
+        if first is result or other is None:
+            continue
         common, here, there = np.intersect1d(columns.rows, other.rows, return_indices=True)
         differ = int(np.sum(columns.prompts[here] != other.prompts[there]))
-        if differ or (len(common) < len(columns) and not result.partly):
-            what = (
-                f"{differ} of {len(common)} prompts differ" if differ else f"only {len(common)} questions are the same"
-            )
-            raise JRTError(
-                f"{first.run.file} and {result.run.file}: {result.task} with the same settings, but {what}: other "
-                "data or another version of the prompts. Give them to two reports."
-            )
+        if differ:
+            what = f"{differ} of {len(common)} prompts differ"
+        elif len(common) < len(columns) and not result.partly:
+            what = f"only {len(common)} questions are the same"
+        else:
+            continue
+        raise JRTError(
+            f"{first.run.file} and {result.run.file}: {result.task} with the same settings, but {what}: other "
+            "data or another version of the prompts. Give them to two reports."
+        )
 
+
+# -------------------------------------------------------------------- labels
 
 _PREFIX = ("feature_map", "prefix", "prefix_length", "prefix_step", "entropy_low", "entropy_high", "entropy_window")
 _FIRST = (*_PREFIX, "kv_window", "kv_sinks")
+_BY_NATURE = ("window", "ppl", "until", "max_gen_toks", "num_fewshot", "description", "do_sample")
+"""Settings of a window or of generating: tasks of one layout may differ in them."""
 
 
 class Labels:
-    """Labels of the results at hand.
+    """Labels of results: every setting that differs between them, and nothing else.
 
-    A setting of a model is told if two of the runs that have it differ in it; a setting of a task, if two runs of that
-    task or, for the layout, two tasks of that layout differ in it. One that only some runs have is told where nothing
-    else tells two results apart; after that, what should not change an answer is (device, batch size, versions).
+    A setting of a model is part of the label if two of the runs that have it differ in it; a setting of a task, if two
+    runs of the task differ in it or, for settings of the layout, two tasks of that layout. If two results still have
+    one label, a setting that only some runs have is added; after that, what should not change an answer (device, batch
+    size, versions).
 
     Attributes:
         common: settings of models that are the same in all runs that have them.
     """
 
     def __init__(self, results: Sequence[Result]) -> None:
-        self._model = _values((None, result.run.settings) for result in results)
+        model = _values((None, result.run.settings) for result in results).get(None, {})
+        self.common: Mapping[str, Any] = {
+            name: next(iter(values.values())) for name, values in model.items() if len(values) == 1
+        }
+        self._model = _differing(model)
         self._task = _values((result.task, _task_settings(result)) for result in results)
         self._layout = _values((result.layout, _layout_settings(result)) for result in results)
         self._lacking: dict[tuple[str, str], set[str]] = {}
-        self._lacking = {place: _had_by_some(group) for place, group in self._same(results).items()}
+        self._lacking = {label: _had_by_some(group) for label, group in self._with_one_label(results).items()}
         self._machine = {
-            place: {
-                name
-                for name, values in _values((None, r.run.machine) for r in group).get(None, {}).items()
-                if len(values) > 1
-            }
-            for place, group in self._same(results).items()
-        }
-        self.common: Mapping[str, Any] = {
-            name: next(iter(values.values())) for name, values in self._model.get(None, {}).items() if len(values) == 1
+            label: _differing(_values((None, result.run.machine) for result in group).get(None, {}))
+            for label, group in self._with_one_label(results).items()
         }
 
     def model(self, result: Result) -> str:
-        """Kind, weights and what differs."""
-        plain = self._plain(result)
+        """Kind, weights and the settings of the model that differ."""
+        plain = self._without_machine(result)
         told = self._machine.get((plain, self.setting(result)), set())
-        return " ".join([plain, *_settings_told(told, result.run.machine)])
+        return " ".join([plain, *_told(told, result.run.machine)])
 
     def setting(self, result: Result) -> str:
-        """What differs between runs of this task, or between tasks of this layout."""
-        task, layout = _task_settings(result), _layout_settings(result)
+        """The settings that differ between runs of this task, or between tasks of this layout."""
         differ = _differing(self._task.get(result.task, {})) | _differing(self._layout.get(result.layout, {}))
-        return " ".join(_settings_told(differ, task | layout))
+        return " ".join(_told(differ, _task_settings(result) | _layout_settings(result)))
 
-    def _same(self, results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
-        """The results that have the same label so far."""
-        same: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    def _with_one_label(self, results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+        found: dict[tuple[str, str], list[Result]] = defaultdict(list)
         for result in results:
-            same[self._plain(result), self.setting(result)].append(result)
-        return same
+            found[self._without_machine(result), self.setting(result)].append(result)
+        return found
 
-    def _plain(self, result: Result) -> str:
-        text = self._differing(result)
-        lacking = self._lacking.get((text, self.setting(result)), set())
-        return " ".join([text, *_settings_told(lacking, result.run.settings)])
-
-    def _differing(self, result: Result) -> str:
-        settings = result.run.settings
-        differ = _differing(self._model.get(None, {}))
-        # jrt-mlp says that its map is mlp
+    def _without_machine(self, result: Result) -> str:
+        settings, differ = result.run.settings, self._model
+        # the name jrt-mlp says that the feature map is mlp
         if str(settings.get("feature_map", "")) in result.run.weights.replace("_", "-").split("-"):
-            differ -= {"feature_map"}
-        return " ".join(
-            [part for part in (result.run.kind, result.run.weights) if part] + _settings_told(differ, settings)
-        )
+            differ = differ - {"feature_map"}
+        text = " ".join([*filter(None, (result.run.kind, result.run.weights)), *_told(differ, settings)])
+        lacking = self._lacking.get((text, self.setting(result)), set())
+        return " ".join([text, *_told(lacking, settings)])
 
 
-def _values(found: Any) -> dict[Any, dict[str, dict[str, Any]]]:
+def _values(found: Iterable[tuple[Any, Mapping[str, Any]]]) -> dict[Any, dict[str, dict[str, Any]]]:
     """By place and setting the different values, as text -> value."""
     values: dict[Any, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for place, settings in found:
@@ -265,7 +269,7 @@ def _values(found: Any) -> dict[Any, dict[str, dict[str, Any]]]:
 
 
 def _had_by_some(results: Sequence[Result]) -> set[str]:
-    """Settings of the model that of the runs asked the same some have and others do not."""
+    """Settings of the model that, of the runs asked the same, some have and others do not."""
     asked: dict[Any, list[set[str]]] = defaultdict(list)
     for result in results:
         asked[result.task, result.control, result.partly].append(set(result.run.settings))
@@ -276,69 +280,54 @@ def _differing(values: Mapping[str, Mapping[str, Any]]) -> set[str]:
     return {name for name, different in values.items() if len(different) > 1}
 
 
-def _settings_told(names: set[str], settings: Mapping[str, Any]) -> list[str]:
+def _told(names: set[str], settings: Mapping[str, Any]) -> list[str]:
     order = [*(name for name in _FIRST if name in names), *sorted(names - {*_FIRST})]
     return [f"{name}={settings[name]}" for name in order if name in settings]
 
 
 def _task_settings(result: Result) -> dict[str, Any]:
+    version = result.version
     return {
         **result.settings,
-        "version": _version(result),
+        "version": int(version) if isinstance(version, float) and version.is_integer() else version,
         "source": result.source,
         "recipe": result.block.get("recipe"),
         "layout": result.layout,  # one that was laid over the task's own
     }
 
 
-def _version(result: Result) -> Any:
-    version = result.version
-    return int(version) if isinstance(version, float) and version.is_integer() else version
-
-
 def _layout_settings(result: Result) -> dict[str, Any]:
-    """The settings of the layout: those of a window or of generating belong to a task by nature."""
-    own = ("window", "ppl", "until", "max_gen_toks", "num_fewshot", "description", "do_sample")
-    return {name: value for name, value in result.settings.items() if name.partition(".")[0] not in own}
+    return {name: value for name, value in result.settings.items() if name.partition(".")[0] not in _BY_NATURE}
 
+
+# -------------------------------------------------------------------- logs of trainings
 
 HELD_OUT, STEPS = "heldout.jsonl", "log.jsonl"
 COUNTS = ("step", "tokens", "seconds")
 FROM_STEPS = "answer_accuracy"
 SMOOTHED = 50
-"""Steps of training that a point of a curve from a log of steps is the mean of."""
+"""Steps of training over which a point of a curve from a log of steps is the mean."""
 
 
 def trainings(folders: Iterable[Path]) -> tuple[tuple[Training, ...], tuple[Broken, ...]]:
-    """All trainings in folders, searched through; files that are no such logs are named.
+    """All trainings in folders, which are searched, and the files that could not be read.
 
-    A folder's `heldout.jsonl` counts; where there is none, its `log.jsonl`.
+    A folder's `heldout.jsonl` is read; if there is none, its `log.jsonl`.
     """
+    tops = [top for top in folders if top.is_dir()]
+    parents = {file.parent for top in tops for name in (HELD_OUT, STEPS) for file in top.rglob(name)}
     found: list[Training] = []
     broken: list[Broken] = []
-    for folder in sorted(
-        {
-            file.parent
-            for top in folders
-            if top.is_dir()
-            for file in top.rglob("*.jsonl")
-            if file.name in (HELD_OUT, STEPS)
-        }
-    ):
-        file = next(folder / name for name in (HELD_OUT, STEPS) if (folder / name).is_file())
+    for folder in sorted(parents):
+        file = folder / HELD_OUT if (folder / HELD_OUT).is_file() else folder / STEPS
         try:
-            found.append(read_training(file))
+            found.append(_training(file))
         except JRTError as error:
             broken.append(Broken(file, str(error)))
     return tuple(found), tuple(broken)
 
 
-def read_training(file: Path) -> Training:
-    """The curves of one log.
-
-    Raises:
-        JRTError: not the log of a training; names the file.
-    """
+def _training(file: Path) -> Training:
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         held_out = file.name == HELD_OUT
@@ -355,6 +344,6 @@ def read_training(file: Path) -> Training:
 
 
 def _smoothed(curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Means of as many steps each."""
+    """Means over `SMOOTHED` steps each."""
     parts = np.array_split(np.array(curve), math.ceil(len(curve) / SMOOTHED))
     return tuple((float(part[-1, 0]), float(part[:, 1].mean())) for part in parts)

@@ -1,4 +1,7 @@
-"""`jrt-eval compare A B`: two runs on the same questions, in the terminal."""
+"""`jrt-eval compare A B`: two runs on the same questions, in the terminal.
+
+What is printed is the same in a window of any width and in a pipe: lines of text, in which nothing is left out.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.cells import Cell, Difference, chosen, difference, value_of
-from jrt_lmeval.report.collect import collect
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.report.cells import Cell, Difference, chosen, difference, metrics, value_of
+from jrt_lmeval.report.collect import collect_both
 from jrt_lmeval.report.misses import explain, first_line
 from jrt_lmeval.report.samples import Sample
 from jrt_lmeval.stats import holm
@@ -24,6 +23,9 @@ EPILOG = """examples:
   jrt-eval compare out out --a layout=once --b layout=hier    two layouts of one run
   jrt-eval compare runs/a runs/b --metric f1 --show 30
 """
+NOTE = """[ ]: 95 % bootstrap interval over documents. p of the same bootstrap, corrected
+by Holm's method for the number of tasks. McNemar's exact p takes questions as
+independent. Questions on which A and B score the same are ties."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,49 +38,70 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("a", type=Path, help="results file of lm_eval, or a folder")
     parser.add_argument("b", type=Path, help="the other")
-    parser.add_argument(
-        "--a", action="append", default=[], dest="where_a", metavar="NAME=VALUE", help="only such runs of A"
-    )
-    parser.add_argument(
-        "--b", action="append", default=[], dest="where_b", metavar="NAME=VALUE", help="only such runs of B"
-    )
+    for side in "ab":
+        what = f"only such runs of {side.upper()}"
+        parser.add_argument(
+            f"--{side}", action="append", default=[], dest=f"where_{side}", metavar="NAME=VALUE", help=what
+        )
     parser.add_argument("--metric", default="contains", help="what is compared (default: contains)")
     parser.add_argument("--show", type=int, default=10, help="disagreements of each task that are shown (default: 10)")
     arguments = parser.parse_args(argv)
-    cells = collect(dict.fromkeys([arguments.a, arguments.b])).cells
-    first = chosen(_below(cells, arguments.a), arguments.where_a)
-    second = chosen(_below(cells, arguments.b), arguments.where_b)
-    found = [pair for a, b in couples(first, second) if (pair := difference(a, b, arguments.metric)) is not None]
+    first, second = collect_both(arguments.a, arguments.b)
+    first = chosen(first, arguments.where_a, "--a")
+    second = chosen(second, arguments.where_b, "--b")
+    if arguments.metric not in (known := metrics([*first, *second])):
+        raise unknown("metric", arguments.metric, known)
+    pairs = couples(first, second)
+    found = [pair for a, b in pairs if (pair := difference(a, b, arguments.metric)) is not None]
     if not found:
-        raise JRTError(
-            f"nothing to compare: {arguments.a} and {arguments.b} have no logged questions in common with "
-            f"{arguments.metric}; run both with --log_samples."
-        )
-    show(found, arguments.metric, arguments.show, Console())
+        raise JRTError(f"nothing to compare: {_why(first, second, pairs, arguments.metric)}")
+    print(f"A: {_models(pair.first for pair in found)}\nB: {_models(pair.second for pair in found)}\n")
+    corrected = holm([pair.paired.p for pair in found])
+    for pair, p in zip(found, corrected, strict=True):
+        print(described(pair, p, arguments.metric))
+    for name, cells, side in (("A", first, "first"), ("B", second, "second")):
+        left = [cell for cell in cells if cell not in [getattr(pair, side) for pair in found]]
+        if left:
+            print(f"Not compared, of {name}: {'; '.join(cell.label for cell in left)}")
+    print(NOTE)
+    for pair in found:
+        for line in disagreements_told(pair, arguments.metric, arguments.show):
+            print(line)
     return 0
 
 
-def _below(cells: Sequence[Cell], path: Path) -> tuple[Cell, ...]:
-    place = path.resolve()
-    return tuple(
-        cell
-        for cell in cells
-        if any(place in (file := result.run.file.resolve(), *file.parents) for result in cell.results)
-    )
+def _models(cells: Iterator[Cell]) -> str:
+    return "; ".join(dict.fromkeys(cell.model for cell in cells))
+
+
+def _why(first: Sequence[Cell], second: Sequence[Cell], pairs: Sequence[tuple[Cell, Cell]], metric: str) -> str:
+    """Why no pair can be compared, in a sentence."""
+    if not pairs:
+        asked = ["; ".join(cell.label for cell in cells) for cells in (first, second)]
+        return f"A was asked {asked[0]} and B {asked[1]}, which have no benchmark in common."
+    unlogged = [cell.first.run.file for pair in pairs for cell in pair if not cell.by_document(metric)]
+    if unlogged:
+        return f"{unlogged[0]} has no log of answers with {metric}; run both with --log_samples."
+    return "no question of A is one of B's: they are of other rows, or of logs too old to tell."
 
 
 def couples(first: Sequence[Cell], second: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
-    """Which cells are compared: those of one task and part; where there are none, those of one benchmark.
+    """Which cells are compared: those of one task and, if there are none, those of one benchmark.
+
+    Parts of a task (`--limit`) are compared with each other and with the whole: what they have in common is paired.
 
     Raises:
-        JRTError: a task has several runs on one side: which is meant cannot be known.
+        JRTError: a task has several runs on one side, so that it is not clear which is meant.
     """
-    for names in (("task", "control", "part"), ("benchmark", "control", "part"), ("benchmark", "part")):
+    for names in (("task", "control"), ("benchmark", "control"), ("benchmark",)):
         found = []
         for a in first:
             place = [value_of(a, name) for name in names]
-            others = [b for b in second if [value_of(b, name) for name in names] == place and b is not a]
-            rivals = [c for c in first if [value_of(c, name) for name in names] == place]
+            others = [b for b in second if _place(b, names) == place and not _same_result(a, b)]
+            rivals = [c for c in first if _place(c, names) == place]
+            if len(others) > 1 or len(rivals) > 1:
+                others = [b for b in others if b.first.partly == a.first.partly]
+                rivals = [c for c in rivals if c.first.partly == a.first.partly]
             if others and (len(others) > 1 or len(rivals) > 1):
                 told = sorted({f"{cell.model}, {cell.label}" for cell in (*others, *rivals)})
                 raise JRTError(f"more than one run of {' '.join(place)}: {'; '.join(told)}. Choose with --a and --b.")
@@ -88,55 +111,33 @@ def couples(first: Sequence[Cell], second: Sequence[Cell]) -> list[tuple[Cell, C
     return []
 
 
-def show(found: Sequence[Difference], metric: str, most: int, console: Console) -> None:
-    """Print a table of all pairs, and below it what they disagree on."""
-    table = Table(title=f"B less A, {metric}", caption=CAPTION, caption_justify="left", show_edge=False)
-    table.add_column("task", overflow="fold")
-    for name in (
-        "A %",
-        "B %",
-        "B - A",
-        "95 % interval",
-        "wins",
-        "losses",
-        "ties",
-        "p, Holm",
-        "McNemar",
-        "n",
-        "documents",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    corrected = holm([pair.paired.p for pair in found])
-    for pair, p in zip(found, corrected, strict=True):
-        table.add_row(*_row(pair, p, metric))
-    one = found[0]
-    console.print(Text(f"A: {one.first.model}\nB: {one.second.model}"))
-    console.print(table)
-    for pair in found:
-        _disagreements(pair, metric, most, console)
+def _place(cell: Cell, names: Sequence[str]) -> list[str]:
+    return [value_of(cell, name) for name in names]
 
 
-CAPTION = (
-    "Interval and p: bootstrap over documents, p by Holm over the tasks. McNemar: exact, takes questions as "
-    "independent."
-)
+def _same_result(one: Cell, other: Cell) -> bool:
+    return one.task == other.task and one.first.run.file.resolve() == other.first.run.file.resolve()
 
 
-def _row(pair: Difference, p: float, metric: str) -> list[str]:
+def described(pair: Difference, corrected: float, metric: str) -> str:
+    """A pair in lines of at most 80 characters, labels aside; `corrected` is its p by Holm's method."""
     found = pair.paired
     name = pair.first.label if pair.first.label == pair.second.label else f"{pair.first.label} → {pair.second.label}"
-    means = [100 * (cell.mean(metric) or 0.0) for cell in (pair.first, pair.second)]
-    return [
-        name,
-        *(f"{mean:.1f}" for mean in means),
-        f"{100 * found.difference:+.1f}",
-        "-" if math.isnan(found.low) else f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
-        *(f"{count:,}" for count in (found.wins, found.losses, found.ties)),
-        "-" if math.isnan(p) else f"{p:.4f}",
-        "-" if found.mcnemar is None else f"{found.mcnemar:.4f}",
-        f"{found.n:,}",
-        f"{found.clusters:,}",
+    means = "  ".join(f"{side} {100 * mean:.1f} %" for side, mean in zip("AB", pair.means, strict=True))
+    ends = "" if math.isnan(found.low) else f" [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    told = [
+        f"{metric}:  {means}  B - A {100 * found.difference:+.1f}{ends} points",
+        f"B wins {found.wins:,}, loses {found.losses:,}, ties {found.ties:,}, of {found.n:,} questions on "
+        f"{found.clusters:,} documents",
+        f"p (Holm) {_p(corrected)}  McNemar {_p(math.nan if found.mcnemar is None else found.mcnemar)}",
     ]
+    only = [f"{count:,} only of {side}" for side, count in (("A", pair.only_first), ("B", pair.only_second)) if count]
+    told += [f"not compared: {', '.join(only)}"] if only else []
+    return "\n  ".join([name, *told]) + "\n"
+
+
+def _p(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def disagreements(pair: Difference, metric: str) -> Iterator[tuple[Sample, Sample]]:
@@ -148,26 +149,23 @@ def disagreements(pair: Difference, metric: str) -> Iterator[tuple[Sample, Sampl
             yield sample, other
 
 
-def _disagreements(pair: Difference, metric: str, most: int, console: Console) -> None:
+def disagreements_told(pair: Difference, metric: str, most: int) -> Iterator[str]:
+    """The first disagreements of a pair: document, question, accepted answers, and what both wrote."""
     shown = list(islice(disagreements(pair, metric), most))
-    if not shown:
-        return
-    total = pair.paired.wins + pair.paired.losses
-    title = f"{pair.second.label}: the first {len(shown)} of {total} disagreements"
-    table = Table(title=Text(title), show_edge=False, show_lines=False)
-    for name in ("document", "question", "accepted", "A", "B"):
-        table.add_column(name, overflow="fold")
+    if shown:
+        total = pair.paired.wins + pair.paired.losses
+        yield f"\n{pair.second.label}: the first {len(shown)} of {total} disagreements"
     for one, other in shown:
-        answers = [_answer(side, metric) for side in (one, other)]
-        table.add_row(Text(one.document[:24]), Text(one.question), Text(" | ".join(one.gold)), *answers)
-    console.print(table)
+        yield f"\n  {one.document[:24]}: {one.question or '(the log names no question)'}"
+        yield f"    accepted  {' | '.join(one.gold) or '(not in the log)'}"
+        yield f"    A  {_answer(one, metric)}"
+        yield f"    B  {_answer(other, metric)}"
 
 
-def _answer(sample: Sample, metric: str) -> Text:
+def _answer(sample: Sample, metric: str) -> str:
     if sample.answer is None:
-        return Text(f"{sample.scores.get(metric, math.nan):g} (not logged)")
+        return f"{sample.scores.get(metric, math.nan):g} (answer not logged)"
     right = sample.scores.get(metric, 0.0) >= 1.0
     miss = None if right or sample.scores.get("contains") != 0 else explain(sample)
     why = f"  [{miss.kind}{': ' + miss.key if miss.key else ''}]" if miss and miss.kind != "unknown" else ""
-    mark = "right: " if right else ""
-    return Text(f"{mark}{first_line(sample.answer) or '(nothing)'}{why}", style="green" if right else "")
+    return f"{'right: ' if right else ''}{first_line(sample.answer) or '(nothing)'}{why}"

@@ -33,8 +33,12 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "answer_depth": ("answer_position",),
     "skipped": ("jrt_skipped", "skipped"),
     "truncated": ("jrt_truncated_tokens", "jrt_truncated"),
+    "cut_by_length": (),
 }
-"""Our name of a figure of one answer -> its names in `doc.jrt` or in the sample itself, the present one first."""
+"""Our name of a figure of one answer -> its names in `doc.jrt` or in the sample itself, the present one first.
+
+`cut_by_length` is made of `jrt_ended`, which is a word.
+"""
 
 BASELINES = {
     "echo": "echo of the question",

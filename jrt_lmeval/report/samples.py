@@ -1,4 +1,4 @@
-"""The log of answers that lm_eval writes with `--log_samples`: answer by answer, or as columns of numbers."""
+"""The log of answers that lm_eval writes with `--log_samples`, read answer by answer or as columns of numbers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import gzip
 import json
 import math
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.fields import FIGURES, QUESTION, document_of
+from jrt_lmeval.report.fields import FIGURES, document_of, text_of
 
 NO_FILTER = "none"
-_SPREAD = 0x9E3779B97F4A7C15  # an odd number: multiples of it differ in 64 bits
-_NAMES = tuple(FIGURES.items())
+_SPREAD = 0x9E3779B97F4A7C15  # odd, so that its multiples differ in 64 bits
+_FIGURE_NAMES = frozenset(name for names in FIGURES.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,15 @@ class Sample:
     """One answer.
 
     Attributes:
-        row: what tells the question from others in the log, the same in all logs of one data set.
-        document: what the questions on one document share.
-        question: what was asked, or an empty text.
-        gold: accepted answers; empty where the log keeps none.
-        answer: what was generated; None where the log keeps no answers.
-        prompt: what the model was given; None where the log keeps none.
-        prompt_hash: lm_eval's; empty in old logs.
+        row: identifies the question; the same in all logs of one data set.
+        document: identifies the document, which several questions can share.
+        question: what was asked; empty if the log does not say.
+        gold: accepted answers; empty if the log does not say.
+        answer: what was generated; None if the log keeps no answers.
+        prompt: what the model was given; None if the log does not keep it.
         scores: metric -> score.
         figures: our names (`fields.FIGURES`) -> number.
-        facts: what the task and the model logged of it (`doc.jrt`).
+        facts: what the task and the model logged about it (`doc.jrt`).
         doc: the row as logged.
     """
 
@@ -48,7 +47,6 @@ class Sample:
     gold: tuple[str, ...]
     answer: str | None
     prompt: str | None
-    prompt_hash: str
     scores: Mapping[str, float]
     figures: Mapping[str, float]
     facts: Mapping[str, Any]
@@ -80,9 +78,10 @@ def lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def row_ids(line: Mapping[str, Any], document: str, seen: Counter[str]) -> tuple[int, bool]:
-    """What tells a question from others, and whether it is of the row's content.
+    """A number that identifies the question, and whether it is made of the row's content.
 
-    Equal rows are told apart by their order; so are the rows of old logs, which hold no hash, within their document.
+    Equal rows are distinguished by their order. Old logs hold no hash of the row; there the order within the document
+    is all that identifies a question.
     """
     known = line.get("doc_hash")
     name = str(known) if known else f"document {document}"
@@ -92,7 +91,7 @@ def row_ids(line: Mapping[str, Any], document: str, seen: Counter[str]) -> tuple
 
 
 def number(text: str) -> int:
-    """64 bits of a text's hash; of a hash itself, its own first 64 bits."""
+    """64 bits of a text's hash; for a SHA-256 in hexadecimal digits, its own first 64 bits."""
     if len(text) == 64:
         try:
             return int(text[:16], 16)
@@ -102,36 +101,37 @@ def number(text: str) -> int:
 
 
 def figures_of(line: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of an answer under our names."""
+    """The figures of an answer under our names; `empty_answer` and `cut_by_length` are 0 or 1."""
     doc = line.get("doc")
     facts = doc.get("jrt") if isinstance(doc, dict) else None
     facts = facts if isinstance(facts, dict) else {}
     found = {}
-    for ours, theirs in _NAMES:
+    for ours, theirs in FIGURES.items():
         for name in theirs:
-            value = facts.get(name)
-            if value is None:
-                value = line.get(name)
+            value = facts.get(name, line.get(name))
             if isinstance(value, (int, float)):
                 found[ours] = float(value)
                 break
+    if "empty_answer" not in found and (answer := answer_of(line)) is not None:
+        found["empty_answer"] = float(not answer.strip())
+    if isinstance(ended := facts.get("jrt_ended"), str):
+        found["cut_by_length"] = float(ended == "length")
     return found
 
 
 def scores_of(line: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of an answer: what the log calls metrics and is a number, figures aside."""
+    """The scores of an answer: the numbers that the log calls metrics, without figures and standard errors."""
     names = line.get("metrics")
-    if not isinstance(names, list):  # old logs do not say: every number that is no figure
+    if not isinstance(names, list):  # old logs do not list their metrics: every number that is no figure is one
         names = [name for name, value in line.items() if isinstance(value, float)]
-    scores = {}
-    for name in names:
-        value = line.get(name)
-        if isinstance(value, (int, float)) and name not in _FIGURE_NAMES and not name.startswith("jrt_"):
-            scores[name] = float(value)
-    return scores
-
-
-_FIGURE_NAMES = frozenset(name for theirs in FIGURES.values() for name in theirs)
+    return {
+        name: float(line[name])
+        for name in names
+        if isinstance(line.get(name), (int, float))
+        and name not in _FIGURE_NAMES
+        and not name.startswith("jrt_")
+        and not name.endswith("_stderr")
+    }
 
 
 def gold_of(line: Mapping[str, Any]) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ def gold_of(line: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def answer_of(line: Mapping[str, Any]) -> str | None:
-    """What was generated, after the filter; None where the log keeps no answers or they are no texts."""
+    """What was generated, after the filter; None if the log keeps no answers or they are no texts."""
     answer = line.get("filtered_resps")
     while isinstance(answer, list) and answer:
         answer = answer[0]
@@ -156,7 +156,7 @@ def answer_of(line: Mapping[str, Any]) -> str | None:
 
 
 def prompt_of(line: Mapping[str, Any]) -> str | None:
-    """What the model was given; None where the log does not keep it."""
+    """What the model was given; None if the log does not keep it."""
     arguments = line.get("arguments")
     first = arguments.get("gen_args_0") if isinstance(arguments, dict) else None
     prompt = first.get("arg_0") if isinstance(first, dict) else None
@@ -165,61 +165,62 @@ def prompt_of(line: Mapping[str, Any]) -> str | None:
     return prompt if isinstance(prompt, str) else None
 
 
-def read_samples(file: Path, filter_name: str | None = None) -> Iterator[Sample]:
-    """The answers of a log one by one; with several filters those of the one that stands first.
+def read_samples(file: Path) -> Iterator[Sample]:
+    """The answers of a log one by one; of several filters, those of the one that comes first.
 
     Raises:
         JRTError: a line that is cut or is no sample; names the file and the line.
     """
     seen: Counter[str] = Counter()
+    wanted = ""
     for line in lines(file):
         name = str(line.get("filter", NO_FILTER))
-        filter_name = filter_name or name
-        if name != filter_name:
+        wanted = wanted or name
+        if name != wanted:
             continue
-        doc = line.get("doc")
-        document = document_of(doc)
+        document = document_of(line.get("doc"))
         row, _ = row_ids(line, document or "", seen)
-        doc = doc if isinstance(doc, dict) else {"doc": doc}
-        figures = figures_of(line)
+        doc = line["doc"] if isinstance(line.get("doc"), dict) else {"doc": line.get("doc")}
         facts = doc.get("jrt")
         yield Sample(
             row,
             document if document is not None else f"{row:016x}",
-            next((str(doc[name]) for name in QUESTION if isinstance(doc.get(name), str)), ""),
+            text_of(doc, "question"),
             gold_of(line),
             answer_of(line),
             prompt_of(line),
-            str(line.get("prompt_hash") or ""),
             scores_of(line),
-            figures,
+            figures_of(line),
             facts if isinstance(facts, dict) else {},
             doc,
         )
 
 
 def content_hash(file: Path) -> str:
-    """What lm_eval writes under `task_hashes` for these samples."""
+    """The hash that lm_eval writes under `task_hashes` for these samples."""
     digest = sha256()
     for line in lines(file):
         digest.update("".join(str(line.get(name, "")) for name in ("doc_hash", "prompt_hash", "target_hash")).encode())
     return digest.hexdigest()
 
 
+# -------------------------------------------------------------------- as columns
+
+
 @dataclass(frozen=True)
 class Columns:
-    """All answers of a log as numbers; skipped questions are left out.
+    """All answers of a log as numbers, a few bytes a question; questions that the model skipped are left out.
 
     Attributes:
-        rows: uint64 [N], what tells questions apart, the same in all logs of one data set.
-        prompts: uint64 [N], a hash of what was asked; 0 where the log does not say.
-        clusters: uint64 [N], the document.
+        rows: uint64 [N], identifies the question; the same in all logs of one data set.
+        prompts: uint64 [N], a hash of the prompt; 0 if the log does not say.
+        clusters: uint64 [N], identifies the document.
         scores: metric -> float64 [N], NaN where there is none.
         figures: our names (`fields.FIGURES`) -> float64 [N], NaN where there is none.
-        skipped: questions that the model did not read (`on_overflow=skip`); they are in no mean.
-        by_content: whether `rows` is of the rows' content; in old logs it is of their order within a document.
-        by_document: whether `clusters` is of documents; else each question stands alone.
-        has_answers: whether the log keeps answers and what they were scored against.
+        skipped: number of questions that the model did not read (`on_overflow=skip`); they are in no mean.
+        by_content: whether `rows` is made of the rows' content; in old logs it is made of their order in a document.
+        by_document: whether `clusters` identifies documents; else each question counts as a document of its own.
+        has_answers: whether the log keeps the answers and what they were scored against.
     """
 
     rows: np.ndarray
@@ -237,7 +238,7 @@ class Columns:
 
     @property
     def documents(self) -> int:
-        """How many different documents there are."""
+        """The number of different documents."""
         return len(np.unique(self.clusters))
 
     def taken(self, at: np.ndarray) -> Columns:
@@ -253,103 +254,96 @@ class Columns:
 
     @staticmethod
     def averaged(parts: Sequence[Columns]) -> Columns:
-        """The mean of each question over several logs of it; questions that not all of them hold are left out."""
+        """The mean of each question over several logs; questions that some of the logs lack are left out."""
         if len(parts) == 1:
             return parts[0]
         rows = parts[0].rows
         for part in parts[1:]:
             rows = np.intersect1d(rows, part.rows)
         aligned = [part.taken(np.argsort(part.rows)[np.searchsorted(np.sort(part.rows), rows)]) for part in parts]
-        first = aligned[0]
 
-        def means(name: str) -> dict[str, np.ndarray]:
-            columns: list[Mapping[str, np.ndarray]] = [getattr(part, name) for part in aligned]
-            common = [key for key in columns[0] if all(key in other for other in columns)]
-            return {key: np.mean([column[key] for column in columns], axis=0) for key in common}
+        def means(columns: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+            common = [name for name in columns[0] if all(name in other for other in columns)]
+            return {name: np.mean([column[name] for column in columns], axis=0) for name in common}
 
-        skipped = max(part.skipped for part in parts)
-        flags = (first.by_content, first.by_document, all(part.has_answers for part in parts))
-        return Columns(rows, first.prompts, first.clusters, means("scores"), means("figures"), skipped, *flags)
+        return replace(
+            aligned[0],
+            scores=means([part.scores for part in aligned]),
+            figures=means([part.figures for part in aligned]),
+            skipped=max(part.skipped for part in parts),
+            has_answers=all(part.has_answers for part in parts),
+        )
 
 
-@dataclass
 class _Growing:
-    rows: array = field(default_factory=lambda: array("Q"))
-    prompts: array = field(default_factory=lambda: array("Q"))
-    clusters: array = field(default_factory=lambda: array("Q"))
-    scores: dict[str, array] = field(default_factory=dict)
-    figures: dict[str, array] = field(default_factory=dict)
+    """Columns that grow by one answer at a time, in 8 bytes a number."""
 
-    def add(
-        self, row: int, prompt: int, cluster: int, scores: Mapping[str, float], figures: Mapping[str, float]
-    ) -> None:
-        count = len(self.rows)
-        self.rows.append(row)
-        self.prompts.append(prompt)
-        self.clusters.append(cluster)
+    def __init__(self) -> None:
+        self.ids: list[array[int]] = [array("Q"), array("Q"), array("Q")]
+        self.scores: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+        self.figures: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+
+    def add(self, ids: tuple[int, int, int], scores: Mapping[str, float], figures: Mapping[str, float]) -> None:
+        count = len(self.ids[0])
+        for place, value in zip(self.ids, ids, strict=True):
+            place.append(value)
         for columns, values in ((self.scores, scores), (self.figures, figures)):
-            for name, value in values.items():
-                column = columns.get(name)
-                if column is None:
-                    column = columns[name] = array("d")
-                if len(column) < count:
-                    column.extend([math.nan] * (count - len(column)))
-                column.append(value)
+            for name, found in values.items():
+                column = columns[name]
+                column.extend([math.nan] * (count - len(column)))
+                column.append(found)
 
     def columns(self, **flags: Any) -> Columns:
-        def whole(column: array) -> np.ndarray:
-            column.extend([math.nan] * (len(self.rows) - len(column)))
-            return np.frombuffer(column, dtype=np.float64) if len(column) else np.empty(0)
+        count = len(self.ids[0])
 
-        def ids(column: array) -> np.ndarray:
-            return np.frombuffer(column, dtype=np.uint64) if len(column) else np.empty(0, dtype=np.uint64)
+        def whole(columns: Mapping[str, array[float]]) -> dict[str, np.ndarray]:
+            for column in columns.values():
+                column.extend([math.nan] * (count - len(column)))
+            return {name: np.array(column) for name, column in columns.items()}
 
-        scores = {name: whole(column) for name, column in self.scores.items()}
-        figures = {name: whole(column) for name, column in self.figures.items()}
-        return Columns(ids(self.rows), ids(self.prompts), ids(self.clusters), scores, figures, **flags)
+        rows, prompts, clusters = (np.array(column, dtype=np.uint64) for column in self.ids)
+        return Columns(rows, prompts, clusters, whole(self.scores), whole(self.figures), **flags)
 
 
 def read_columns(file: Path) -> Columns:
     """All answers of a log as columns.
 
-    Where a log holds several filters of an answer, those but `none` stand behind a comma in the names of scores.
+    If a log holds several filters of an answer, all but `none` stand after a comma in the names of the scores.
 
     Raises:
         JRTError: a line that is cut or is no sample; names the file and the line.
     """
     growing: dict[str, _Growing] = {}
-    seen: dict[str, Counter[str]] = {}
+    seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
     documents: dict[str, int] = {}
     skipped = 0
-    by_content = by_document = has_answers = True
+    flags = {"by_content": True, "by_document": True, "has_answers": True}
     for line in lines(file):
         name = str(line.get("filter", NO_FILTER))
         part = growing.setdefault(name, _Growing())
         document = document_of(line.get("doc"))
-        row, content = row_ids(line, document or "", seen.setdefault(name, Counter()))
-        by_content &= content
-        by_document &= document is not None
-        has_answers &= line.get("filtered_resps") is not None and "target" in line
+        row, content = row_ids(line, document or "", seen[name])
+        flags["by_content"] &= content
+        flags["by_document"] &= document is not None
+        flags["has_answers"] &= line.get("filtered_resps") is not None and "target" in line
         figures = figures_of(line)
         if figures.get("skipped"):
             skipped += 1
             continue
         cluster = row if document is None else documents.setdefault(document, number(document))
         prompt = line.get("prompt_hash")
-        scores = scores_of(line)
-        part.add(row, number(prompt) if prompt else 0, cluster, scores, figures)
+        part.add((row, number(prompt) if prompt else 0, cluster), scores_of(line), figures)
     if not growing:
         raise JRTError(f"{file}: no samples.")
-    flags: dict[str, Any] = {"by_content": by_content, "by_document": by_document, "has_answers": has_answers}
     first, *others = sorted(growing, key=lambda name: name != NO_FILTER)
     base = growing[first].columns(skipped=skipped // len(growing), **flags)
-    named = _named(base.scores, first)
+    scores = _named(base.scores, first)
     for name in others:
         columns = growing[name].columns(**flags)
         if not np.array_equal(columns.rows, base.rows):
             raise JRTError(f"{file}: filter {name!r} does not hold the same questions as {first!r}.")
-        named |= _named(columns.scores, name)
-    return replace(base, scores=named)
+        scores |= _named(columns.scores, name)
+    return replace(base, scores=scores)
 
 
 def _named(scores: Mapping[str, np.ndarray], filter_name: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The tables of a report, made from everything that was collected."""
+"""The tables of a report: a pivot by any settings, and the standard ones, from everything that was collected."""
 
 from __future__ import annotations
 
@@ -26,34 +26,36 @@ from jrt_lmeval.report.cells import (
     number_of,
     value_of,
 )
-from jrt_lmeval.report.fields import BASELINES
+from jrt_lmeval.report.fields import BASELINES, BLIND
 from jrt_lmeval.report.misses import MOST_SAMPLES, miss_table
 from jrt_lmeval.report.published import published
 from jrt_lmeval.report.samples import Columns
-from jrt_lmeval.report.tables import PERCENT, Number, Report, Table, TableEntry
+from jrt_lmeval.report.tables import PERCENT, Number, Table, TableEntry
 from jrt_lmeval.stats import Interval, holm, interval, tied_groups
 
-_SPLIT = ("model", "benchmark", "condition", "setting", "part", "source")
-"""What tells cells apart that fall into one place, in the order in which it is asked."""
 ALPHA = 0.05
 PREFERRED = ("contains", "exact_match", "acc", "f1")
 MOST_PAIRS = 200
+FEW = 0.05
+"""Share of answers from which on those that are empty, or cut by `max_gen_toks`, have a column."""
 _TIE_LIMIT = 30
+_SPLIT = ("model", "benchmark", "condition", "setting", "part", "source")
+"""Axes that are added to a pivot's rows, in this order, where several cells fall into one place."""
 
 
 def main_metric(cells: Sequence[Cell]) -> str:
-    """`contains` where any run has it, else the next best known."""
+    """`contains` if any run has it, else the next of `PREFERRED`, else any."""
     found = metrics(cells)
     return next((name for name in PREFERRED if name in found), found[0])
 
 
 def standard_tables(collection: Collection, metric: str, everything: bool = False) -> list[Table]:
-    """Everything that can be said of these runs: by layout, without a model, every run, differences, ties, misses.
+    """All tables of these runs.
 
     Args:
         collection: the runs.
         metric: what is compared.
-        everything: read the misses however many there are.
+        everything: read the misses however many answers there are.
     """
     cells = [cell for cell in collection.cells if cell.mean(metric) is not None]
     tables = [pivot(cells, ["model", "benchmark"], ["condition"], metric, "recall", f"{metric} by layout")]
@@ -69,70 +71,173 @@ def standard_tables(collection: Collection, metric: str, everything: bool = Fals
     return tables
 
 
-def about(collection: Collection) -> tuple[str, ...]:
-    """What was read, what all runs share, and what was counted once."""
-    lines = [f"Results files: {collection.files:,}. Results of a model on a task: {len(collection.cells):,}."]
-    if collection.common:
-        shared = ", ".join(f"{name}={value}" for name, value in sorted(collection.common.items()))
-        lines.append(f"The same in all runs that have it: {shared}.")
-    if collection.copies:
-        lines.append(f"{collection.copies} results were found more than once and are counted once.")
-    if seeds := [cell for cell in collection.cells if cell.seeds > 1]:
-        lines.append(f"{len(seeds)} results are means over runs that differ by seed.")
-    return tuple(lines)
+# -------------------------------------------------------------------- a pivot
 
 
-def make_report(collection: Collection, tables: Sequence[Table], arguments: dict) -> Report:
-    """Tables with what is to be known of all of them."""
-    return Report(tuple(tables), about(collection), tuple(broken.why for broken in collection.broken), arguments)
+def pivot(
+    cells: Sequence[Cell],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    metric: str,
+    name: str = "pivot",
+    title: str = "",
+) -> Table:
+    """One metric by any settings.
+
+    If several cells fall into one place, the axes that distinguish them are added to the rows: nothing is averaged and
+    nothing is left out. Within a row, or within a column if the tasks are the columns, the best is marked, and so are
+    those that do not differ significantly from it.
+
+    Raises:
+        JRTError: an axis or a metric that no run has; names the nearest.
+    """
+    known = axes(cells)
+    for axis in (*rows, *columns):
+        if axis not in known:
+            raise unknown("axis", axis, known)
+    shown = [cell for cell in cells if cell.mean(metric) is not None]
+    if not shown:
+        raise unknown("metric", metric, metrics(cells))
+    rows = _enough(shown, list(rows), columns)
+    placed = {(_place(cell, rows), _place(cell, columns)): cell for cell in shown}
+    if len(placed) != len(shown):
+        raise JRTError(f"rows {', '.join(rows)} and columns {', '.join(columns)} do not distinguish all runs.")
+    down = list(dict.fromkeys(place for place, _ in placed))
+    across = sorted(dict.fromkeys(place for _, place in placed), key=_order)
+    numbers = {place: number_of(cell, metric) for place, cell in placed.items()}
+    if not {"task", "benchmark", "source"} & {*rows, *columns}:  # no axis names the sample
+        for place, cell in placed.items():
+            if cell.first.source == "sample":
+                numbers[place] = replace(numbers[place], marks=numbers[place].marks + "§")
+    within = 1 if {"task", "benchmark"} & set(columns) else 0
+    groups: dict[tuple, list[tuple]] = defaultdict(list)
+    for place, cell in placed.items():  # numbers compete on the same questions, with the document shown
+        if cell.control == "none":
+            groups[place[within], value_of(cell, "benchmark"), cell.first.partly].append(place)
+    for group in groups.values():
+        if len(group) > 1:
+            numbers |= _ranked({place: placed[place] for place in group}, numbers, metric)
+    lines = tuple((*place, *(numbers.get((place, column)) for column in across)) for place in down)
+    header = (*rows, *(" ".join(part for part in place if part) or metric for place in across))
+    unit = ", %" if any(number.scale == PERCENT for number in numbers.values()) else ""
+    counts = sorted({(number.interval.n, number.interval.clusters) for number in numbers.values() if number.interval})
+    told = "; ".join(f"{n:,} questions" + (f" on {d:,} documents" if d else "") for n, d in counts)
+    notes = (f"± and [ ]: 95 % intervals by document (t quantiles), {told}.",) if told else ()
+    return Table(name, f"{title or metric}{unit}", header, lines, len(rows), notes)
 
 
-# -------------------------------------------------------------------- each table
+def _place(cell: Cell, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(value_of(cell, name) for name in names)
+
+
+def _order(place: tuple[str, ...]) -> tuple:
+    """Layouts and controls in the order of `ORDER`, numbers by size, other words by the alphabet."""
+    keys = []
+    for word in place:
+        at = ORDER.index(word) if word in ORDER else len(ORDER)
+        try:
+            keys.append((at, float(word), word))
+        except ValueError:
+            keys.append((at, math.inf, word))
+    return tuple(keys)
+
+
+def _enough(cells: Sequence[Cell], rows: list[str], columns: Sequence[str]) -> list[str]:
+    """The rows, with as many of `_SPLIT` as it takes so that no two cells fall into one place."""
+    for more in _SPLIT:
+        groups: dict[tuple, set[str]] = defaultdict(set)
+        for cell in cells:
+            groups[_place(cell, rows), _place(cell, columns)].add(value_of(cell, more))
+        if more not in (*rows, *columns) and any(len(values) > 1 for values in groups.values()):
+            rows = [*rows, more]
+    return rows
+
+
+def _ranked(cells: dict[tuple, Cell], numbers: dict[tuple, Number], metric: str) -> dict[tuple, Number]:
+    """The numbers of one group: the best ones, and those that do not differ significantly from the first of them."""
+    sign = -1 if metric.startswith(LOWER_IS_BETTER) or metric.endswith("perplexity") else 1
+    known = [place for place in cells if not math.isnan(numbers[place].value)]
+    if not known:
+        return {}
+    best = max(known, key=lambda place: sign * numbers[place].value)
+    marked = {
+        place: replace(numbers[place], best=True) for place in known if numbers[place].value == numbers[best].value
+    }
+    others = [place for place in known if place not in marked]
+    found = [difference(cells[place], cells[best], metric) for place in others]
+    corrected = holm([math.nan if pair is None else pair.paired.p for pair in found])
+    for place, p in zip(others, corrected, strict=True):
+        if p >= ALPHA:
+            marked[place] = replace(numbers[place], marks=numbers[place].marks + "~")
+    return marked
+
+
+# -------------------------------------------------------------------- the standard tables
 
 
 def every_run(cells: Sequence[Cell], metric: str) -> Table:
-    """A line a run: accuracy, cost, and the unit of each number."""
+    """A line for each run: scores, what rules score that do not read the document, sizes and cost."""
+    scores = [
+        "f1",
+        *(["contains_normalised"] if any(cell.mean("contains_normalised") is not None for cell in cells) else []),
+    ]
+    rules = [name for name in BLIND if any(_logged(cell, name) for cell in cells)]
+    endings = {"empty_answer": "empty answers, %", "cut_by_length": "cut by length, %"}
+    shown = [name for name in endings if any(_logged(cell, name) and cell.figure(name) > FEW for cell in cells)]
     header = (
-        "model", "task", f"{metric}, %", "f1, %", "questions", "documents", "prompt, GPT-2 tokens",
-        "read, model's tokens", "prefix M / read", "state, KB", "of it window, KB", "median s / answer",
+        "model", "task", f"{metric}, %", *(f"{name}, %" for name in scores),
+        *(f"{BASELINES[name]}, %" for name in rules),
+        "questions", "documents", "prompt, GPT-2 tokens", "read, model's tokens", "prefix M / read", "state, KB",
+        "of it window, KB", "median s / answer", *(endings[name] for name in shown),
     )  # fmt: skip
     rows: list[tuple[TableEntry, ...]] = []
     for cell in cells:
-        f1, found = cell.mean("f1"), cell.interval(metric)
-        columns = cell.columns
+        found, columns = cell.interval(metric), cell.columns
+        share = cell.figure("prefix_share")
+        if math.isnan(share):
+            share = cell.figure("prefix_tokens") / (cell.figure("model_prompt_tokens") or math.nan)
+        means = [cell.mean(name) for name in scores]
         rows.append(
             (
                 cell.model,
                 cell.label + (f" [{cell.seeds} seeds]" if cell.seeds > 1 else ""),
                 number_of(cell, metric),
-                Number(math.nan if f1 is None else f1, PERCENT),
+                *(Number(math.nan if mean is None else mean, PERCENT) for mean in means),
+                *(replace(rule(columns, name), interval=None) for name in rules),
                 Number(found.n if found else cell.first.asked, digits=0),
                 Number(columns.documents if columns is not None and columns.by_document else math.nan, digits=0),
                 Number(cell.figure("prompt_tokens"), digits=0),
                 Number(cell.figure("model_prompt_tokens"), digits=0),
-                Number(_prefix_share(cell), digits=2),
+                Number(share, digits=2),
                 Number(cell.figure("state_bytes") / 1000, digits=0),
                 Number(cell.figure("window_bytes") / 1000, digits=0),
                 Number(cell.median("seconds"), digits=3),
+                *(Number(cell.figure(name) if _logged(cell, name) else math.nan, PERCENT) for name in shown),
             )
         )
-    notes = ("Seconds are of the machine and the load of each run (below); a dash: not logged.",)
-    return Table("runs", "Every run", header, tuple(rows), 2, notes)
+    notes = [
+        "Tokens, prefix and state are means over the answers. Seconds are of the machine and the load of each run "
+        "(below). A dash: not logged."
+    ]
+    notes += ["Rules do not read the document: echo answers with the question's words, majority with the commonest "
+              "value on other documents."] if rules else []  # fmt: skip
+    if "empty_answer" in shown:
+        notes.append("Empty: nothing but spaces before the end; an instruct model then needs --apply_chat_template.")
+    if "cut_by_length" in shown:
+        notes.append("Cut by length: neither stop string nor end token came before `max_gen_toks`.")
+    return Table("runs", "Every run", header, tuple(rows), 2, tuple(notes))
 
 
-def _prefix_share(cell: Cell) -> float:
-    share = cell.figure("prefix_share")
-    if math.isnan(share):
-        share = cell.figure("prefix_tokens") / (cell.figure("model_prompt_tokens") or math.nan)
-    return share
+def _logged(cell: Cell, name: str) -> bool:
+    return cell.columns is not None and name in cell.columns.figures
 
 
 def other_metrics(cells: Sequence[Cell], metric: str) -> list[Table]:
-    """Runs that have not the report's metric: none is left out without a word."""
-    others = [cell for cell in cells if cell.mean(metric) is None]
+    """All metrics of the runs that lack the report's metric, so that no run is left out."""
     rows = [
         (cell.model, cell.label, name, number_of(cell, name))
-        for cell in others
+        for cell in cells
+        if cell.mean(metric) is None
         for name in sorted(cell.first.means)
         if cell.mean(name) is not None
     ]
@@ -141,28 +246,32 @@ def other_metrics(cells: Sequence[Cell], metric: str) -> list[Table]:
 
 
 def without_a_model(cells: Sequence[Cell]) -> list[Table]:
-    """What rules score that need no model, on the same questions; the first run of each benchmark that logged it."""
+    """What rules score that need no model, on the questions of the first run of each benchmark that logged them."""
+    logged = [cell for cell in cells if cell.control == "none" and any(_logged(cell, name) for name in BASELINES)]
+    names = [name for name in BASELINES if any(_logged(cell, name) for cell in logged)]
     rows: dict[tuple[str, str], tuple[TableEntry, ...]] = {}
-    for cell in cells:
-        columns = cell.columns
-        if columns is None or cell.control != "none" or not any(name in columns.figures for name in BASELINES):
-            continue
-        values = [rule(columns, name) for name in BASELINES]
-        rows.setdefault(
-            (value_of(cell, "benchmark"), cell.first.partly), (value_of(cell, "benchmark"), cell.setting, *values)
-        )
+    for cell in logged:
+        benchmark = value_of(cell, "benchmark")
+        line: tuple[TableEntry, ...] = (benchmark, cell.setting, *(rule(cell.columns, name) for name in names))
+        rows.setdefault((benchmark, cell.first.partly), line)
     if not rows:
         return []
-    header = ("benchmark", "setting", *(f"{name}, %" for name in BASELINES.values()))
-    notes = ("A model that scores no more than a rule has not been shown to recall.",)
-    return [Table("rules", "Without a model: contains of simple rules", header, tuple(rows.values()), 2, notes)]
+    header = ("benchmark", "setting", *(f"{BASELINES[name]}, %" for name in names))
+    blind, reading = ([BASELINES[name] for name in names if (name in BLIND) == kind] for kind in (True, False))
+    notes = [f"A model that scores no more than {' or '.join(blind)} has not been shown to recall."] if blind else []
+    notes += (
+        [f"{' and '.join(reading).capitalize()} read the document: a model can recall and score less."]
+        if reading
+        else []
+    )
+    return [Table("rules", "Without a model: contains of simple rules", header, tuple(rows.values()), 2, tuple(notes))]
 
 
-def rule(columns: Columns, name: str) -> Number:
-    """What a rule that needs no model scores (`fields.BASELINES`), with its interval; NaN where it was not logged."""
-    values = columns.figures.get(name)
-    if values is None:
-        return Number(math.nan)
+def rule(columns: Columns | None, name: str) -> Number:
+    """What a rule of `fields.BASELINES` scores, with its interval; NaN if it was not logged."""
+    values = None if columns is None else columns.figures.get(name)
+    if columns is None or values is None:
+        return Number(math.nan, PERCENT)
     known = ~np.isnan(values)
     found = interval(values[known].tolist(), columns.clusters[known].tolist())
     return Number(found.mean, PERCENT, interval=found)
@@ -186,14 +295,14 @@ def published_table(cells: Sequence[Cell]) -> list[Table]:
 
 
 def pairs(cells: Sequence[Cell], metric: str) -> list[Difference]:
-    """Comparisons that a reader asks for: every layout with reading once, every model with the best on its task."""
+    """Every layout compared with reading once, and every model with the best on its task."""
     found: list[Difference | None] = []
-    shown = [cell for cell in cells if cell.control == "none"]
     by_model: dict[tuple, list[Cell]] = defaultdict(list)
     by_task: dict[tuple, list[Cell]] = defaultdict(list)
-    for cell in shown:
-        by_model[cell.model, value_of(cell, "benchmark"), cell.first.partly].append(cell)
-        by_task[cell.task, cell.setting, cell.first.partly].append(cell)
+    for cell in cells:
+        if cell.control == "none":
+            by_model[cell.model, value_of(cell, "benchmark"), cell.first.partly].append(cell)
+            by_task[cell.task, cell.setting, cell.first.partly].append(cell)
     for group in by_model.values():
         once = [cell for cell in group if cell.layout == "once"]
         found += [difference(base, cell, metric) for base in once[:1] for cell in group if cell is not base]
@@ -204,7 +313,7 @@ def pairs(cells: Sequence[Cell], metric: str) -> list[Difference]:
 
 
 def differences(cells: Sequence[Cell], metric: str) -> list[Table]:
-    """Paired comparisons, p values corrected for their number."""
+    """Paired comparisons with p values corrected for their number."""
     every = pairs(cells, metric)
     shown = every[:MOST_PAIRS]
     if not shown:
@@ -218,7 +327,8 @@ def differences(cells: Sequence[Cell], metric: str) -> list[Table]:
     notes = [
         f"{metric}; 95 % bootstrap interval over documents (whole documents drawn, expanded percentiles); p of the "
         f"same bootstrap, Holm over the {len(shown)} lines; McNemar's exact p takes questions as independent; "
-        "detectable with probability 0.8 at 5 %, given these questions."
+        "detectable with probability 0.8 at 5 %, given these questions. If all documents differ by the same, as with "
+        "ties alone, the bounds are exact binomial ones and p is that of the sign test over documents."
     ]
     if len(every) > len(shown):
         notes.append(f"The first {len(shown)} of {len(every)} comparisons; `jrt-eval compare A B` makes any other.")
@@ -243,7 +353,7 @@ def _difference_row(pair: Difference, corrected: float) -> tuple[TableEntry, ...
 
 
 def ties(cells: Sequence[Cell], metric: str) -> list[Table]:
-    """Groups of models on a task of which no two are told apart."""
+    """Groups of models on a task of which no two differ significantly."""
     by_task: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.control == "none" and cell.by_document(metric):
@@ -252,9 +362,8 @@ def ties(cells: Sequence[Cell], metric: str) -> list[Table]:
     for task, group in by_task.items():
         if 1 < len(group) <= _TIE_LIMIT:
             rows += [(task, str(number), ", ".join(names)) for number, names in enumerate(_tied(group, metric), 1)]
-    notes = (
-        f"No two of a group are told apart at {ALPHA:.0%}, Holm over all pairs of the task; a model can be in two.",
-    )
+    notes = (f"No two of a group differ significantly at {ALPHA:.0%}, Holm over all pairs of the task; a model can be "
+             "in two groups.",)  # fmt: skip
     header = ("task", "group", "models, best first")
     return [Table("ties", "Groups of tied models", header, tuple(rows), 3, notes)] if rows else []
 
@@ -268,117 +377,20 @@ def _tied(group: Sequence[Cell], metric: str) -> list[tuple[str, ...]]:
     return tied_groups([cell.model for cell in ordered], differ)
 
 
-def pivot(
-    cells: Sequence[Cell],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    metric: str,
-    name: str = "pivot",
-    title: str = "",
-) -> Table:
-    """One metric by any settings.
-
-    Where several cells would fall into one place, what tells them apart is added to the rows: nothing is averaged over
-    and nothing is left out. Within a row, or within a column if the tasks are the columns, the best is marked, and what
-    is not told from it.
-
-    Raises:
-        JRTError: an axis or a metric that no run has; names the nearest.
-    """
-    known = axes(cells)
-    for axis in (*rows, *columns):
-        if axis not in known:
-            raise unknown("axis", axis, known)
-    chosen = [cell for cell in cells if cell.mean(metric) is not None]
-    if not chosen:
-        raise unknown("metric", metric, metrics(cells))
-    rows = _enough(chosen, list(rows), list(columns))
-    placed = {(_place(cell, rows), _place(cell, columns)): cell for cell in chosen}
-    if len(placed) != len(chosen):
-        raise JRTError(f"rows {', '.join(rows)} and columns {', '.join(columns)} do not tell all runs apart.")
-    down = list(dict.fromkeys(place for place, _ in placed))
-    across = sorted(dict.fromkeys(place for _, place in placed), key=_order)
-    numbers = {place: number_of(cell, metric) for place, cell in placed.items()}
-    within = 1 if {"task", "benchmark"} & set(columns) else 0
-    for group in _groups(placed, within):
-        numbers |= _ranked({place: placed[place] for place in group}, numbers, metric)
-    rows_out = tuple((*place, *_row(numbers, place, across)) for place in down)
-    header = (*rows, *(" ".join(part for part in place if part) or metric for place in across))
-    unit = ", %" if any(number.scale == PERCENT for number in numbers.values()) else ""
-    counts = sorted({(number.interval.n, number.interval.clusters) for number in numbers.values() if number.interval})
-    told = "; ".join(f"{n:,} questions" + (f" on {d:,} documents" if d else "") for n, d in counts)
-    notes = (f"± and [ ]: 95 % intervals by document (t quantiles), {told}.",) if told else ()
-    return Table(name, f"{title or metric}{unit}", header, rows_out, len(rows), notes)
-
-
-def _row(numbers: dict[tuple, Number], row: tuple, across: Sequence[tuple]) -> tuple[TableEntry, ...]:
-    return tuple(numbers.get((row, column)) for column in across)
-
-
-def _place(cell: Cell, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(value_of(cell, name) for name in names)
-
-
-def _order(place: tuple[str, ...]) -> tuple:
-    """Layouts and controls in the order in which they are read; numbers by size, words as they come in the alphabet."""
-    keys = []
-    for word in place:
-        at = ORDER.index(word) if word in ORDER else len(ORDER)
-        try:
-            keys.append((at, float(word), word))
-        except ValueError:
-            keys.append((at, math.inf, word))
-    return tuple(keys)
-
-
-def _enough(cells: Sequence[Cell], rows: list[str], columns: list[str]) -> list[str]:
-    """The rows, with what is needed so that no two cells fall into one place."""
-    for more in (None, *_SPLIT):
-        if more is not None and more not in (*rows, *columns):
-            groups = _collisions(cells, rows, columns)
-            if any(len({value_of(cell, more) for cell in group}) > 1 for group in groups):
-                rows = [*rows, more]
-    return rows
-
-
-def _collisions(cells: Sequence[Cell], rows: Sequence[str], columns: Sequence[str]) -> list[list[Cell]]:
-    groups: dict[tuple, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        groups[_place(cell, rows), _place(cell, columns)].append(cell)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _groups(placed: dict[tuple, Cell], within: int) -> list[list[tuple]]:
-    """Places that compete: those of a row, or of a column, on the same questions and with the document shown."""
-    groups: dict[tuple, list[tuple]] = defaultdict(list)
-    for place, cell in placed.items():
-        if cell.control == "none":
-            groups[place[within], value_of(cell, "benchmark"), cell.first.partly].append(place)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _ranked(cells: dict[tuple, Cell], numbers: dict[tuple, Number], metric: str) -> dict[tuple, Number]:
-    """The numbers of one group with the best marked, and those that the paired comparison does not tell from it."""
-    sign = -1 if metric.startswith(LOWER_IS_BETTER) or metric.endswith("perplexity") else 1
-    best = max(cells, key=lambda place: sign * numbers[place].value)
-    others = [place for place in cells if place != best]
-    found = [difference(cells[place], cells[best], metric) for place in others]
-    corrected = holm([math.nan if pair is None else pair.paired.p for pair in found])
-    marked = {best: replace(numbers[best], best=True)}
-    for place, p in zip(others, corrected, strict=True):
-        if p >= ALPHA:
-            marked[place] = replace(numbers[place], marks=numbers[place].marks + "~")
-    return marked
-
+# -------------------------------------------------------------------- by distance of the answer
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, math.inf)
 WINDOW_FACTS = ("sliding_window", "window", "window_tokens")
+WINDOW_NOTE = (
+    "In the window: the last copy is still in the model's sliding window when its answer begins (distances converted "
+    "to the model's tokens by the ratio of the prompt's two lengths)."
+)
 
 
 def distances(columns: Columns) -> np.ndarray | None:
     """From the start of the answer's last copy to the end of the prompt, in GPT-2 tokens: float64 [N].
 
-    NaN where the answer stands nowhere in the prompt; None where the log does not say.
+    NaN where the answer is not in the prompt; None if the log does not say.
     """
     figures = columns.figures
     if "answer_last_token" not in figures or "prompt_tokens" not in figures:
@@ -387,25 +399,9 @@ def distances(columns: Columns) -> np.ndarray | None:
 
 
 def window_of(cell: Cell) -> float:
-    """The model's sliding window in its tokens; NaN where it has none or does not say."""
+    """The model's sliding window in its own tokens; NaN if it has none or does not say."""
     facts = cell.first.run.facts
     return next((float(facts[name]) for name in WINDOW_FACTS if isinstance(facts.get(name), (int, float))), math.nan)
-
-
-def inside_window(cell: Cell) -> np.ndarray | None:
-    """Whether the last copy is still in the sliding window when the answer begins: 1, 0 or NaN, float64 [N].
-
-    The log counts the prompt in GPT-2 tokens and the window is in the model's: the distance is converted by the ratio
-    of the prompt's two lengths.
-    """
-    columns, window = cell.columns, window_of(cell)
-    if columns is None or math.isnan(window) or "model_prompt_tokens" not in columns.figures:
-        return None
-    far = distances(columns)
-    if far is None:
-        return None
-    own = far * columns.figures["model_prompt_tokens"] / columns.figures["prompt_tokens"]
-    return np.where(np.isnan(own), np.nan, (own <= window).astype(float))
 
 
 def split(columns: Columns, metric: str, mask: np.ndarray) -> Number:
@@ -416,7 +412,7 @@ def split(columns: Columns, metric: str, mask: np.ndarray) -> Number:
 
 
 def by_distance(cells: Sequence[Cell], metric: str) -> list[Table]:
-    """A line a run, a column a range of distances; then inside and outside the window, where a model states one."""
+    """A line for each run, a column for each range of distances; then inside and outside the model's window."""
     shown = [cell for cell in cells if cell.by_document(metric) and cell.control == "none"]
     found = [(cell, far) for cell in shown if cell.columns is not None and (far := distances(cell.columns)) is not None]
     if not found:
@@ -428,7 +424,7 @@ def by_distance(cells: Sequence[Cell], metric: str) -> list[Table]:
         assert cell.columns is not None
         masks = [*((far > low) & (far <= high) for low, high in ranges), np.isnan(far)]
         numbers: list[TableEntry] = [split(cell.columns, metric, mask) for mask in masks]
-        rows.append((cell.model, cell.label, *numbers, *(_window(cell, metric) if windowed else ())))
+        rows.append((cell.model, cell.label, *numbers, *(_window(cell, cell.columns, far, metric) if windowed else ())))
     names = [f"{low + 1}-{high}" if high < math.inf else f"above {low}" for low, high in ranges]
     window = ("in the window", "before it", "window, KB", "other state, KB") if windowed else ()
     header = ("model", "task", *names, "in no copy", *window)
@@ -436,19 +432,18 @@ def by_distance(cells: Sequence[Cell], metric: str) -> list[Table]:
     return [Table("distance", title, header, tuple(rows), 2, (WINDOW_NOTE,) if windowed else ())]
 
 
-WINDOW_NOTE = (
-    "In the window: the last copy is still in the model's sliding window when its answer begins (distances converted "
-    "to the model's tokens by the ratio of the prompt's two lengths)."
-)
-
-
-def _window(cell: Cell, metric: str) -> tuple[TableEntry, ...]:
-    inside, columns = inside_window(cell), cell.columns
+def _window(cell: Cell, columns: Columns, far: np.ndarray, metric: str) -> tuple[TableEntry, ...]:
+    """The metric where the last copy is still in the window and where it is not, and the bytes of both states."""
     sizes = tuple(Number(cell.figure(name) / 1000, digits=0) for name in ("window_bytes", "recurrent_bytes"))
-    if inside is None or columns is None:
+    window, figures = window_of(cell), columns.figures
+    if math.isnan(window) or "model_prompt_tokens" not in figures:
         return (None, None, *sizes)
-    return (split(columns, metric, inside == 1), split(columns, metric, inside == 0), *sizes)
+    # the log counts distances in GPT-2 tokens, the window is in the model's own
+    own = far * figures["model_prompt_tokens"] / figures["prompt_tokens"]
+    return (split(columns, metric, own <= window), split(columns, metric, own > window), *sizes)
 
+
+# -------------------------------------------------------------------- cost
 
 MEGA, KILO = 1e-6, 1e-3
 MEASURES: dict[str, tuple[str, float, int]] = {
@@ -460,26 +455,24 @@ MEASURES: dict[str, tuple[str, float, int]] = {
     "threads": ("threads", 1, 0),
     "load": ("load_average", 1, 1),
 }
-"""Column -> what a model reports of a run, scale, digits; the median over the runs of a line."""
-
+"""Column -> what a model reports of a run, scale, digits."""
 COST_NOTE = (
-    "State: of a row after its prompt. Window: keys and values of sliding windows, which hold the last tokens as they "
-    "are; what remembers more is the rest. Process: with Python, lm_eval and data. Load: of the machine over the "
-    "last minute of the run; seconds and tokens/s under another load or on another machine are others."
+    "All numbers are medians over the runs of a line. State: of a row after its prompt, the mean over the answers of a "
+    "run. Window: keys and values of sliding windows, which hold the last tokens as they are; the rest of the state "
+    "remembers what came before. Process: with Python, lm_eval and data. Load: of the machine over the last minute of "
+    "the run; seconds and tokens/s are others under another load or on another machine."
 )
 
 
 def cost_table(cells: Sequence[Cell]) -> list[Table]:
-    """A line a model; none where no run reports what it took."""
+    """What each model is and what its runs took; no table if no run reports it."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         if "threads" in cell.first.run.facts or "model_bytes" in cell.first.run.facts:
             groups[cell.model].append(cell)
     if not groups:
         return []
-    header = (
-        "model", "processor", "device", "parameters", "state, KB", "of it window, KB", *MEASURES,
-    )  # fmt: skip
+    header = ("model", "processor", "device", "parameters", "state, KB", "of it window, KB", *MEASURES)
     rows = tuple(_cost_line(model, group) for model, group in groups.items())
     return [Table("cost", "What the models are and what they took", header, rows, 3, (COST_NOTE,))]
 
@@ -488,14 +481,14 @@ def _cost_line(model: str, group: Sequence[Cell]) -> tuple[TableEntry, ...]:
     facts = [run.facts for run in {cell.first.run.file: cell.first.run for cell in group}.values()]
     words = [", ".join(sorted({str(f[name]) for f in facts if f.get(name)})) for name in ("processor", "device")]
     states = [
-        Number(_middle([cell.figure(name) for cell in group]), KILO, 0) for name in ("state_bytes", "window_bytes")
+        Number(_median([cell.figure(name) for cell in group]), KILO, 0) for name in ("state_bytes", "window_bytes")
     ]
     measured = [
-        Number(_middle([f.get(name) for f in facts]), scale, digits) for name, scale, digits in MEASURES.values()
+        Number(_median([f.get(name) for f in facts]), scale, digits) for name, scale, digits in MEASURES.values()
     ]
-    return (model, *words, Number(_middle([cell.first.run.parameters for cell in group]), 1, 0), *states, *measured)
+    return (model, *words, Number(_median([cell.first.run.parameters for cell in group]), 1, 0), *states, *measured)
 
 
-def _middle(values: Sequence[Any]) -> float:
+def _median(values: Sequence[Any]) -> float:
     known = [float(value) for value in values if isinstance(value, (int, float)) and not math.isnan(value)]
     return median(known) if known else math.nan

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,9 @@ NOTES = {
     "*": "only part of the task's questions was asked (`--limit`, `--samples`)",
     "†": "interval by question, as lm_eval wrote it, since the answers were not logged: too narrow where questions "
     "share documents",
-    "~": "not told from the best at 5 %, Holm over the row or column (paired bootstrap by document)",
+    "~": "no significant difference from the best at 5 %, Holm over the row or column (paired bootstrap by document)",
     "‡": "questions that the model did not read (`on_overflow=skip`) are left out",
+    "§": "rows of the shipped sample, not of the benchmark",
 }
 
 
@@ -28,12 +30,12 @@ class Number:
     """A number in a table.
 
     Attributes:
-        value: as measured; shown times `scale`.
-        scale: 100 for shares shown in per cent.
-        digits: shown after the point.
+        value: as measured; NaN for none.
+        scale: factor with which it is shown, such as 100 for shares in per cent.
+        digits: number of digits shown after the point.
         interval: its confidence interval, or None.
         marks: keys of `NOTES`.
-        best: the best of those it competes with.
+        best: whether none of those that it is compared with is better; of equal ones all are best.
     """
 
     value: float
@@ -44,7 +46,7 @@ class Number:
     best: bool = False
 
     def text(self, plus_minus: str = " ± ") -> str:
-        """`39.7 ± 3.2`, or `0.0 [0.0, 26.5]` where the interval is not symmetric; a dash for no number."""
+        """`39.7 ± 3.2`, or `0.0 [0.0, 26.5]` if the interval is not symmetric; a dash for no number."""
         if math.isnan(self.value):
             return "-"
         shown, found = self._shown(self.value), self.interval
@@ -68,11 +70,11 @@ class Table:
     """A table with everything that must be read with it.
 
     Attributes:
-        name: short, for file formats, such as `recall`.
-        title: what it shows, units and metric included.
-        header: names of the columns, units included.
-        rows: as many entries each.
-        left: how many columns, from the first, are words.
+        name: short name for file formats, such as `recall`.
+        title: what it shows, with units and metric.
+        header: names of the columns, with units.
+        rows: one entry for each column.
+        left: number of columns, from the first, that are words.
         notes: sentences below it.
     """
 
@@ -85,25 +87,25 @@ class Table:
 
     @property
     def marks(self) -> str:
-        """The keys of `NOTES` that some number of it bears."""
+        """The keys of `NOTES` that some of its numbers have."""
         used = {mark for row in self.rows for entry in row if isinstance(entry, Number) for mark in entry.marks}
         return "".join(mark for mark in NOTES if mark in used)
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """Its notes and those of its marks."""
+        """Its notes and the meaning of its marks."""
         return (*self.notes, *(f"{mark}: {NOTES[mark]}." for mark in self.marks))
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is written: tables, and what is to be known of all of them.
+    """Everything that is written.
 
     Attributes:
         tables: in the order in which they are read.
-        about: sentences on what was read, skipped and counted once.
+        about: sentences on what was read and what holds for all tables.
         problems: a sentence for each file that was skipped.
-        arguments: what `--check` needs to make it again: paths, metric, axes.
+        arguments: what `--check` needs to make the report again: paths, metric, axes.
     """
 
     tables: tuple[Table, ...]
@@ -113,7 +115,7 @@ class Report:
 
 
 def markdown(report: Report) -> str:
-    """All tables as Markdown; best bold, ties marked."""
+    """All tables as Markdown, the best numbers bold."""
     parts = ["# Report\n", *(f"{line}\n" for line in report.about)]
     if report.problems:
         parts.append("Skipped:\n\n" + "".join(f"- {problem}\n" for problem in report.problems))
@@ -132,24 +134,24 @@ def _star(note: str) -> str:
 def _markdown_entry(entry: TableEntry) -> str:
     if not isinstance(entry, Number):
         return entry if entry else "-"
-    text = f"**{entry.text()}**" if entry.best else entry.text()
+    text = f"**{entry.text()}**" if entry.best and not math.isnan(entry.value) else entry.text()
     return text + "".join("\\*" if mark == "*" else mark for mark in entry.marks)
 
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≥": r"$\geq$", "†": r"$^{\dagger}$",
-    "‡": r"$^{\ddagger}$", "→": r"$\rightarrow$", "<": r"$<$", ">": r"$>$", "≤": r"$\leq$", "–": "--",
+    "‡": r"$^{\ddagger}$", "§": r"\S{}", "→": r"$\rightarrow$", "<": r"$<$", ">": r"$>$", "≤": r"$\leq$", "–": "--",
 }  # fmt: skip
 
 
 def latex_text(text: str) -> str:
-    """A text in which LaTeX reads nothing but letters; back-quotes, as Markdown has them, go."""
+    """A text with everything escaped that LaTeX would interpret; Markdown's back-quotes are left out."""
     return "".join(_LATEX.get(character, character) for character in text.replace("`", ""))
 
 
 def latex(report: Report) -> str:
-    """All tables for `\\input`, with booktabs; best bold, ties marked."""
+    """All tables for `\\input`, with booktabs, the best numbers bold."""
     return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in report.tables)
 
 
@@ -172,12 +174,12 @@ def _latex_entry(entry: TableEntry) -> str:
     if not isinstance(entry, Number):
         return latex_text(entry) if entry else "--"
     text = entry.text(" $\\pm$ ").replace("%", r"\%")
-    text = f"\\textbf{{{text}}}" if entry.best else text
+    text = f"\\textbf{{{text}}}" if entry.best and not math.isnan(entry.value) else text
     return text + "".join(r"$^{\sim}$" if mark == "~" else latex_text(mark) for mark in entry.marks)
 
 
 def csv_text(report: Report) -> str:
-    """All tables in one file, a line a number: table, row, column, value, interval, n, documents, marks."""
+    """All tables in one file, a line for each number: table, row, column, value, interval, n, documents, marks."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["table", "row", "column", "value", "low", "high", "questions", "documents", "best", "marks"])
@@ -186,8 +188,17 @@ def csv_text(report: Report) -> str:
         ends = ["", "", "", ""]
         if found is not None:
             ends = [_plain(found.low), _plain(found.high), str(found.n), str(found.clusters or "")]
-        writer.writerow([table, row, column, _plain(number.value), *ends, int(number.best), number.marks])
+        words = map(_neutral, (table, row, column))
+        writer.writerow([*words, _plain(number.value), *ends, int(number.best), _neutral(number.marks)])
     return out.getvalue()
+
+
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+
+
+def _neutral(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula: one that begins like one gets an apostrophe before it."""
+    return f"'{text}" if _FORMULA.match(text) and not re.fullmatch(r"[+-][\d.,]+%?", text) else text
 
 
 def _plain(value: float) -> str:
@@ -205,7 +216,7 @@ def _numbers(report: Report) -> list[tuple[str, str, str, Number]]:
 
 
 def json_text(report: Report) -> str:
-    """All tables as JSON, numbers unrounded; what cannot be told is null."""
+    """All tables as JSON with unrounded numbers; NaN is null."""
     content = {
         "about": report.about,
         "problems": report.problems,

@@ -17,8 +17,8 @@ B = [1.0 if i < 20 else value for i, value in enumerate(A)]
 
 
 @pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "220")
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
 
 
 def test_pairs_are_of_the_same_question_whatever_the_order(tmp_path: Path) -> None:
@@ -58,3 +58,48 @@ def test_what_is_ambiguous_or_empty_is_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "c", B, task="fda_once", facts={"pretrained": "one"})
     with pytest.raises(JRTError, match="nothing to compare"):
         main([str(tmp_path / "b"), str(tmp_path / "c")])
+    with pytest.raises(JRTError, match=r"swde_jrt_hier and B fda_once, which have no benchmark in common"):
+        main([str(tmp_path / "b"), str(tmp_path / "c")])
+    with pytest.raises(JRTError, match=r"unknown metric 'contain'\. Did you mean 'contains'"):
+        main([str(tmp_path / "b"), str(tmp_path / "c"), "--metric", "contain"])
+    with pytest.raises(JRTError, match="--a layout=once: no such run; layout is one of 'hier'"):
+        main([str(tmp_path / "b"), str(tmp_path / "c"), "--a", "layout=once"])
+    write_run(tmp_path / "d", B, log=False, facts={"pretrained": "four"})
+    with pytest.raises(JRTError, match="has no log of answers with contains; run both with --log_samples"):
+        main([str(tmp_path / "b"), str(tmp_path / "d")])
+
+
+def test_equal_settings_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, scores in (("a", A), ("b", A), ("c", B)):
+        write_run(tmp_path / name, scores, facts={"pretrained": "one"})
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    out = capsys.readouterr().out
+    assert "B wins 0, loses 0, ties 40, of 40 questions on 20 documents" in out
+    # 20 documents without a difference bound its share: 1 - 0.025^(1/20)
+    assert "B - A +0.0 [-16.8, +16.8] points" in out
+    assert main([str(tmp_path / "a"), str(tmp_path / "c")]) == 0
+    assert "B wins 10, loses 0, ties 30" in capsys.readouterr().out
+
+
+def test_parts_of_a_task_are_paired_on_what_they_have_in_common(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = {**BLOCK, "source": "sample"}
+    write_run(tmp_path / "a", A[:12], facts={"pretrained": "one"}, total=40, config={"limit": 12.0}, block=block)
+    write_run(tmp_path / "b", B[:20], facts={"pretrained": "two"}, total=40, config={"limit": 20.0}, block=block)
+    write_run(tmp_path / "b" / "more", B, task="fda_once", facts={"pretrained": "two"})
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    out = capsys.readouterr().out
+    assert "swde_jrt_hier [sample] [first 12 of 40] → swde_jrt_hier [sample] [first 20 of 40]" in out
+    assert "A 50.0 %  B 100.0 %" in out and "of 12 questions on 6 documents" in out
+    assert "not compared: 8 only of B" in out and "Not compared, of B: fda_once" in out
+
+
+def test_nothing_is_cut_at_any_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", A, facts={"pretrained": "one"})
+    write_run(tmp_path / "b", B, facts={"pretrained": "two"})
+    main([str(tmp_path / "a"), str(tmp_path / "b"), "--show", "0"])
+    out = capsys.readouterr().out
+    told = ["A 50.0 %", "B 75.0 %", "B - A +25.0", "B wins 10, loses 0, ties 30", "p (Holm) ", "McNemar 0.0020"]
+    assert all(text in out for text in told) and "…" not in out
+    assert max(map(len, out.splitlines())) <= 80

@@ -116,9 +116,9 @@ def test_prompts_answers_places_and_prefixes_are_those_of_the_log(page):
     prompts = [entry for piece in (0, 1) for entry in decoded(unpacked(page, f"prompts-{piece}"))]
     _, documents, asked, gold = index["questions"]
     assert index["metric"] == "contains" and len(asked) == 40
-    assert [side["name"][1] for side in index["sides"]] == ["twice (JRT)", "once"] * 2
+    assert [side["name"][1] for side in index["sides"]] == ["read twice (JRT)", "read once"] * 2
     for side in index["sides"]:
-        layout = {"once": "once", "twice (JRT)": "flat"}[side["name"][1]]
+        layout = {"read once": "once", "read twice (JRT)": "flat"}[side["name"][1]]
         share = 1.0 if "full" in side["name"][0] else 0.7
         details = unpacked(page, f"details-{side['detail'][0] // 256}")
         for place in range(0, 40, 7):
@@ -196,7 +196,7 @@ def test_the_page_of_many_questions_takes_those_on_which_runs_differ(pair):
 
 def test_rows_and_columns_know_their_runs(page):
     names = json.loads(re.findall(r'id="facets">(.*?)</script>', page)[0])
-    assert [name[1:3] for name in names] == [["swde", "twice (JRT)"], ["swde", "once"]] * 2
+    assert [name[1:3] for name in names] == [["swde", "read twice (JRT)"], ["swde", "read once"]] * 2
     assert {name[3] for name in names} == {"full", "dynamic"}
     tables = dict(re.findall(r'<figure class="table[^"]*" id="table-(\w+)">(.*?)</figure>', page, re.S))
     rows = re.findall(r'<tr data-cells="([\d ]+)">', tables["recall"])

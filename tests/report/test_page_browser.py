@@ -119,12 +119,12 @@ def test_filters_leave_the_runs_that_were_asked_for(chromium, file):
     Select(driver.find_element("id", "filter-prefix")).select_by_visible_text("full")
     assert len(shown_rows(driver, "runs")) == 2 and all("prefix=full" in row for row in shown_rows(driver, "runs"))
     assert "2 of 4 runs" in driver.find_element("id", "filtered").text
-    Select(driver.find_element("id", "filter-layout")).select_by_visible_text("once")
+    Select(driver.find_element("id", "filter-layout")).select_by_visible_text("read once")
     heads = driver.execute_script(
         "return [...document.querySelectorAll('#table-recall thead th')].filter((h) => h.offsetParent)"
         ".map((h) => h.innerText)"
     )
-    assert heads == ["model", "once"]
+    assert heads == ["model", "read once"]
     assert [option.text for option in Select(driver.find_element("id", "side-a")).options] == [
         "jrt_rnn weights prefix=full · once"
     ]

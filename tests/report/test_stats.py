@@ -161,3 +161,19 @@ def test_questions_that_fall_together_count_once() -> None:
     once = clustered_stderr([1.0, 0.0, 0.0, 1.0, 1.0, 0.0], range(6))
     tripled = [value for value in (1.0, 0.0, 0.0, 1.0, 1.0, 0.0) for _ in range(3)]
     assert clustered_stderr(tripled, [i // 3 for i in range(18)]) == pytest.approx(once)
+
+
+def test_ties_alone_have_exact_bounds() -> None:
+    found = paired([1.0] * 32, [1.0] * 32, range(32))
+    bound = 1 - 0.025 ** (1 / 32)
+    assert (found.low, found.high) == (pytest.approx(-bound), pytest.approx(bound)) and found.p == 1.0
+    assert found.high == pytest.approx(interval([0.0] * 32, range(32)).high), "as for no hit among 32 documents"
+    # six documents won and none lost are the fewest that a sign test finds at 5 %
+    share = found.detectable
+    from scipy.stats import binom
+
+    assert binom.sf(5, 32, share) == pytest.approx(0.8)
+    won = paired([0.0] * 32, [1.0] * 32, range(32))
+    assert won.high == 1.0 and won.low == pytest.approx(1 - 2 * bound) and won.p == pytest.approx(2 * 0.5**32)
+    few = paired([0.0] * 8, [0.0] * 8, [i // 4 for i in range(8)])
+    assert few.high == pytest.approx(1 - 0.025**0.5) and math.isnan(few.detectable)

@@ -81,11 +81,69 @@ def test_every_standard_table_is_there(runs: Path) -> None:
 
 def test_rules_without_a_model_have_a_line(tmp_path: Path) -> None:
     lines = [sample(i, 1.0, facts={"majority": int(i == 0), "longest_match": 1}) for i in range(20)]
-    write_run(tmp_path, lines=lines)
-    (table,) = (t for t in standard_tables(collect([tmp_path]), "contains") if t.name == "rules")
+    write_run(tmp_path / "a", lines=lines)
+    write_run(tmp_path / "b", lines=[sample(i, 1.0, facts={"blind_middle": 1}) for i in range(20)], task="fda_once")
+    tables = {table.name: table for table in standard_tables(collect([tmp_path]), "contains")}
+    table = tables["rules"]
     row = dict(zip(table.header, table.rows[0], strict=True))
     assert row["majority value, %"].value == 0.05 and row["blind middle, %"].text() == "-"  # type: ignore[union-attr]
     assert row["longest key match, %"].text().startswith("100.0 [")  # type: ignore[union-attr]
+    assert table.notes[0] == "A model that scores no more than majority value has not been shown to recall."
+    assert "Longest key match and blind middle read the document" in table.notes[1]
+    runs = dict(zip(tables["runs"].header, tables["runs"].rows[0], strict=True))
+    assert runs["majority value, %"].text() == "5.0"  # type: ignore[union-attr]
+
+
+def test_how_answers_ended_has_columns_where_it_matters(tmp_path: Path) -> None:
+    def line(i: int, empty: bool) -> dict:
+        facts = {"jrt_ended": "length" if i % 2 else "eos", "jrt_empty_answer": int(empty)}
+        return sample(i, 0.0, facts=facts)
+
+    def header(folder: str) -> tuple[str, ...]:
+        (table,) = (t for t in standard_tables(collect([tmp_path / folder]), "contains") if t.name == "runs")
+        shown = {name: e.text() for name, e in zip(table.header, table.rows[0], strict=True) if isinstance(e, Number)}
+        assert shown.get("cut by length, %") == "50.0"
+        assert shown.get("empty answers, %", "90.0") == "90.0"
+        return table.header
+
+    write_run(tmp_path / "a", lines=[line(i, i < 18) for i in range(20)])
+    write_run(tmp_path / "b", lines=[line(i, i < 1) for i in range(20)])
+    assert "empty answers, %" in header("a") and "empty answers, %" not in header("b")
+    # a log of another model says it by its answers
+    write_run(tmp_path / "c", lines=[sample(i, 0.0, filtered_resps=[" \n"]) for i in range(4)])
+    assert collect([tmp_path / "c"]).cells[0].figure("empty_answer") == 1.0
+
+
+def test_equal_bests_are_all_bold_and_nan_is_never(tmp_path: Path) -> None:
+    for name, scores in (("a", GOOD), ("b", GOOD), ("c", BAD)):
+        write_run(tmp_path / name, scores, facts={"pretrained": name})
+    file = write_run(tmp_path / "d", GOOD, facts={"pretrained": "d"}, log=False)
+    content = json.loads(file.read_text())
+    content["results"]["swde_jrt_hier"]["contains,none"] = float("nan")
+    file.write_text(json.dumps(content))
+    table = pivot(collect([tmp_path]).cells, ["model"], ["task"], "contains")
+    best = {row[0]: row[1].best for row in table.rows if isinstance(row[1], Number)}
+    assert best == {"jrt_rnn a": True, "jrt_rnn b": True, "jrt_rnn c": False, "jrt_rnn d": False}
+    assert "**-**" not in markdown(Report((table,)))
+    alone = Table("t", "t", ("m", "n"), (("x", Number(float("nan"), best=True)),))
+    assert "**" not in markdown(Report((alone,))) and "textbf" not in latex(Report((alone,)))
+
+
+@pytest.mark.parametrize("columns", [["task"], ["benchmark"], ["layout"], []])
+def test_a_sample_and_a_part_are_marked_in_every_pivot(tmp_path: Path, columns: list[str]) -> None:
+    block = {**BLOCK, "source": "sample"}
+    write_run(tmp_path, [1.0] * 4, facts=FACTS, block=block, total=60, config={"limit": 4.0})
+    text = markdown(Report((pivot(collect([tmp_path]).cells, ["model"], columns, "contains"),)))
+    assert "[sample]" in text or "§: rows of the shipped sample" in text
+    assert "\\*: only part of the task's questions" in text
+
+
+def test_no_cell_of_the_csv_is_a_formula() -> None:
+    rows = tuple((word, Number(1.0)) for word in ("=1+1", "+x", "-x", "@x", "-0.5", "+3.1 %", "plain"))
+    text = csv_text(Report((Table("t", "t", ("m", "=n"), rows),)))
+    told = [(line["row"], line["column"]) for line in csv.DictReader(io.StringIO(text))]
+    assert [row for row, _ in told] == ["'=1+1", "'+x", "'-x", "'@x", "-0.5", "'+3.1 %", "plain"]
+    assert {column for _, column in told} == {"'=n"}
 
 
 def test_runs_without_the_metric_are_shown_too(tmp_path: Path) -> None:
@@ -231,6 +289,8 @@ def test_eval_results_are_for_whole_benchmarks_on_the_hub(tmp_path: Path) -> Non
         (["--where", "layout"], "write NAME=VALUE"),
         (["--where", "layuot=hier"], "Did you mean 'layout'"),
         (["--where", "layout=once"], "no such run; layout is one of 'hier'"),
+        (["--where", "setting=x", "--where", "layout=hier"], "no such run"),
+        (["--where", "part=first 3"], "no such run; none of them has a part"),
         (["--out", "/proc/nowhere/x.md"], "no folder can be made there"),
     ],
 )

@@ -153,7 +153,7 @@ function other(open) {
 
 function startBrowser(data) {
   prepare(data);
-  browser.a = Math.max(0, data.sides.findIndex((one) => one.name[1] === "once"));
+  browser.a = Math.max(0, data.sides.findIndex((one) => one.name[1] === "read once"));
   byId("kind").append(...data.kinds.map(([kind, told], at) => make("option", { value: at, title: told }, kind)));
   const refresh = (cells) => { fillSides(cells); choose(); };
   listeners.push(refresh);

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jrt_lmeval.report.cells import Cell, Collection, condition, number_of, value_of
+from jrt_lmeval.report.cells import Cell, Collection, Training, condition, number_of, value_of
 from jrt_lmeval.report.collect import FROM_STEPS, HELD_OUT, SMOOTHED, STEPS
 from jrt_lmeval.report.plots.picture import (
     COLOURS,
@@ -35,7 +35,7 @@ from jrt_lmeval.report.plots.picture import (
     scaled,
     styled,
 )
-from jrt_lmeval.report.runs import Result, Training
+from jrt_lmeval.report.runs import Result
 from jrt_lmeval.report.standard import EDGES, distances, split, window_of
 from jrt_lmeval.report.tables import Number
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -109,6 +111,14 @@ def all_ours(argv: Sequence[str]) -> bool:
     return bool(asked) and ours.issuperset(asked)
 
 
+def _print_all_characters() -> None:
+    """Print a table's ± in a locale without UTF-8 too: as UTF-8 under `LC_ALL=C`, elsewhere escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Dispatch to a sub-command.
 
@@ -118,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         An exit status: 0 on success, 1 on bad input or where something was found wanting, 130 after Ctrl-C.
     """
+    _print_all_characters()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(help_text(), end="")

@@ -198,7 +198,7 @@ def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tracker_ready(tracking: ModuleType) -> None:
-    """Let the results of our models lie in folders that are named for them.
+    """Let the results of our models lie in folders that are named for them, without errors of errors.
 
     lm_eval names a folder for `pretrained=` and its like; without one, all runs land in a folder with one random name.
 
@@ -219,6 +219,18 @@ def tracker_ready(tracking: ModuleType) -> None:
 
     log_experiment_args._knows_jrt = True  # type: ignore[attr-defined]
     kind.log_experiment_args = log_experiment_args
+    tracker = tracking.EvaluationTracker
+    write = tracker.save_results_aggregated
+
+    @functools.wraps(write)
+    def save_results_aggregated(self: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
+        # a task's errors by document are metrics to lm_eval, which gives each an error of its own, always N/A
+        for figures in (results or {}).get("results", {}).values():
+            for name in [name for name in figures if name.partition(",")[0].endswith("_stderr_stderr")]:
+                del figures[name]
+        return write(self, results, *args, **kwargs)
+
+    tracker.save_results_aggregated = save_results_aggregated
 
 
 def run_name(model: str, arguments: Any) -> str:

@@ -143,7 +143,8 @@ def document_of(doc: Any) -> str | None:
 def text_of(doc: Mapping[str, Any], name: str) -> str:
     """The `document` or `question` of a logged row: as our task logs it, else from a field with a usual name."""
     usual = DOCUMENT if name == "document" else QUESTION
-    found = [_facts(doc).get(name), *(doc.get(field) for field in usual)]
+    logged = _facts(doc)
+    found = [logged.get(name), doc.get(str(logged.get(f"{name}_field"))), *(doc.get(field) for field in usual)]
     return next((text for text in found if isinstance(text, str) and text), "")
 
 

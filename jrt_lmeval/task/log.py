@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from jrt_lmeval.answers import spans
 from jrt_lmeval.prompts.prompt import Prompt
@@ -13,6 +14,15 @@ COUNTED = (
     "no_question_match",
 )  # fmt: skip
 """Counters of a prompt; rows asked that have any are counted, but for the first two only where there are such rows."""
+
+
+def in_our_names(row: Mapping[str, Any], document: str, question: str) -> dict[str, str]:
+    """Question and document under our names, whatever the fields of a row are called.
+
+    The document is in the row's log already if one field holds it: then only that field is named.
+    """
+    field = next((name for name, value in row.items() if value == document), None)
+    return {"question": question, **({"document": document} if field is None else {"document_field": field})}
 
 
 def answer_places(prompt: Prompt, labels: Iterable[str]) -> dict[str, int | float | None]:

@@ -19,7 +19,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prompts.benchmarks import benchmark_of
 from jrt_lmeval.prompts.prompt import Prompt, cut_left, placed
 from jrt_lmeval.task.baselines import BASELINES, Baselines
-from jrt_lmeval.task.log import answer_places, position, sentence, summed
+from jrt_lmeval.task.log import answer_places, in_our_names, position, sentence, summed
 from jrt_lmeval.task.prompter import Prompter, keep
 from jrt_lmeval.task.reader import TEMPLATE_KEYS, reader_of
 from jrt_lmeval.task.rows import Rows, Sample, SplitRow, ranks, source_row
@@ -235,6 +235,7 @@ class RecallTask(ConfigurableTask):
         window = self.jrt.window
         return {
             "doc_id": self._reader.document_id(row),
+            **in_our_names(row, self._reader.document(row), self._reader.question(row)),
             "answers": labels,
             "window": window.policy if window.cuts else "none",
             **{name: count for name, count in prompt.counters.items() if name != "dropped"},

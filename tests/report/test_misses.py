@@ -65,7 +65,7 @@ def test_without_answers_or_document_nothing_is_guessed() -> None:
     assert explain(bare).kind == "unknown"
     no_document = Sample(1, "d", "q", ("Vaduz",), " 40,197", None, {}, {}, {}, {})
     assert explain(no_document).kind == "unknown"
-    assert explain(Sample(1, "d", "q", ("Vaduz",), "", None, "", {}, {}, {}, {})).kind == "nothing"
+    assert explain(Sample(1, "d", "q", ("Vaduz",), "", None, {}, {}, {}, {})).kind == "nothing"
 
 
 def test_thirty_misses_labelled_by_hand() -> None:

@@ -8,36 +8,27 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib import import_module
+from typing import NoReturn
 
 from jrt_lmeval import __version__
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.one_line import tell, wants_traceback
 from jrt_lmeval.paths import tasks_dir
 
-
-@dataclass(frozen=True)
-class Command:
-    """A sub-command: `target` is `"module:function"`, a function from its arguments to an exit status."""
-
-    target: str
-    help: str
-
-
+# Command -> "module:function", a function from its arguments to an exit status, and its line of help. The module is
+# imported when the command is called.
 COMMANDS = {
-    "run": Command(
+    "run": (
         "jrt_lmeval.cli:run",
         "lm_eval with our models and tasks registered; with --grid, once per combination of settings",
     ),
-    "train": Command("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
-    "paper": Command("jrt_lmeval.paper.cli:main", "all runs that the paper's tables need, and the tables"),
-    "report": Command("jrt_lmeval.report.cli:main", "tables and a picture from the logs of any lm_eval runs"),
-    "compare": Command("jrt_lmeval.report.compare:main", "two runs on the same questions, and where they disagree"),
-    "convert": Command("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
-    "doctor": Command(
-        "jrt_lmeval.doctor.install:main", "what is installed and what to mend; with MODEL, a check of it"
-    ),
+    "train": ("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
+    "paper": ("jrt_lmeval.paper.cli:main", "all runs that the paper's tables need, and the tables"),
+    "report": ("jrt_lmeval.report.cli:main", "tables and a picture from the logs of any lm_eval runs"),
+    "compare": ("jrt_lmeval.report.compare:main", "two runs on the same questions, and where they disagree"),
+    "convert": ("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
+    "doctor": ("jrt_lmeval.doctor.install:main", "what is installed and what to mend; with MODEL, a check of it"),
 }
 
 EXAMPLES = """\
@@ -52,7 +43,7 @@ examples:
   jrt-eval run --grid overlap=0,0.2 --grid order=coarse_to_fine,fine_to_coarse --model jrt_rnn --tasks swde_jrt_hier \\
       --output_path runs/grid
 
-  # which tasks are there?
+  # which tasks are there? With --all, also those of lm_eval
   jrt-eval run ls tasks
 
   # lm_eval does not know 'jrt_rnn'? See why
@@ -60,17 +51,26 @@ examples:
 """
 
 
-def help_text() -> str:
-    """What `jrt-eval --help` prints."""
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
-    return (
-        "usage: jrt-eval COMMAND [ARGUMENT ...]\n\n"
-        "Measure how well recurrent language models recall what they have just read.\n\n"
-        f"commands:\n{commands}\n\n"
-        "'jrt-eval COMMAND --help' tells more of a command.\n\n"
-        f"{EXAMPLES}"
+def parser() -> argparse.ArgumentParser:
+    """The command line up to the command's name; what follows belongs to the command's own parser, or to lm_eval's."""
+    found = _Parser(
+        prog="jrt-eval",
+        description="Measure how well recurrent language models recall what they have just read.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    found.add_argument("--version", action="version", version=f"jrt-eval {__version__}")
+    about = "'jrt-eval COMMAND --help' tells more of a command"
+    commands = found.add_subparsers(title="commands", description=about, metavar="COMMAND", dest="command")
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise JRTError(f"{message}; 'jrt-eval --help' shows what there is.")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
 
     Args:
         argv: lm_eval's arguments, with or without its `run`, `ls` or `validate` in front; with `--grid`, see
-            `jrt_lmeval.grid`.
+            `jrt_lmeval.grid`. `ls` lists our tasks and the user's, with `--all` lm_eval's too.
     """
     if not argv or argv[0] in ("-h", "--help") or any(word == "--grid" or word.startswith("--grid=") for word in argv):
         from jrt_lmeval.grid import main as run_grid
@@ -89,9 +89,12 @@ def run(argv: Sequence[str]) -> int:
     register()
     from lm_eval.__main__ import cli_evaluate
 
-    sys.argv = ["lm_eval", *argv]  # lm_eval reads, and rewrites, sys.argv itself
-    with ours_only() if all_ours(argv) else nullcontext():
+    listing = argv[0] == "ls" and "--all" not in argv
+    sys.argv = ["lm_eval", *(word for word in argv if argv[0] != "ls" or word != "--all")]  # lm_eval reads it itself
+    with ours_only() if listing or all_ours(argv) else nullcontext():
         cli_evaluate()
+    if listing and len(argv) > 1:
+        print("These come with jrt_lmeval; '--all' adds those of lm_eval.")
     return 0
 
 
@@ -120,7 +123,7 @@ def _print_all_characters() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Dispatch to a sub-command.
+    """Call a command.
 
     Args:
         argv: the arguments without the program's name; `None` takes those of the process.
@@ -130,18 +133,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _print_all_characters()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(help_text(), end="")
-        return 0
-    if arguments[0] == "--version":
-        print(f"jrt-eval {__version__}")
-        return 0
-    name, *rest = arguments
     try:
-        if name not in COMMANDS:
-            raise unknown("command", name, COMMANDS)
-        module, _, function = COMMANDS[name].target.partition(":")
-        return int(getattr(import_module(module), function)(rest) or 0)
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            raise unknown("command", arguments[0], COMMANDS)
+        name = parser().parse_args(arguments[:1]).command
+        if name is None:
+            parser().print_help()
+            return 0
+        module, _, function = COMMANDS[name][0].partition(":")
+        return int(getattr(import_module(module), function)(arguments[1:]) or 0)
     except JRTError as error:
         tell(f"jrt-eval: {error}")
         return 1

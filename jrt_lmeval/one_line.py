@@ -1,9 +1,8 @@
 """A user's mistake ends in one line and exit status 1, also under the plain `lm_eval` command.
 
-Python prints thirty lines of traceback for an error that reaches the top, under torchrun a hundred. For our own errors,
-which say what is wrong and what would be right, the line is enough, and so it is for three mistakes that lm_eval finds
-first: a misspelt task, a misspelt model, options that are no JSON. `JRT_LMEVAL_TRACEBACK=1` shows all; other errors are
-printed as ever.
+Our own errors say what is wrong and what would be right, so their traceback is left out. The same holds for mistakes
+that lm_eval finds first: a misspelt task, a misspelt model, options that are no JSON. `JRT_LMEVAL_TRACEBACK=1` shows
+the traceback; other errors are printed as Python prints them.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from types import TracebackType
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import tasks_dir
+from jrt_lmeval.plugin import FAULTS
 
 ALL = "JRT_LMEVAL_TRACEBACK"
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -56,12 +56,20 @@ def _found_by_lm_eval(error: BaseException) -> str | None:
     if type(error) is not ValueError or not _raised_in(error).startswith("lm_eval."):
         return None
     if found := re.match(r"Tasks not found: ([^ ,]+)", text):
+        if faults := _faults_of(found[1]):
+            return f"error: {text}. {'; '.join(faults)}."
         near = get_close_matches(found[1], (file.stem for file in tasks_dir().rglob("*.yaml")), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"error: {text}.{hint} 'jrt-eval run ls tasks' lists all tasks."
     if found := re.match(r"Attempted to load model '(.+?)', .*Supported model names: (.+)", text):
         return f"error: {unknown('model', found[1], found[2].split(', '))}"
     return f"error: {text}" if text.startswith("Invalid JSON: ") else None
+
+
+def _faults_of(task: str) -> list[str]:
+    """What is wrong with the file that a task is missing for: one that bears its name or has it inside, else all."""
+    faults = [fault for found in FAULTS.values() for fault in found]
+    return [fault for fault in faults if task in fault] or faults
 
 
 def _raised_in(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tasks_dir
 
 log = logging.getLogger("lm_eval.jrt")
@@ -30,6 +31,9 @@ MODELS = {
     "hf_recall": "model_adapters.hf_recall:HFRecall",
 }
 """`--model` names and the classes they stand for, as text: importing a class waits until it is asked for."""
+
+FAULTS: dict[Path, list[str]] = {}
+"""Folder of a user's tasks -> what is wrong in it, as far as it was looked at in this process."""
 
 FINGERPRINT = "jrt_lmeval:fingerprint"
 """Key of a request cache under which our models leave whose answers it holds."""
@@ -182,14 +186,22 @@ def _remember_files() -> None:
 def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(read)
     def load_yaml(path: str | Path, **arguments: Any) -> Any:
-        config = read(path, **arguments)
+        whole = arguments.get("_seen") is None
+        try:
+            config = read(path, **arguments)
+        except Exception as error:
+            from jrt_lmeval.task.taskfiles import faults_of
+
+            if whole and (found := list(faults_of(Path(path)))):
+                raise JRTError("; ".join(found)) from error
+            raise
         if not isinstance(config, dict):
             return config
         file, ours = Path(path).expanduser().resolve(), getattr(config.get("class"), "knows_its_file", False)
         if ours or "class" not in config:
             from jrt_lmeval.task.taskfiles import check
 
-            check(file, config, whole=arguments.get("_seen") is None)
+            check(file, config, whole=whole)
         if ours:
             config["jrt_file"] = str(file)
         return config
@@ -234,10 +246,11 @@ def tracker_ready(tracking: ModuleType) -> None:
 
 
 def run_name(model: str, arguments: Any) -> str:
-    """A model and its arguments as one word, such as `jrt_rnn,feature_map=mlp,prefix=dynamic`."""
-    given = arguments if isinstance(arguments, dict) else {}
-    words = [f"{name}={value}" for name, value in given.items()] or str(arguments or "").split(",")
-    return ",".join([model, *(word for word in words if word)])
+    """A model and its arguments as one plain word, such as `jrt_rnn-mlp-dynamic`."""
+    from jrt_lmeval.report.fields import arguments as as_mapping
+    from jrt_lmeval.runner import folder_name
+
+    return folder_name(model, as_mapping(arguments))
 
 
 def mark_group(group: Any) -> None:
@@ -254,7 +267,8 @@ def _warn_of_faults(include_path: str | Path | Iterable[str | Path] | None) -> N
     for folder in {Path(path).resolve() for path in paths if Path(path).is_dir()} - {tasks_dir()}:
         from jrt_lmeval.task.taskfiles import faults
 
-        for fault in faults(folder):
+        FAULTS[folder] = list(faults(folder))
+        for fault in FAULTS[folder]:
             log.warning("%s; its tasks are left out.", fault)
 
 
@@ -274,4 +288,8 @@ def _with_ours(include_path: str | Path | Iterable[str | Path] | None) -> list[s
 def _found_by_lm_eval() -> Iterable[Path]:
     """Task folders that an lm_eval newer than 0.4.13 finds through entry points; indexing one twice warns per task."""
     discover = getattr(sys.modules.get("lm_eval.tasks.manager"), "discover_plugin_task_paths", None)
-    return discover() if discover else ()
+    try:
+        return discover() if discover else ()
+    except Exception as error:  # what keeps lm_eval from reading entry points must not keep it from our tasks
+        log.warning("lm_eval could not read the entry points of tasks (%s); ours are added without them.", error)
+        return ()

@@ -15,21 +15,22 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def faults(folder: Path) -> Iterator[str]:
-    """One sentence for each YAML file below a folder that lm_eval cannot read or whose `include:` leads nowhere.
-
-    Only the form is looked at: no tag such as `!function` is run.
-    """
+    """One sentence for each YAML file below a folder that lm_eval cannot read or whose `include:` leads nowhere."""
     for file in sorted(folder.rglob("*.yaml")):
-        try:
-            root = yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            where = f"{file}, line {mark.line + 1}" if mark else str(file)
-            yield f"{where}: not readable as YAML ({error.problem or error.context})"
-            continue
-        except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
-            yield f"{file}: not readable as YAML ({error})"
-            continue
+        yield from faults_of(file)
+
+
+def faults_of(file: Path) -> Iterator[str]:
+    """What is wrong with one file. Only the form is looked at: no tag such as `!function` is run."""
+    try:
+        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{file}, line {mark.line + 1}" if mark else str(file)
+        yield f"{where}: not readable as YAML ({error.problem or error.context})"
+    except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
+        yield f"{file}: not readable as YAML ({error})"
+    else:
         yield from _missing_includes(file, root)
 
 

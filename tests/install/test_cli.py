@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from jrt_lmeval import __version__, cli
+from jrt_lmeval import __version__, cli, plugin
 from jrt_lmeval.doctor import install as doctor
 from jrt_lmeval.paths import tasks_dir
 
@@ -18,27 +20,42 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(arguments) == 0
-    shown = capsys.readouterr().out
-    for name, command in cli.COMMANDS.items():
-        assert f"  {name} " in shown
-        assert command.help in shown
+    assert status(arguments) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, (_, text) in cli.COMMANDS.items():
+        assert f"{name} {text}" in shown
+
+
+def status(arguments: list[str]) -> int | str | None:
+    """The exit status of `jrt-eval` with these arguments."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as ended:
+        return ended.code or 0
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_offered_can_be_called(name: str) -> None:
-    module, _, function = cli.COMMANDS[name].target.partition(":")
+    module, _, function = cli.COMMANDS[name][0].partition(":")
     assert callable(getattr(import_module(module), function))
 
 
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS.keys() - {"run"}))
+def test_every_command_tells_more_of_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status([name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: jrt-eval {name} ")
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+    assert status(["--version"]) == 0
     assert capsys.readouterr().out == f"jrt-eval {__version__}\n"
 
 
 def test_a_mistyped_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["docter"]) == 1
     assert "unknown command 'docter'. Did you mean 'doctor'?" in capsys.readouterr().err
+    assert cli.main(["--nope"]) == 1
+    assert "unrecognized arguments: --nope" in capsys.readouterr().err
 
 
 def test_run_hands_its_arguments_to_lm_eval_with_us_registered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +66,8 @@ def test_run_hands_its_arguments_to_lm_eval_with_us_registered(monkeypatch: pyte
     monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", lambda: seen.append(list(sys.argv)))
     monkeypatch.setattr(sys, "argv", sys.argv)
     assert cli.main(["run", "--model", "jrt_rnn", "--tasks", "swde"]) == 0
-    assert seen == [["lm_eval", "--model", "jrt_rnn", "--tasks", "swde"]]
+    assert cli.main(["run", "run", "--help"]) == 0
+    assert seen == [["lm_eval", "--model", "jrt_rnn", "--tasks", "swde"], ["lm_eval", "run", "--help"]]
     assert "jrt_rnn" in model_registry
 
 
@@ -83,6 +101,31 @@ def test_without_the_defaults_the_index_holds_our_tasks_and_the_users(tmp_path: 
         names = TaskManager(include_path=str(tmp_path)).all_tasks
     assert {"mine", "swde_once", "recall_once"} <= set(names)
     assert "hellaswag" not in names
+
+
+def test_our_tasks_are_listed_alone_or_with_all_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    assert cli.main(["run", "ls", "tasks"]) == 0
+    shown = capsys.readouterr().out
+    assert "swde_jrt_hier" in shown and "hellaswag" not in shown and len(shown.splitlines()) < 200
+    assert "'--all' adds those of lm_eval" in shown
+    asked: list[bool] = []
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: asked.append(plugin._OURS_ONLY.get()))
+    assert cli.main(["run", "ls", "tasks", "--all"]) == 0
+    assert asked == [False] and sys.argv == ["lm_eval", "ls", "tasks"]
+
+
+def test_tables_are_written_where_the_terminal_knows_ascii_only() -> None:
+    logs = Path(__file__).parents[2] / "results" / "measured" / "kv-window" / "w16"
+    done = subprocess.run(
+        [sys.executable, "-m", "jrt_lmeval", "report", str(logs)],
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "±" in done.stdout.decode("utf-8")
 
 
 def test_every_task_file_of_ours_is_named_for_its_task() -> None:
@@ -151,7 +194,7 @@ def test_the_doctor_exits_with_1_where_something_needs_mending(
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
 def test_help_is_as_it_was_written(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(arguments) == 0
+    assert status(arguments) == 0
     shown = capsys.readouterr().out
     assert "run run" not in shown
     for line in shown.splitlines():

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -112,6 +113,28 @@ def test_a_mistake_that_lm_eval_finds_is_one_line_too(
     assert one_line.line_for(ValueError(str(raised.value))) is None  # someone else's words
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("task: mine\njrt:\n\tlayout: once\n", "mine.yaml, line 3: not readable as YAML"),
+        ("include: _comon.yaml\ntask: mine\n", "mine.yaml, line 1: include: _comon.yaml is no file beside it"),
+    ],
+)
+@pytest.mark.parametrize("by_path", [False, True])
+def test_a_task_file_that_cannot_be_read_is_named_where_the_command_ends(
+    text: str, said: str, by_path: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.__main__ import cli_evaluate
+
+    register()
+    (tmp_path / "mine.yaml").write_text(text)
+    asked = [str(tmp_path / "mine.yaml")] if by_path else ["mine", "--include_path", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "--model", "dummy", "--tasks", *asked])
+    with pytest.raises(ValueError) as raised, ours_only():
+        cli_evaluate()
+    assert said in str(one_line.line_for(raised.value))
+
+
 def test_a_cache_that_is_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = sqlite3.DatabaseError("file is not a database")
     assert one_line.line_for(damaged) is None
@@ -183,9 +206,10 @@ def test_results_lie_in_a_folder_named_for_the_model() -> None:
         tracker.log_experiment_args(model, arguments, None, None, False)
         return tracker.model_name_sanitized
 
-    wanted = "jrt_rnn,feature_map=mlp,prefix=dynamic"
+    wanted = "jrt_rnn-mlp-dynamic"
     assert folder("jrt_rnn", {"feature_map": "mlp", "prefix": "dynamic"}) == wanted
     assert folder("jrt_rnn", "feature_map=mlp,prefix=dynamic") == wanted
     assert folder("jrt_rnn", None) == "jrt_rnn"
+    assert len(folder("jrt_rnn", {f"argument_{number}": "x" * 50 for number in range(20)})) <= 80
     assert folder("hf", {"pretrained": "gpt2"}) == "gpt2"
     assert folder("dummy", {}) not in ("dummy", "")  # lm_eval's own models keep lm_eval's way

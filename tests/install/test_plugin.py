@@ -155,6 +155,35 @@ def test_tasks_that_lm_eval_finds_by_entry_point_are_not_added_again(miniature: 
     assert python(code, miniature) == "[]\n"
 
 
+def test_entry_points_that_lm_eval_failed_to_read_once_cost_none_of_our_names(miniature: Path) -> None:
+    registry = miniature / "lm_eval/api/registry.py"
+    registry.write_text(
+        registry.read_text()
+        + textwrap.dedent("""
+            _loaded_plugin_groups = {"lm_eval.models"}  # marked as read before the read that failed
+            def load_plugins(group, components): return [] if group in _loaded_plugin_groups else 1 / 0
+            """)
+    )
+    models = miniature / "lm_eval/models/__init__.py"
+    models.write_text(
+        models.read_text() + "\nfrom lm_eval.api.registry import load_plugins\n"
+        'load_plugins("lm_eval.models", model_registry)\n'
+    )
+    manager = miniature / "lm_eval/tasks/manager.py"
+    manager.write_text(
+        "def discover_plugin_task_paths(): raise RuntimeError('temporary metadata failure')\n" + manager.read_text()
+    )
+    code = f"""
+        {HOOK}
+        import lm_eval.models
+        from lm_eval.tasks import TaskManager
+        print(sorted(lm_eval.models.model_registry._objs), len(TaskManager().include_path))
+        """
+    said = python(code, miniature)
+    assert said.startswith("['based', 'hf', 'hf_recall', 'jrt_rnn', 'mamba'] 1\n")
+    assert "temporary metadata failure" in said
+
+
 def test_a_built_in_model_is_never_shadowed(miniature: Path) -> None:
     models = miniature / "lm_eval/models/__init__.py"
     models.write_text(models.read_text() + '\nmodel_registry.register("mamba", target="lm_eval.models.m:M")\n')

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -115,17 +113,6 @@ def test_our_tasks_are_listed_alone_or_with_all_others(
     monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: asked.append(plugin._OURS_ONLY.get()))
     assert cli.main(["run", "ls", "tasks", "--all"]) == 0
     assert asked == [False] and sys.argv == ["lm_eval", "ls", "tasks"]
-
-
-def test_tables_are_written_where_the_terminal_knows_ascii_only() -> None:
-    logs = Path(__file__).parents[2] / "results" / "measured" / "kv-window" / "w16"
-    done = subprocess.run(
-        [sys.executable, "-m", "jrt_lmeval", "report", str(logs)],
-        capture_output=True,
-        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "±" in done.stdout.decode("utf-8")
 
 
 def test_every_task_file_of_ours_is_named_for_its_task() -> None:

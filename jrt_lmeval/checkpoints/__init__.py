@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jrt_lmeval.checkpoints.pretrained import load_pretrained
+    from jrt_lmeval.checkpoints.load import load_pretrained
 
 __all__ = ["load_pretrained"]
 
@@ -18,7 +18,7 @@ __all__ = ["load_pretrained"]
 def __getattr__(name: str) -> Any:
     # resolving a name needs no torch, so importing this package must not either
     if name == "load_pretrained":
-        from jrt_lmeval.checkpoints.pretrained import load_pretrained
+        from jrt_lmeval.checkpoints.load import load_pretrained
 
         return load_pretrained
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -59,8 +59,7 @@ def convert(
     from safetensors import SafetensorError
 
     from jrt_lmeval.checkpoints.found import CONFIG, find
-    from jrt_lmeval.checkpoints.load import load_model
-    from jrt_lmeval.checkpoints.pretrained import as_dtype
+    from jrt_lmeval.checkpoints.load import as_dtype, load_model
     from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 
     if (target / "config.json").exists():

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from pickle import UnpicklingError
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForCausalLM,
@@ -20,22 +26,98 @@ from transformers import (
     PreTrainedModel,
 )
 
-from jrt_lmeval.checkpoints.assemble import assemble, require_finite, require_report
-from jrt_lmeval.checkpoints.files import read_weights, refused
-from jrt_lmeval.checkpoints.fla_models import FLA_TYPES, register_fla
-from jrt_lmeval.checkpoints.found import CONFIG, HAZY, MAMBA_SSM, OURS, TRANSFORMERS, Checkpoint, read_object
-from jrt_lmeval.checkpoints.released import gpt, mamba
+from jrt_lmeval.checkpoints import released, released_mamba
+from jrt_lmeval.checkpoints.found import (
+    CONFIG,
+    HAZY,
+    MAMBA_SSM,
+    MAMBAS,
+    OURS,
+    TRANSFORMERS,
+    Checkpoint,
+    find,
+    read_object,
+)
 from jrt_lmeval.checkpoints.tokenizers import suppress_beyond
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.modeling.config import JRTConfig
+from jrt_lmeval.modeling.config import MODES, JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 
 log = logging.getLogger("lm_eval.jrt")
 
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+OPTIONS = ("revision", "dtype", "device", "enc_length", *MODES)
 GENERATION = "generation_config.json"
+HEAD = "lm_head.weight"
+LISTED = 20
+"""Names of parameters that an error lists at most."""
 
 OWN_CLASSES = {"mamba": (MambaConfig, MambaForCausalLM), "mamba2": (Mamba2Config, Mamba2ForCausalLM)}
 """transformers' classes of types that other packages register anew: `import fla` puts its own in their place."""
+
+FLA_TYPES = frozenset(
+    "abc cat comba cyclic_flow_attention delta_net deltaformer forgetting_transformer gated_deltanet "
+    "gated_deltaproduct gla gsa hgrn hgrn2 kda lightnet linear_attn log_linear_mamba2 mamba3 mesa_net mla moba mom nsa "
+    "parallax path_attn precond_gated_deltanet precond_kda raven retnet rodimus rwkv6 rwkv7 samba stickbreaking_attn "
+    "transformer wall_transformer yoco".split()
+)
+"""The `model_type`s of flash-linear-attention (0.6.0) that transformers does not have as well."""
+
+
+def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
+    """Load a model whole or not at all.
+
+    Args:
+        path_or_id: a folder, a hub id (`hazyresearch/JRT-1B-50B`, `state-spaces/mamba-130m`), or the name of a
+            shipped model.
+        revision: branch, tag or commit on the hub.
+        dtype: of the parameters, a `torch.dtype` or its name; by default as in the file.
+        device: where to put them; default `cpu`.
+        padding: `exact` (default): padded tokens never enter a state. `published`: as the released JRT code.
+        decode: `exact` (default), or `published`: as the released Based code, which adds k v^T twice.
+        filling: `left_pad` (default), `read_twice` or `iterate`: how prompts short of `enc_length` are read.
+        enc_length: longest prefix in tokens, in place of the checkpoint's own.
+
+    Returns:
+        A model in evaluation mode: a `JRTForCausalLM`, whose `config` records the
+        modes, or for Mamba one of transformers' own. Either generates no id beyond the vocabulary.
+
+    Raises:
+        JRTError: an option or mode that does not exist; no such model; a pickle that holds more than tensors; a
+            configuration that names unknown classes; parameters not filled or tensors not used (all are named).
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown("option of load_pretrained", name, OPTIONS)
+    device, dtype = options.get("device") or "cpu", as_dtype(options.get("dtype"))
+    modes = {name: options[name] for name in (*MODES, "enc_length") if options.get(name) is not None}
+    checkpoint = find(path_or_id, options.get("revision"))
+    if checkpoint.kind not in (OURS, HAZY):  # naming the default asks for nothing
+        modes = {name: value for name, value in modes.items() if name not in MODES or value != MODES[name][0]}
+    if checkpoint.family == "hf_recall":
+        raise JRTError(
+            f"{checkpoint.folder}: model_type is {checkpoint.model_type!r}, which is neither ours "
+            f"({JRTConfig.model_type}), nor a Mamba ({', '.join(MAMBAS)}), nor a released JRT, Based or attn "
+            "checkpoint. Other Hugging Face models run with --model hf_recall."
+        )
+    return load_model(checkpoint, dtype, device, modes)
+
+
+def as_dtype(value: torch.dtype | str | None) -> torch.dtype | None:
+    """A dtype from its name; None and `auto` stand for what the file has.
+
+    Raises:
+        JRTError: no floating-point dtype of that name.
+    """
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, torch.dtype):
+        return value
+    if value not in known:
+        raise unknown("dtype", value, known)
+    return known[value]
 
 
 def load_model(
@@ -76,38 +158,31 @@ def load_model(
 def _ours(
     checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, modes: Mapping[str, Any], _: Any
 ) -> PreTrainedModel:
-    config = load_config(checkpoint)
+    """One of our models, or a released JRT, Based or Transformer."""
+    if checkpoint.kind == HAZY:
+        tensors = read_weights(checkpoint.folder)
+        config = released.jrt_config(checkpoint.fields, tensors)
+        names = released.parameter_names(checkpoint.fields, tensors)
+        log.info("%s: %s", checkpoint.folder.name, config.describe())
+    else:
+        config, tensors = load_config(checkpoint), read_weights(checkpoint.folder)
+        names = {name: [name] for name in tensors}
     config.set_modes(**modes)
-    tensors = read_weights(checkpoint.folder)
-    names = {name: [name] for name in tensors}
     source = str(checkpoint.folder)
-    model = assemble(lambda: JRTForCausalLM(config), tensors, names, gpt.EMBEDDING, source, dtype, device)
+    model = assemble(lambda: JRTForCausalLM(config), tensors, names, released.EMBEDDING, source, dtype, device)
     generation = checkpoint.folder / GENERATION
-    if generation.is_file():
+    if checkpoint.kind == OURS and generation.is_file():
         model.generation_config = GenerationConfig.from_dict(read_object(generation))
-    return model
-
-
-def _hazy(
-    checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, modes: Mapping[str, Any], _: Any
-) -> PreTrainedModel:
-    tensors = read_weights(checkpoint.folder)
-    config = gpt.jrt_config(checkpoint.fields, tensors)
-    config.set_modes(**modes)
-    names = gpt.parameter_names(checkpoint.fields, tensors)
-    source = str(checkpoint.folder)
-    model = assemble(lambda: JRTForCausalLM(config), tensors, names, gpt.EMBEDDING, source, dtype, device)
-    log.info("%s: %s", checkpoint.folder.name, config.describe())
     return model
 
 
 def _mamba_ssm(
     checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, *_: Any
 ) -> PreTrainedModel:
-    tensors, config = read_weights(checkpoint.folder), mamba.mamba_config(checkpoint.fields)
-    names = mamba.parameter_names(checkpoint.fields, tensors)
+    tensors, config = read_weights(checkpoint.folder), released_mamba.mamba_config(checkpoint.fields)
+    names = released_mamba.parameter_names(checkpoint.fields, tensors)
     source = str(checkpoint.folder)
-    model = assemble(lambda: MambaForCausalLM(config), tensors, names, mamba.EMBEDDING, source, dtype, device)
+    model = assemble(lambda: MambaForCausalLM(config), tensors, names, released_mamba.EMBEDDING, source, dtype, device)
     suppress_beyond(model, config.token_count)
     log.info("%s: Mamba, %d layers of width %d", checkpoint.name, config.num_hidden_layers, config.hidden_size)
     return model
@@ -130,7 +205,7 @@ def _transformers(
         model, report = architecture.from_pretrained(
             checkpoint.folder, dtype=dtype or "auto", output_loading_info=True, ignore_mismatched_sizes=True, **given
         )
-    except UnpicklingError as error:
+    except pickle.UnpicklingError as error:
         raise refused(checkpoint.folder, error) from error
     except Exception as error:  # transformers checks fields and reads files with exceptions of many kinds
         reason = " ".join(str(error).split())[:400]
@@ -139,12 +214,50 @@ def _transformers(
     return (model if "device_map" in options else model.to(device)).eval()
 
 
+def register_fla(name: str, model_type: str, device: str | torch.device) -> None:
+    """Let transformers know fla's models.
+
+    Raises:
+        JRTError: flash-linear-attention is not installed, or the model is to run without a GPU, which its kernels need.
+    """
+    try:
+        import_module("fla")
+    except ImportError as error:
+        raise JRTError(
+            f"pretrained={name!r} has model_type {model_type!r}, a model of flash-linear-attention, which cannot be "
+            f"imported ({error}). Install it: pip install 'jrt-lmeval[fla]'"
+        ) from error
+    if torch.device(device).type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise JRTError(
+            f"pretrained={name!r} has model_type {model_type!r}: the kernels of flash-linear-attention run on a GPU "
+            "alone, and this is a CPU."
+        )
+
+
 _LOADERS: dict[str, Callable[..., PreTrainedModel]] = {
     OURS: _ours,
-    HAZY: _hazy,
+    HAZY: _ours,
     MAMBA_SSM: _mamba_ssm,
     TRANSFORMERS: _transformers,
 }
+
+
+def random_model(
+    checkpoint: Checkpoint,
+    feature_map: str | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> JRTForCausalLM:
+    """An untrained model of a checkpoint's geometry, for tests of the machinery; `feature_map` replaces its own."""
+    config = load_config(checkpoint)
+    if feature_map is not None and feature_map != config.feature_map:
+        config.feature_map, config.feature_map_options = feature_map, {}
+    torch.manual_seed(seed)
+    return JRTForCausalLM(config).to(device=device, dtype=dtype).eval()
+
+
+# ---------------------------------------------------------------- the configuration of our models
 
 
 def load_config(checkpoint: Checkpoint) -> JRTConfig:
@@ -154,7 +267,7 @@ def load_config(checkpoint: Checkpoint) -> JRTConfig:
         JRTError: it is another kind of model; a field that is not known or of the wrong type.
     """
     if checkpoint.kind == HAZY:
-        return gpt.jrt_config(checkpoint.fields, read_weights(checkpoint.folder))
+        return released.jrt_config(checkpoint.fields, read_weights(checkpoint.folder))
     file = checkpoint.folder / CONFIG
     if checkpoint.kind != OURS:
         raise JRTError(
@@ -202,16 +315,191 @@ def _named(hint: Any) -> str:
     return " or ".join((get_origin(kind) or kind).__name__.replace("NoneType", "null") for kind in kinds)
 
 
-def random_model(
-    checkpoint: Checkpoint,
-    feature_map: str | None = None,
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-) -> JRTForCausalLM:
-    """An untrained model of a checkpoint's geometry, for tests of the machinery; `feature_map` replaces its own."""
-    config = load_config(checkpoint)
-    if feature_map is not None and feature_map != config.feature_map:
-        config.feature_map, config.feature_map_options = feature_map, {}
-    torch.manual_seed(seed)
-    return JRTForCausalLM(config).to(device=device, dtype=dtype).eval()
+# ---------------------------------------------------------------- from tensors to a model
+
+
+def assemble(
+    build: Callable[[], Model],
+    tensors: dict[str, Tensor],
+    names: dict[str, list[str]],
+    embedding: str,
+    source: str,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Model:
+    """The model that `build` makes, holding `tensors`.
+
+    The model is built without memory, and the tensors become its parameters: what is read is what is used.
+
+    Args:
+        build: makes the model; called on the meta device.
+        tensors: what the files hold, by their names there. Emptied on the way, so that nothing is held twice.
+        names: name in the file -> names in the model; a tensor may fill several of them.
+        embedding: name in the model of the embedding, which the output matrix may share.
+        source: for messages.
+        dtype: of the floating-point parameters; None leaves them as they are in the file.
+        device: where to put them.
+
+    Raises:
+        JRTError: parameters not filled, tensors not used or of another shape; all are named.
+    """
+    with torch.device("meta"):
+        model = build()
+    wanted = dict(model.state_dict())
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    given = {
+        new: tensors[old] if i == 0 else tensors[old].clone()
+        for old, targets in names.items()
+        for i, new in enumerate(targets)
+    }
+    if tied and HEAD in given and embedding in given:
+        head, table = given[HEAD], given[embedding]
+        if head.data_ptr() != table.data_ptr() and not (head.shape == table.shape and torch.equal(head, table)):
+            raise JRTError(
+                f"{source}: tie_word_embeddings is true, but the output matrix in the file differs from the embedding."
+            )
+    if tied:
+        given.pop(HEAD, None)
+        wanted.pop(HEAD, None)
+    fitting = {new: tensor.reshape(wanted[new].shape) for new, tensor in given.items() if _same(tensor, wanted, new)}
+    require_whole(
+        source,
+        not_filled=wanted.keys() - given.keys(),
+        not_used=(tensors.keys() - names.keys()) | (given.keys() - wanted.keys()),
+        misshapen=[
+            f"{new} ({list(tensor.shape)}, wanted {list(wanted[new].shape)})"
+            for new, tensor in given.items()
+            if new in wanted and new not in fitting
+        ],
+    )
+    given.clear()
+    tensors.clear()
+    for new in list(fitting):
+        tensor = fitting.pop(new)
+        fitting[new] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+    model.load_state_dict(fitting, strict=False, assign=True)
+    model.tie_weights()
+    left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
+    require_whole(source, not_filled=left)
+    return model.eval()
+
+
+def _same(tensor: Tensor, wanted: dict[str, Tensor], name: str) -> bool:
+    """Whether shapes agree, dimensions of one (a depthwise kernel's) aside."""
+    sizes = [size for size in tensor.shape if size != 1]
+    return name in wanted and sizes == [size for size in wanted[name].shape if size != 1]
+
+
+def require_whole(
+    source: object, not_filled: Iterable[str] = (), not_used: Iterable[str] = (), misshapen: Iterable[str] = ()
+) -> None:
+    """Refuse a checkpoint that does not fit its configuration: a model that is partly random would still answer.
+
+    Raises:
+        JRTError: any of the three lists names something; all of it is named.
+    """
+    faults = {"not filled": not_filled, "not used": not_used, "of another shape": misshapen}
+    found = {what: sorted(names) for what, names in faults.items()}
+    if any(found.values()):
+        listed = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
+        raise JRTError(
+            f"{source}: the weights do not fit config.json ({listed}). A half-filled model is never evaluated: check "
+            "that the checkpoint is complete and that its model_type is right."
+        )
+
+
+def require_report(source: object, report: Mapping[str, Iterable[Any]]) -> None:
+    """The same check of transformers' report on loading."""
+
+    def names(key: str) -> list[str]:
+        return [str(name[0] if isinstance(name, (tuple, list)) else name) for name in report.get(key) or ()]
+
+    require_whole(source, names("missing_keys"), names("unexpected_keys"), names("mismatched_keys"))
+
+
+def require_finite(source: object, model: torch.nn.Module) -> None:
+    """Refuse weights that hold NaN or infinity: every answer would be nonsense and score 0 without a word.
+
+    Raises:
+        JRTError: names them.
+    """
+    # a feature map's random projection is a buffer; what `device_map` left on disk is looked at when it answers
+    held = [*model.named_parameters(), *model.named_buffers()]
+    floats = ((name, tensor) for name, tensor in held if tensor.is_floating_point() and not tensor.is_meta)
+    bad = [name for name, tensor in floats if not bool(tensor.isfinite().all())]
+    if bad:
+        raise JRTError(
+            f"{source}: {len(bad)} of the tensors hold NaN or infinity ({_some(bad)}): the weights are damaged or "
+            "their training diverged."
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+# ---------------------------------------------------------------- reading weights: tensors under names, nothing else
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, still on disk (memory-mapped) until they are used.
+
+    A leading `model.` is taken off their names, and the counters of the training (`*metrics*`) are left out.
+
+    Raises:
+        JRTError: no weights, a damaged file, or a pickle that holds anything but tensors under names.
+    """
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise JRTError(
+            f"{folder}: holds neither model.safetensors nor pytorch_model.bin: the checkpoint is only half there."
+        )
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        held = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        part = {name.removeprefix("model."): tensor for name, tensor in held.items() if "metrics" not in name}
+        if twice := sorted(tensors.keys() & part.keys()):
+            raise JRTError(f"{file}: {', '.join(twice[:10])} stood in an earlier file already.")
+        tensors |= part
+    return tensors
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise JRTError(f"{file}: cannot be read ({error}); the file is damaged or incomplete.") from error
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    try:
+        try:
+            held = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            held = torch.load(file, map_location="cpu", weights_only=True)  # torch's format of before 2020
+    except pickle.UnpicklingError as error:
+        raise refused(file, error) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise JRTError(f"{file}: cannot be read ({_reason(error)}); the file is damaged or incomplete.") from error
+    if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
+        raise JRTError(f"{file}: holds a {type(held).__name__}, not tensors under names.")
+    if other := sorted(name for name, value in held.items() if not isinstance(value, Tensor)):
+        raise JRTError(f"{file}: {', '.join(other[:10])} are no tensors; a checkpoint of weights alone is needed.")
+    return held
+
+
+def refused(where: Path, error: pickle.UnpicklingError) -> JRTError:
+    """The error for a pickle that holds anything but tensors; to be raised by the caller."""
+    return JRTError(
+        f"{where}: refused. It is a pickle that asks for more than tensors ({_reason(error)}), and loading that would "
+        "run code from the file. Get the weights as safetensors from someone you trust."
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    unsupported = re.search(r"(GLOBAL|Unsupported \w+|operand) [^.]*\S+\.\S+", text)
+    return (unsupported.group(0) if unsupported else text)[:200]

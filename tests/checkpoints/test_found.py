@@ -33,7 +33,7 @@ def shelf(monkeypatch, tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "./model", "~/no/such/model", "model", "a/b/c"])
 def test_a_folder_that_is_not_there(name, shelf) -> None:
-    with pytest.raises(JRTError, match=f"pretrained={name}: no such folder.*'jrt-eval train'.*shipped model"):
+    with pytest.raises(JRTError, match=f"pretrained={name}: no such folder.*'jrt-eval train'.*or packaged model"):
         find(name)
 
 

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from jrt_lmeval.checkpoints.pretrained import load_pretrained
+from jrt_lmeval.checkpoints.load import load_pretrained
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS
 from jrt_lmeval.modeling.mixers import MIXERS
 from jrt_lmeval.modeling.model import JRTForCausalLM

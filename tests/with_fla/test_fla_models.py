@@ -12,7 +12,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from jrt_lmeval.checkpoints.fla_models import FLA_TYPES
+from jrt_lmeval.checkpoints.load import FLA_TYPES
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.families import NOT_IN_FLOAT32
 from model_adapters.engines.hf import HFEngine

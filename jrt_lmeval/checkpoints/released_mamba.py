@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 from transformers import MambaConfig
 
-from jrt_lmeval.checkpoints.released.mixers import must_be, positive
+from jrt_lmeval.checkpoints.released import Fields, must_be, positive
 from jrt_lmeval.errors import JRTError, unknown
-
-Fields = Mapping[str, Any]
 
 EMBEDDING = "backbone.embeddings.weight"
 

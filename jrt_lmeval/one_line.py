@@ -35,12 +35,11 @@ def line_for(error: BaseException) -> str | None:
             return f"error: {found}"
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
     # lm_eval opens the file of --use_cache itself, before any model sees it
-    unreadable = (sqlite3.DatabaseError, pickle.UnpicklingError, EOFError)
-    if isinstance(error, unreadable) and any(word.startswith("--use_cache") for word in sys.argv):
-        return (
-            f"error: the file of --use_cache cannot be read as a request cache ({error}): it is damaged or something "
-            "else. Delete it, or use another path."
-        )
+    if any(word.startswith("--use_cache") for word in sys.argv) and (
+        isinstance(error, (sqlite3.Error, pickle.UnpicklingError, EOFError))
+        or (isinstance(error, OSError) and _raised_for(error, "CachingLM"))
+    ):
+        return f"error: the file of --use_cache {cache_fault(error)}"
     if isinstance(error, AssertionError) and str(error).startswith("Tokenizer is required for loglikelihood"):
         return (
             "error: a task that scores given text (such as recall_ppl) was put to a server asked for text only "
@@ -70,6 +69,28 @@ def _faults_of(task: str) -> list[str]:
     """What is wrong with the file that a task is missing for: one that bears its name or has it inside, else all."""
     faults = [fault for found in FAULTS.values() for fault in found]
     return [fault for fault in faults if task in fault] or faults
+
+
+def cache_fault(error: BaseException) -> str:
+    """What is wrong with the file of a request cache, and what to do, as the rest of a sentence about the file."""
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError) and "locked" in text:
+        return f"is in use by another process ({text}). Wait for it, or use another path."
+    if isinstance(error, OSError) or any(word in text for word in ("readonly", "unable to open", "full", "I/O")):
+        return f"cannot be written ({text}). Use a path on a disk that can be written and has room."
+    return (
+        f"cannot be read as a request cache ({text}): it is damaged or something else. Delete it, or use another path."
+    )
+
+
+def _raised_for(error: BaseException, kind: str) -> bool:
+    """Whether an error passed through the constructor of a class of lm_eval."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "__init__" and type(trace.tb_frame.f_locals.get("self")).__name__ == kind:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _raised_in(error: BaseException) -> str:

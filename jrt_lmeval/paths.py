@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from jrt_lmeval.errors import JRTError
+
+OUTPUT: ContextVar[str | None] = ContextVar("OUTPUT", default=None)
+"""`--output_path` of the run of lm_eval that was started last."""
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -31,3 +38,20 @@ def samples_dir() -> Path:
 def weights_dir() -> Path:
     """The folder with the shipped trained models, a sub-folder a model."""
     return _PACKAGE / "checkpoints" / "weights"
+
+
+def require_writable_output() -> None:
+    """Raise JRTError where the `--output_path` of this run cannot be written; to be called before a model is loaded."""
+    output = OUTPUT.get()
+    if not output:
+        return
+    folder = Path(output).parent if Path(output).suffix == ".json" else Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise JRTError(
+            f"--output_path {output}: results cannot be written there ({error.strerror or error}). Give a folder that "
+            "can be written; nothing has run yet."
+        ) from error

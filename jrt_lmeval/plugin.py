@@ -7,6 +7,7 @@ The start-up hook calls `models_ready` and `tasks_ready` right after lm_eval imp
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import logging
 import sys
@@ -20,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paths import tasks_dir
+from jrt_lmeval.paths import OUTPUT, tasks_dir
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -37,6 +38,9 @@ FAULTS: dict[Path, list[str]] = {}
 
 FINGERPRINT = "jrt_lmeval:fingerprint"
 """Key of a request cache under which our models leave whose answers it holds."""
+
+LONGEST_NAME = 200
+"""Bytes of the name of a folder; file systems take 255."""
 
 _OURS_ONLY = ContextVar("_OURS_ONLY", default=False)
 
@@ -210,9 +214,11 @@ def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tracker_ready(tracking: ModuleType) -> None:
-    """Let the results of our models lie in folders that are named for them, without errors of errors.
+    """Name the folders of our models' results, and remember where results go so that a model can check it first.
 
-    lm_eval names a folder for `pretrained=` and its like; without one, all runs land in a folder with one random name.
+    Errors of errors, which lm_eval makes up, are left out of the results file. lm_eval names a folder for `pretrained=` and its like; without one, all runs land in a folder with one random name.
+    A folder that cannot be written is found by lm_eval after the run, which then loses its results and ends as if
+    nothing had happened.
 
     Args:
         tracking: `lm_eval.loggers.evaluation_tracker`, fully imported.
@@ -225,9 +231,11 @@ def tracker_ready(tracking: ModuleType) -> None:
     @functools.wraps(plain)
     def log_experiment_args(self: Any, model_source: Any, model_args: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, model_source, model_args, *args, **kwargs)
-        if model_source in MODELS and kind._get_model_name(model_args) is None:
+        if model_source not in MODELS:
+            return
+        if kind._get_model_name(model_args) is None:
             self.model_name = run_name(model_source, model_args)
-            self.model_name_sanitized = tracking.sanitize_model_name(self.model_name)
+        self.model_name_sanitized = short_name(tracking.sanitize_model_name(self.model_name))
 
     log_experiment_args._knows_jrt = True  # type: ignore[attr-defined]
     kind.log_experiment_args = log_experiment_args
@@ -243,6 +251,14 @@ def tracker_ready(tracking: ModuleType) -> None:
         return write(self, results, *args, **kwargs)
 
     tracker.save_results_aggregated = save_results_aggregated
+    plain_init = tracker.__init__
+
+    @functools.wraps(plain_init)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        plain_init(self, *args, **kwargs)
+        OUTPUT.set(self.output_path)
+
+    tracker.__init__ = init
 
 
 def run_name(model: str, arguments: Any) -> str:
@@ -251,6 +267,15 @@ def run_name(model: str, arguments: Any) -> str:
     from jrt_lmeval.runner import folder_name
 
     return folder_name(model, as_mapping(arguments))
+
+
+def short_name(name: str) -> str:
+    """A name that every file system takes: one that is too long ends in a digest of all of it."""
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    start = name.encode()[: LONGEST_NAME - len(digest) - 1].decode(errors="ignore")
+    return f"{start}-{digest}"
 
 
 def mark_group(group: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from jrt_lmeval import __version__
 from jrt_lmeval.checkpoints.tokenizers import require_fitting
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paths import require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.checkup import as_records, checkup, table
 from model_adapters.engines.engine import Engine
@@ -112,6 +113,7 @@ class RecallLM(TemplateLM):
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> RecallLM:
         """How lm_eval builds a model: what stands in `--model_args` wins over `--batch_size` and `--device`."""
+        require_writable_output()
         common = {name: value for name, value in (additional_config or {}).items() if value is not None}
         if is_default_batch_size(common.get("batch_size")):
             del common["batch_size"]
@@ -221,7 +223,7 @@ class RecallLM(TemplateLM):
         if found is None:
             return None
         self._other_totals = [totals for rank, (_, totals) in enumerate(found) if rank != self.rank]
-        return [content for content, _ in found]
+        return [_without_gaps(content) for content, _ in found]
 
     def barrier(self) -> None:
         self.world.barrier()
@@ -329,6 +331,16 @@ def is_default_batch_size(batch_size: Any) -> bool:
     arguments.add_argument("--config", "-C")
     file = arguments.parse_known_args(sys.argv[1:])[0].config
     return file is None or "batch_size" not in EvaluatorConfig.load_yaml_config(file)
+
+
+def _without_gaps(content: Any) -> Any:
+    """What a process gathered, with an empty list for every metric of a task of which it asked no row.
+
+    lm_eval looks up the metrics of the first process in what the others send.
+    """
+    if not isinstance(content, dict):
+        return content
+    return {task: defaultdict(list, found) if isinstance(found, dict) else found for task, found in content.items()}
 
 
 def special_tokens(tokenizer: Any) -> dict[str, int]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.one_line import cache_fault
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -69,10 +70,7 @@ class RequestCache:
         try:
             theirs = self.store[KEY]
         except (sqlite3.Error, OSError, pickle.UnpicklingError, EOFError) as error:
-            raise JRTError(
-                f"{self._name} cannot be read as a request cache ({error}): it is damaged or something else. Delete "
-                "it, or use another --use_cache path."
-            ) from error
+            raise JRTError(f"{self._name} {cache_fault(error)}") from error
         except KeyError:
             if len(self.store):
                 raise JRTError(

@@ -12,7 +12,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from jrt_lmeval.data.sources import SOURCES, load_rows
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.task.rows import Rows
+from jrt_lmeval.task.rows import MayHaveNoRows, Rows
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -20,7 +20,7 @@ BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
 """What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""
 
 
-class PerplexityTask(ConfigurableTask):
+class PerplexityTask(MayHaveNoRows, ConfigurableTask):
     """Rolling log-likelihood of whole texts, each token scored once with as much text before it as the model reads.
 
     Its YAML names `dataset_path`, `test_split` and `doc_to_target`, the field that holds the text. Words and

@@ -22,7 +22,7 @@ from jrt_lmeval.task.baselines import BASELINES, Baselines
 from jrt_lmeval.task.log import answer_places, in_our_names, position, sentence, summed
 from jrt_lmeval.task.prompter import Prompter, keep
 from jrt_lmeval.task.reader import TEMPLATE_KEYS, reader_of
-from jrt_lmeval.task.rows import Rows, Sample, SplitRow, ranks, source_row
+from jrt_lmeval.task.rows import MayHaveNoRows, Rows, Sample, SplitRow, ranks, source_row
 from jrt_lmeval.task.scores import (
     CUT_CHARACTERS,
     Scored,
@@ -41,7 +41,7 @@ _LINE_FILES = ("json", "jsonl")
 _READING = ("none", "counterfactual")
 
 
-class RecallTask(ConfigurableTask):
+class RecallTask(MayHaveNoRows, ConfigurableTask):
     """A recall benchmark: rows with a document, a question on it and accepted answers.
 
     Its YAML holds lm_eval's own keys and
@@ -164,13 +164,12 @@ class RecallTask(ConfigurableTask):
         """The accepted answers."""
         return self._reader.labels(doc)
 
-    def doc_iterator(self, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The rows that this process asks, as the samples log shows them: all questions on a document or none."""
-        rank, processes = kwargs.pop("rank", 0), kwargs.pop("world_size", 1)
-        rows = list(super().doc_iterator(**kwargs))
+    def rows_of_rank(self, rank: int, world_size: int, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that a process asks, as the samples log shows them: all questions on a document or none."""
+        rows = list(super().rows_of_rank(0, 1, **kwargs))
         documents = [self._reader.document_id(row) for _, row in rows]
         lengths = [len(self._reader.document(row)) for _, row in rows]
-        for (number, row), process in zip(rows, ranks(documents, lengths, processes), strict=True):
+        for (number, row), process in zip(rows, ranks(documents, lengths, world_size), strict=True):
             if process == rank:
                 yield number, Sample(row)
 

@@ -41,12 +41,13 @@ ACCELERATE = [
 ]
 
 
-def run(folder: Path, launcher: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def run(folder: Path, launcher: list[str], *more: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Results and samples of the task in `folder`, by the bare command under a launcher."""
-    out = folder / (f"out-{launcher[1]}" if launcher else "out")
+    out = folder / "-".join(["out", *launcher[1:2], *more])
     command = [
         sys.executable, *launcher, "-m", "jrt_lmeval", "run", "--model", "jrt_rnn", "--tasks", str(folder / "t.yaml"),
         "--model_args", f"pretrained={folder / 'model'},prefix=document", "--output_path", str(out), "--log_samples",
+        *more,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1500)
@@ -85,3 +86,14 @@ def test_two_processes_give_the_answers_of_one(tmp_path: Path) -> None:
         for name in ("rows", "prompt_tokens", "prompt_tokens_computed", "prompt_tokens_reused", "new_tokens"):
             assert two[name] == one[name], name
         assert two["world_size"] == 2 and one["prompt_tokens_reused"] > 0
+    # a process without a question of its own takes part, and counts for nothing
+    few, (row,) = run(tmp_path, TORCHRUN, "--limit", "1")
+    assert kept(row) == kept(rows_alone[0]) and few["n-samples"]["t"]["effective"] == 1
+
+
+def test_a_process_without_rows_asks_one_that_is_not_scored(tmp_path: Path) -> None:
+    task = make(tmp_path)
+    task.build_all_requests(limit=1, rank=1, world_size=2)
+    assert [request.doc_id for request in task.instances] == [0]
+    assert list(task.doc_iterator(limit=1, rank=1, world_size=2)) == []
+    assert [number for number, _ in task.doc_iterator(limit=1, rank=0, world_size=2)] == [0]

@@ -142,6 +142,31 @@ def test_a_cache_that_is_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cannot be read as a request cache (file is not a database)" in str(one_line.line_for(damaged))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/proc/c.db", "unable to open database file"), ("/proc/no/c.db", "No such file or directory: '/proc/no'")],
+)
+def test_a_cache_where_nothing_can_be_written(path: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.api.model import CachingLM
+    from lm_eval.models.dummy import DummyLM
+
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "--use_cache", path])
+    with pytest.raises(Exception) as error:
+        CachingLM(DummyLM(), path)
+    line = str(one_line.line_for(error.value))
+    assert line.startswith("error: the file of --use_cache cannot be written (") and said in line
+    assert "damaged" not in line
+
+
+def test_what_is_wrong_with_a_cache_is_said() -> None:
+    readonly = sqlite3.OperationalError("attempt to write a readonly database")
+    assert one_line.cache_fault(readonly).startswith("cannot be written (attempt to write a readonly database)")
+    locked = sqlite3.OperationalError("database is locked")
+    assert one_line.cache_fault(locked).startswith("is in use by another process")
+    assert "damaged" in one_line.cache_fault(sqlite3.DatabaseError("file is not a database"))
+
+
 @pytest.mark.parametrize("value", [b"no pickle", b"\x80\x05cut short"])
 def test_a_cached_answer_that_is_damaged(tmp_path, monkeypatch: pytest.MonkeyPatch, value: bytes) -> None:
     from sqlitedict import SqliteDict
@@ -213,3 +238,28 @@ def test_results_lie_in_a_folder_named_for_the_model() -> None:
     assert len(folder("jrt_rnn", {f"argument_{number}": "x" * 50 for number in range(20)})) <= 80
     assert folder("hf", {"pretrained": "gpt2"}) == "gpt2"
     assert folder("dummy", {}) not in ("dummy", "")  # lm_eval's own models keep lm_eval's way
+    long = folder("jrt_rnn", {"prefix": "dynamic", "tokenizer": "/very/long" * 40})
+    assert len(long.encode()) == 200 and long.startswith("jrt_rnn,prefix=dynamic,")
+    assert long != folder("jrt_rnn", {"prefix": "dynamic", "tokenizer": "/very/long" * 41})
+    assert len(folder("hf_recall", {"pretrained": "/a" * 200}).encode()) == 200
+
+
+@pytest.mark.parametrize("inside", ["file/out", "file/out.json", "x" * 300])
+def test_where_results_go_is_checked_before_a_model_is_loaded(tmp_path: Path, inside: str) -> None:
+    from lm_eval.loggers import EvaluationTracker
+
+    from jrt_lmeval.paths import OUTPUT
+    from jrt_lmeval.plugin import model_class
+
+    register()
+    (tmp_path / "file").write_text("a file is no folder")
+    before = OUTPUT.set(None)
+    try:
+        EvaluationTracker(output_path=str(tmp_path / inside))
+        with pytest.raises(JRTError, match=r"--output_path .*: results cannot be written there .*nothing has run yet"):
+            model_class("jrt_rnn").create_from_arg_obj({"pretrained": "/nowhere"}, {})
+        EvaluationTracker(output_path=str(tmp_path / "new" / "folder"))
+        with pytest.raises(JRTError, match="/nowhere"):
+            model_class("jrt_rnn").create_from_arg_obj({"pretrained": "/nowhere"}, {})
+    finally:
+        OUTPUT.reset(before)

@@ -216,9 +216,9 @@ def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
 def tracker_ready(tracking: ModuleType) -> None:
     """Name the folders of our models' results, and remember where results go so that a model can check it first.
 
-    Errors of errors, which lm_eval makes up, are left out of the results file. lm_eval names a folder for `pretrained=` and its like; without one, all runs land in a folder with one random name.
+    lm_eval names a folder for `pretrained=` and its like; without one, all runs land in a folder with one random name.
     A folder that cannot be written is found by lm_eval after the run, which then loses its results and ends as if
-    nothing had happened.
+    nothing had happened. Errors of errors, which lm_eval makes up, are left out of the results file.
 
     Args:
         tracking: `lm_eval.loggers.evaluation_tracker`, fully imported.

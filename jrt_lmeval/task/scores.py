@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ SCORES: dict[str, Callable[[str, list[str]], float]] = {
 }
 FIGURES = (
     "prompt_tokens", "document_tokens", "jrt_prompt_tokens", "jrt_prefix_tokens", "jrt_prefix_share", "jrt_entropy",
-    "jrt_state_bytes", "jrt_window_bytes", "jrt_recurrent_bytes",
+    "jrt_state_bytes", "jrt_window_bytes", "jrt_recurrent_bytes", "jrt_empty_answer",
 )  # fmt: skip
 """What is known of an answer beside its scores and is worth a mean; lm_eval's table is spared it."""
 MEDIANS = ("jrt_seconds",)
@@ -124,6 +125,7 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
         `documents`: how many there are; `means`: figure -> mean over the answers that have it, rows that the model
         skipped left out, and `medians`, of seconds; `skipped` and `truncated`: prompts that were not read, or not
         wholly, where there are any;
+        `ended`: what ended the answers (`stop`, `eos`, `length`) and how many of them;
         `without_a_model`: rule -> share of questions that it answers, with its error by document.
     """
     beyond = {
@@ -139,8 +141,10 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
         name: [(score.document, float(score.facts[name])) for score in scores if name in score.facts]
         for name in baselines
     }
+    ended = Counter(score.facts["jrt_ended"] for score in answered if "jrt_ended" in score.facts)
     return {
         "documents": len({score.document for score in scores}),
+        **({"ended": dict(ended)} if ended else {}),
         **{name: count for name, count in beyond.items() if count},
         "means": {name: mean(known[name]) for name in FIGURES if known[name]},
         "medians": {name: median(known[name]) for name in MEDIANS if known[name]},

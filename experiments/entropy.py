@@ -21,6 +21,7 @@ from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.markdown import markdown_table
+from jrt_lmeval.paths import tokenizer_dir
 from jrt_lmeval.prefix import THRESHOLDS, passages, unigram_entropy
 from jrt_lmeval.prompts import Window, cut
 from jrt_lmeval.prompts.tokens import gpt2_tokenizer
@@ -75,7 +76,7 @@ def encoder(name: str | None) -> Encode:
     """The tokenizer of that name or file; None for that of the shipped models."""
     from tokenizers import Tokenizer
 
-    file = find("softmax-teacher").folder / "tokenizer.json" if name is None else name
+    file = tokenizer_dir(find("softmax-teacher").folder) / "tokenizer.json" if name is None else name
     tokenizer = gpt2_tokenizer() if name == "gpt2" else Tokenizer.from_file(str(file))
     return lambda text: tokenizer.encode(text).ids
 

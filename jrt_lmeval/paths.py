@@ -40,6 +40,11 @@ def weights_dir() -> Path:
     return _PACKAGE / "checkpoints" / "weights"
 
 
+def tokenizer_dir(model: Path) -> Path:
+    """The folder with a model's tokenizer: the model's own, or for a shipped model the one that all of them share."""
+    return weights_dir() / "tokenizer" if model.parent == weights_dir() else model
+
+
 def require_writable_output() -> None:
     """Raise JRTError where the `--output_path` of this run cannot be written; to be called before a model is loaded."""
     output = OUTPUT.get()

@@ -12,6 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerBase, PreTrainedToke
 
 from jrt_lmeval.checkpoints.found import HAZY, MAMBA_SSM, OURS, Checkpoint
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paths import tokenizer_dir
 from jrt_lmeval.prompts.tokens import END_OF_TEXT, gpt2_tokenizer, read_tokenizer
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def find_tokenizer(checkpoint: Checkpoint, given: str | Path | None = None, **op
         JRTError: there is none, or it cannot be read; the message says how to get it.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    folder = checkpoint.folder
+    folder = tokenizer_dir(checkpoint.folder)
     if given is not None:
         return _read(str(given), f"tokenizer={given}", **options)
-    if checkpoint.kind == OURS:
-        return read_own(folder)
+    if checkpoint.kind == OURS or folder != checkpoint.folder:
+        return read_own(checkpoint.folder)
     if checkpoint.model_type in CONFIG_MAPPING and "gguf_file" not in options:
         options["config"] = CONFIG_MAPPING[checkpoint.model_type].from_dict(dict(checkpoint.fields))
     if "gguf_file" in options or any((folder / name).is_file() for name in OWN_FILES):
@@ -55,12 +56,12 @@ def find_tokenizer(checkpoint: Checkpoint, given: str | Path | None = None, **op
 
 
 def read_own(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that `jrt-eval train` wrote into a folder, each of its files opened once.
+    """The tokenizer of a model that `jrt-eval train` wrote, each of its files opened once.
 
     Raises:
         JRTError: there is none, or it is damaged.
     """
-    file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    file, settings = (tokenizer_dir(folder) / name for name in ("tokenizer.json", "tokenizer_config.json"))
     if not file.is_file():
         raise JRTError(_none_in(folder))
     try:

@@ -30,6 +30,7 @@ from jrt_lmeval.paper.plan import (
     plan,
 )
 from jrt_lmeval.paper.tables import figure, paper_report
+from jrt_lmeval.paths import published_dir
 from jrt_lmeval.prompts.layouts import LAYOUTS
 from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.plots.picture import (
@@ -52,6 +53,8 @@ from jrt_lmeval.stats import Interval
 
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BLOCK = "measured"
+STEPS = published_dir().parent / "training"
+"""Logs of the steps of the shipped models, a file for each."""
 
 
 FULL = "Llama"
@@ -215,7 +218,7 @@ def main(argv: list[str]) -> int:
         Path(page).write_text(with_block(Path(page).read_text(encoding="utf-8"), BLOCK, block), encoding="utf-8")
     Path(argv[3]).write_bytes(png(memory_picture(entries, logs, suite)))
     for name, rows in card_rows(logs, suite).items():
-        write_card(shipped_models()[name].folder, name, rows)
+        write_card(shipped_models()[name].folder, name, rows, STEPS / f"{name}.jsonl")
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paths import weights_dir
+from jrt_lmeval.paths import tokenizer_dir, weights_dir
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -96,11 +96,12 @@ def tokenizer_named(name: str) -> Tokenizer:
     if name == GPT2:
         return gpt2_tokenizer()
     shipped = weights_dir() / name
+    folder = tokenizer_dir(shipped if shipped.is_dir() else Path(name))
     why = (
         f"window tokenizer {name!r} cannot be loaded: it must be {GPT2!r}, a folder with a tokenizer.json, a shipped "
         "model or one of the Hugging Face hub"
     )
-    tokenizer = read_tokenizer(str(shipped) if shipped.is_dir() else name, why, "name that folder as window.tokenizer")
+    tokenizer = read_tokenizer(str(folder), why, "name that folder as window.tokenizer")
     if not tokenizer.is_fast:
         raise JRTError(f"window tokenizer {name!r} has no tokenizer.json: windows need a fast tokenizer.")
     return tokenizer.backend_tokenizer

@@ -30,7 +30,7 @@ EPILOG = """examples:
       another teacher, and a student that starts from it
   jrt-eval train --recipe smoke --out /tmp/smoke
       a run of seconds that checks the machinery and learns nothing
-  accelerate launch --num_processes 8 -m jrt_lmeval train --recipe 1b --feature-map taylor --texts pile --device cuda \
+  accelerate launch --num_processes 8 -m jrt_lmeval train --recipe 1b --feature-map taylor --texts pile --device cuda \\
       --shard --out models/jrt-1b
       the published hyper-parameters on texts of yours; one model, trained by eight GPUs
 
@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--out", required=True, type=Path, help="folder of the model; a stopped run in it is resumed")
-    p.add_argument("--suite", action="store_true", help="train all models of the suite, by the recipes with -leads")
+    p.add_argument(
+        "--suite", action="store_true", help="train all models of the suite, by the recipes that end in -leads"
+    )
     p.add_argument("--seeds", type=int, help="with --suite: how many seeds, from 0 on (default: 1)")
     p.add_argument("--recipe", default="suite", help=f"one of {', '.join(RECIPES)} (default: %(default)s)")
     p.add_argument("--model", default="jrt_rnn", help=f"one of {', '.join(MODELS)} (default: %(default)s)")
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--teacher",
         help="shipped model or folder whose weights jrt_rnn and based start from; 'none' for random weights "
-        f"(default: {SHIPPED_TEACHER} with --recipe suite and narrow, else none)",
+        f"(default: {SHIPPED_TEACHER} with --recipe {', '.join(STUDENTS)}; else none)",
     )
     p.add_argument("--texts", help="folder of .txt, .jsonl or .parquet files, for --recipe 360m and 1b")
     p.add_argument("--tokens", type=int, help="training tokens (default: the recipe's)")

@@ -120,11 +120,7 @@ def _after(model: PreTrainedModel, body: list[int], ids: Tensor, lengths: Tensor
     return model.hidden_states(ids, lengths, state=state.select([0] * len(ids)))[0]
 
 
-LAYOUTS = {
-    "once": ONCE,
-    "flat": layout_spec({"layout": "flat"}),
-    "lead_once": layout_spec({"layout": "once", "lead": True}),
-}
+LAYOUTS = {name: layout_spec({"layout": name}) for name in ("once", "flat", "lead_once")}
 """Layouts that the command compares."""
 
 

@@ -33,7 +33,15 @@ from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.models import last_hidden, logits_of, new_model, set_first_weights
 from jrt_lmeval.training.recipes import GPT2, SHIPPED, SHIPPED_TEACHER, TrainRecipe
-from jrt_lmeval.training.rows import Batch, Place, batches, masking_gpt2, train_tokenizer, training_texts
+from jrt_lmeval.training.rows import (
+    Batch,
+    Place,
+    batches,
+    masking_gpt2,
+    require_sources,
+    train_tokenizer,
+    training_texts,
+)
 from jrt_lmeval.training.teacher import fit_to_attention, full_rows, matching_loss, other_queries, start_from
 from jrt_lmeval.training.team import Team, restore, whole_state
 
@@ -306,11 +314,12 @@ def train(
 
     Raises:
         JRTError: `out` holds a run with another recipe, or a finished model, or cannot be written; there is nothing to
-            train for; the training diverged.
+            train for; the extra `train` is not installed; the training diverged.
         KeyboardInterrupt: the run was interrupted; it is saved first.
     """
     if recipe.tokens < 1:
         raise JRTError(f"tokens={recipe.tokens}: a model is trained for at least 1 token.")
+    require_sources(recipe)
     try:
         return _trained(recipe, out, device, quiet, sharded)
     except (OSError, SafetensorError) as error:

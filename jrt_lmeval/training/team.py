@@ -36,7 +36,10 @@ class Team:
         self.rank, self.size, self.sharded = 0, 1, sharded
         self.device = torch.device(device)
         if one_of_several():
-            from accelerate import PartialState
+            try:
+                from accelerate import PartialState
+            except ImportError as error:
+                raise JRTError("several processes need accelerate: pip install 'jrt-lmeval[train]'.") from error
 
             state = PartialState(cpu=self.device.type == "cpu")
             self.rank, self.size, self.device = state.process_index, state.num_processes, state.device

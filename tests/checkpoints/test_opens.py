@@ -42,7 +42,7 @@ def test_the_shipped_model_is_opened_once() -> None:
     from jrt_lmeval.paths import weights_dir
 
     counts = opens(weights_dir(), "jrt_rnn", feature_map="mlp")
-    assert counts["jrt-mlp/config.json"] == counts["jrt-mlp/tokenizer.json"] == 1
+    assert counts["jrt-mlp/config.json"] == counts["tokenizer/tokenizer.json"] == 1
     assert set(counts.values()) == {1}, counts
 
 

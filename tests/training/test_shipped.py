@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ import torch
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from scipy.stats import binomtest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jrt_lmeval.checkpoints.found import OURS, shipped_for, shipped_models
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
+from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paths import tasks_dir
+from jrt_lmeval.paths import published_dir, tasks_dir, weights_dir
 from model_adapters.jrt_rnn import JRTRNN
 
 SHIPPED = sorted(shipped_models())
@@ -99,3 +102,47 @@ def test_a_prefix_beyond_every_row_it_was_trained_on_is_refused() -> None:
 def test_every_kind_finds_its_shipped_model(family: str, feature_map: str | None, name: str) -> None:
     found = shipped_for(family, feature_map)
     assert found.name.endswith(name) and found.folder.name == name
+
+
+@pytest.mark.parametrize("name", ["jrt-mlp", "llama", "mamba2"])
+def test_a_converted_shipped_model_is_an_ordinary_hugging_face_folder(name: str, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "out"
+    assert main(["convert", name, str(folder)]) == 0
+    assert "AutoModelForCausalLM.from_pretrained" in capsys.readouterr().out
+    shipped = shipped_models()[name]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = "Alder Hall\nLocation: Wexmouth\nOpened: 1931.\nLocation:"
+    assert tokenizer.encode(text) == find_tokenizer(shipped).encode(text)
+    assert (tokenizer.eos_token_id, tokenizer.mask_token_id) == (0, 1)
+    ids = torch.tensor([tokenizer.encode(text)])
+    ours, theirs = (
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (shipped.folder, folder)
+    )
+    with torch.no_grad():
+        assert torch.equal(ours(ids).logits, theirs(ids).logits)
+    assert {"README.md", "recipe.json", "heldout.jsonl"} <= {file.name for file in folder.iterdir()}
+    assert main(["convert", name, str(folder)]) == 1 and "holds a model already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["jrt-mlp", "llama"])
+def test_the_harness_own_model_runs_a_converted_one(name: str, tmp_path: Path) -> None:
+    assert main(["convert", name, str(tmp_path / "out")]) == 0
+    arguments = {"pretrained": str(tmp_path / "out"), "device": "cpu", "dtype": "float32", "batch_size": 2}
+    manager = TaskManager(include_path=[str(tasks_dir())], include_defaults=False)
+    task = {"swde_once": list(range(4))}
+    found = simple_evaluate("hf", arguments, ["swde_once"], samples=task, task_manager=manager, bootstrap_iters=0)
+    ours = shipped_models()[name]
+    arguments = {"pretrained": name, "device": "cpu", "dtype": "float32"}
+    if ours.family == "jrt_rnn":
+        arguments["prefix"] = "full"  # as the model reads a prompt by itself
+    expected = simple_evaluate(
+        ours.family, arguments, ["swde_once"], samples=task, task_manager=manager, bootstrap_iters=0
+    )
+    assert _answers(found["samples"]["swde_once"]) == _answers(expected["samples"]["swde_once"])
+
+
+def test_the_shipped_models_share_one_tokenizer() -> None:
+    assert [file.name for file in weights_dir().rglob("tokenizer.json")] == ["tokenizer.json"]
+    assert not list(weights_dir().rglob("log.jsonl"))
+    steps = {file.stem for file in (published_dir().parent / "training").glob("*.jsonl")}
+    assert set(SHIPPED) <= steps

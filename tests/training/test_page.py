@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jrt_lmeval.markdown import with_block
-from jrt_lmeval.training.curves import bakeoff_table, draw, judged_models, lines_of, page, suite_table
+from tools.training_page import bakeoff_table, draw, judged_models, lines_of, page, suite_table
 
 ROOT = Path(__file__).parents[2]
 BAKEOFF = ROOT / "results" / "training" / "bakeoff.jsonl"

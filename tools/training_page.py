@@ -1,6 +1,6 @@
 """Tables and curves of trainings for docs/training.md, from the logs alone.
 
-    python -m jrt_lmeval.training.curves results/training/bakeoff.jsonl docs/training.md
+    python -m tools.training_page results/training/bakeoff.jsonl docs/training.md
 
 rewrites what stands between the markers `<!-- bakeoff -->` and `<!-- suite -->` and their ends, and draws
 `training.png` beside the page.
@@ -24,7 +24,7 @@ SETS = ("short", "long", "sheets")
 
 
 STARTS = {**dict.fromkeys(("jrt_rnn", "based", "llama", "mamba2"), "induction heads"), "mamba": "random"}
-"""What a model without a teacher begins as; see `training.initialise`."""
+"""What a model without a teacher begins as; see `jrt_lmeval.training.models`."""
 
 
 def lines_of(file: Path) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Tables and curves of trainings for docs/training.md, from the logs alone.
+"""Tables and curves of trainings for docs/training.md, from their logs.
 
     python -m tools.training_page results/training/bakeoff.jsonl docs/training.md
 
@@ -21,7 +21,6 @@ from jrt_lmeval.training.card import HELDOUT, tensors
 Line = dict[str, Any]
 
 SETS = ("short", "long", "sheets")
-
 
 STARTS = {**dict.fromkeys(("jrt_rnn", "based", "llama", "mamba2"), "induction heads"), "mamba": "random"}
 """What a model without a teacher begins as; see `jrt_lmeval.training.models`."""
@@ -54,14 +53,15 @@ def bakeoff_table(runs: list[Line]) -> str:
 
 
 def suite_table(models: dict[str, list[Line]]) -> str:
-    """The shipped models: size, training, and held-out recall at the end of it."""
+    """The shipped models: size, training (a teacher's tokens are added to its student's), and final held-out recall."""
     rows = []
     for name, curve in models.items():
         folder, last = shipped_models()[name].folder, curve[-1]
         recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
         parameters = sum(map(prod, tensors(folder / WEIGHTS)[0]))
         start = f"`{recipe['teacher']}`" if recipe["teacher"] else STARTS[recipe["model"]]
-        cost = [f"{last['tokens']:,}", f"{last['seconds'] / 60:.1f}"]
+        before = f" + {models[recipe['teacher']][-1]['tokens']:,}" if recipe["teacher"] else ""
+        cost = [f"{last['tokens']:,}{before}", f"{last['seconds'] / 60:.1f}"]
         rows.append([f"`{name}`", f"{parameters:,}", start, *cost, *(_percent(last[key]) for key in SETS)])
     head = ["model", "parameters", "start", "tokens", "minutes", *SETS]
     return markdown_table(head, rows, left=len(head))

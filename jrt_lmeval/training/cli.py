@@ -24,7 +24,7 @@ EPILOG = """examples:
   jrt-eval train --recipe suite --model llama --out models/llama
       the baseline of the same size, trained on the same rows
   jrt-eval train --suite --seeds 3 --out suite
-      all models of the suite, each with the seeds 0, 1 and 2 (a day of one core); resumable as well
+      all models of the suite, each with the seeds 0, 1 and 2 (seven hours of an idle core); resumable as well
   jrt-eval train --recipe teacher --out models/teacher
   jrt-eval train --feature-map poly --map-options '{"degree": 2}' --teacher models/teacher --out models/poly
       another teacher, and a student that starts from it

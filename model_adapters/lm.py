@@ -288,7 +288,8 @@ class RecallLM(TemplateLM):
         owners: list[int] = []
         lengths: list[int] = []
         for owner, request in enumerate(asked):
-            ids = self.tok_encode(request.args[0], add_special_tokens=False)
+            # the text is the last argument; lm_eval 0.5 puts an empty context before it
+            ids = self.tok_encode(request.args[-1], add_special_tokens=False)
             lengths.append(len(ids))
             for context, continuation in rolling_windows(ids, self.prefix_token_id, self.max_length):
                 items.append(Scored(Row(len(items), context, len(context), context), continuation))

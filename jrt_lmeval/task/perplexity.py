@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from lm_eval.api.task import ConfigurableTask
+from lm_eval.api import task as lm_eval_task
+from lm_eval.api.metrics import weighted_perplexity
 
 from jrt_lmeval.data.sources import SOURCES, load_rows
 from jrt_lmeval.errors import JRTError, unknown
@@ -16,11 +17,14 @@ from jrt_lmeval.task.rows import MayHaveNoRows, Rows
 
 log = logging.getLogger("lm_eval.jrt")
 
+# lm_eval 0.5 has a class for each kind of request.
+RollingTask = getattr(lm_eval_task, "LoglikelihoodRollingTask", lm_eval_task.ConfigurableTask)
+
 BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
 """What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""
 
 
-class PerplexityTask(MayHaveNoRows, ConfigurableTask):
+class PerplexityTask(MayHaveNoRows, RollingTask):
     """Rolling log-likelihood of whole texts, each token scored once with as much text before it as the model reads.
 
     Its YAML names `dataset_path`, `test_split` and `doc_to_target`, the field that holds the text. Words and
@@ -40,8 +44,6 @@ class PerplexityTask(MayHaveNoRows, ConfigurableTask):
             raise JRTError(f"task {label}: {error}") from None
         given |= {"output_type": "loglikelihood_rolling", "doc_to_text": "", "num_fewshot": 0, "metadata": metadata}
         super().__init__(config=given)
-        self._aggregation_list["token_perplexity"] = self._aggregation_list["word_perplexity"]
-        self._higher_is_better["token_perplexity"] = False
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Load the texts.
@@ -51,7 +53,7 @@ class PerplexityTask(MayHaveNoRows, ConfigurableTask):
         """
         config, label, field = self.config, self.config.task, self.config.doc_to_target
         try:
-            loaded = load_rows(self.DATASET_PATH, config.test_split, self._source, self.DATASET_NAME)
+            loaded = load_rows(self.config.dataset_path, config.test_split, self._source, self.config.dataset_name)
             texts = []
             for index, row in enumerate(loaded.rows):
                 if not isinstance(row.get(field), str):
@@ -68,8 +70,8 @@ class PerplexityTask(MayHaveNoRows, ConfigurableTask):
         self.dataset = {config.test_split: Rows(texts, config.test_split)}
         empty = len(loaded.rows) - len(texts)
         config.metadata["ppl"] = {
-            "dataset_path": self.DATASET_PATH,
-            "dataset_name": self.DATASET_NAME,
+            "dataset_path": self.config.dataset_path,
+            "dataset_name": self.config.dataset_name,
             "split": config.test_split,
             "field": field,
             "source": loaded.source,
@@ -83,7 +85,8 @@ class PerplexityTask(MayHaveNoRows, ConfigurableTask):
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """(log-likelihood, count) for each metric: words, bytes, and tokens if the model says how many."""
-        if "bypass" in self._metric_fn_list:  # --predict_only
+        predicts_only = self._has_metric("bypass") if hasattr(self, "_has_metric") else "bypass" in self._metric_fn_list
+        if predicts_only:
             return {"bypass": 0}
         value, text = results[0], self.doc_to_target(doc)
         if not math.isfinite(value):
@@ -94,6 +97,15 @@ class PerplexityTask(MayHaveNoRows, ConfigurableTask):
         pairs = {"word_perplexity": (value, words), "byte_perplexity": (value, size), "bits_per_byte": (value, size)}
         tokens = getattr(value, "stats", {}).get("jrt_scored_tokens")
         return pairs | ({"token_perplexity": (value, tokens)} if tokens else {})
+
+    def aggregation(self) -> dict[str, Any]:
+        """lm_eval's, and that of `token_perplexity`."""
+        theirs = super().aggregation()
+        return {**theirs, "token_perplexity": theirs.get("word_perplexity", weighted_perplexity)}
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """lm_eval's: no perplexity is better for being higher."""
+        return {**super().higher_is_better(), "token_perplexity": False}
 
 
 def _laid_over(config: dict[str, Any], block: Any) -> str:

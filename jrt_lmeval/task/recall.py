@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lm_eval.api import task as lm_eval_task
 from lm_eval.api.metrics import mean
-from lm_eval.api.task import ConfigurableTask
 
 from jrt_lmeval import __version__
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
@@ -25,10 +25,12 @@ from jrt_lmeval.task.reader import TEMPLATE_KEYS, reader_of
 from jrt_lmeval.task.rows import MayHaveNoRows, Rows, Sample, SplitRow, ranks, source_row
 from jrt_lmeval.task.scores import (
     CUT_CHARACTERS,
+    SCORES,
     Scored,
     aggregations,
     found,
     mean_of_read,
+    name_of,
     named_scores,
     scored,
 )
@@ -36,12 +38,15 @@ from jrt_lmeval.task.settings import completed, merged, settings, taken_out
 
 log = logging.getLogger("lm_eval.jrt")
 
+# lm_eval 0.5 has a class for each kind of request.
+GenerateTask = getattr(lm_eval_task, "GenerateTask", lm_eval_task.ConfigurableTask)
+
 _LINE_FILES = ("json", "jsonl")
 # Controls in which the document of the prompt is the row's: only there a rule can guess from it.
 _READING = ("none", "counterfactual")
 
 
-class RecallTask(MayHaveNoRows, ConfigurableTask):
+class RecallTask(MayHaveNoRows, GenerateTask):
     """A recall benchmark: rows with a document, a question on it and accepted answers.
 
     Its YAML holds lm_eval's own keys and
@@ -124,7 +129,7 @@ class RecallTask(MayHaveNoRows, ConfigurableTask):
         config.process_docs = None
 
     def _load(self, split: str, dataset_kwargs: dict[str, Any]) -> Loaded:
-        files, path = dataset_kwargs.get("data_files"), self.DATASET_PATH
+        files, path = dataset_kwargs.get("data_files"), self.config.dataset_path
         if path is None and self.config.custom_dataset is None:
             raise JRTError("'dataset_path' is missing: 'json' with 'dataset_kwargs', or a data set such as owner/name.")
         if path in _LINE_FILES:
@@ -137,7 +142,7 @@ class RecallTask(MayHaveNoRows, ConfigurableTask):
             super().download(dataset_kwargs)
             loaded = Loaded(tuple(map(dict, self.dataset[split])), "files" if files else "custom", self._label)
         else:
-            loaded = load_rows(path, split, self.jrt.source, self.DATASET_NAME)
+            loaded = load_rows(path, split, self.jrt.source, self.config.dataset_name)
         if self.config.process_docs is None:
             return loaded
         import datasets
@@ -223,7 +228,7 @@ class RecallTask(MayHaveNoRows, ConfigurableTask):
         facts = (self._facts(row, prompt, labels) if isinstance(row, SplitRow) else {}) | stats
         if isinstance(doc, Sample):
             doc["jrt"] = facts
-        if "bypass" in self._metric_fn_list:  # --predict_only
+        if self._predicts_only():
             return {"bypass": 0}
         values = scored(answer, labels, self._scores, facts)
         if callable(self.config.process_results):
@@ -255,7 +260,7 @@ class RecallTask(MayHaveNoRows, ConfigurableTask):
         made = aggregations(self._scores)
         first = next(iter(self._scores))
         made[first] = self._described_mean
-        return defaultdict(lambda: mean, self._aggregation_list | made)
+        return defaultdict(lambda: mean, getattr(self, "_aggregation_list", {}) | made)
 
     def _described_mean(self, scores: Sequence[Scored]) -> float:
         # The only call in which lm_eval has the answers of all processes at hand.
@@ -267,3 +272,26 @@ class RecallTask(MayHaveNoRows, ConfigurableTask):
         if marks:
             self.config.task_alias = " ".join([self.config.task_alias or self._label, *marks])
         return mean_of_read(scores)
+
+    # ---------------------------------------------------------------- lm_eval 0.5
+
+    def _predicts_only(self) -> bool:
+        """Whether `--predict_only` was given: no answer is scored."""
+        return self._has_metric("bypass") if hasattr(self, "_has_metric") else "bypass" in self._metric_fn_list
+
+    def _build_scorers(self) -> list[Any]:
+        """As lm_eval 0.5, which looks metrics up by name, without our scores: `process_results` computes those.
+
+        Its registry has an `f1` of its own for another kind of task, and refuses ours. 0.4 does not call this.
+        """
+        for scorer in self.config.filter_list:
+            scorer["metric_list"] = [entry for entry in scorer["metric_list"] if name_of(entry) not in SCORES]
+        return super()._build_scorers()
+
+    def aggregate(self, bootstrap_iters: int | None = None) -> tuple[dict[str, Any], int]:
+        """As lm_eval 0.5, without its bootstrap: our errors are by document, and are metrics of their own."""
+        return super().aggregate(None)
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """Of all metrics, ours included."""
+        return {**super().higher_is_better(), **dict.fromkeys(self._scores, True)}

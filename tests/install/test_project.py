@@ -44,7 +44,7 @@ def declared() -> tuple[set[str], set[str]]:
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[<>=!~;\[ ]", text)[0].lower().replace("_", "-") for text in requirements}
 
-    return names(project["dependencies"]), names([*extras["cuda"], *extras["train"], *extras.get("report", [])])
+    return names(project["dependencies"]), names([*extras["cuda"], *extras["train"], *extras["peft"]])
 
 
 def test_everything_imported_is_declared() -> None:

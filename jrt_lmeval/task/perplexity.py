@@ -18,7 +18,7 @@ from jrt_lmeval.task.rows import MayHaveNoRows, Rows
 log = logging.getLogger("lm_eval.jrt")
 
 # lm_eval 0.5 has a class for each kind of request.
-RollingTask = getattr(lm_eval_task, "LoglikelihoodRollingTask", lm_eval_task.ConfigurableTask)
+RollingTask: Any = getattr(lm_eval_task, "LoglikelihoodRollingTask", lm_eval_task.ConfigurableTask)
 
 BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
 """What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""

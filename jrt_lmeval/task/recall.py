@@ -39,7 +39,7 @@ from jrt_lmeval.task.settings import completed, merged, settings, taken_out
 log = logging.getLogger("lm_eval.jrt")
 
 # lm_eval 0.5 has a class for each kind of request.
-GenerateTask = getattr(lm_eval_task, "GenerateTask", lm_eval_task.ConfigurableTask)
+GenerateTask: Any = getattr(lm_eval_task, "GenerateTask", lm_eval_task.ConfigurableTask)
 
 _LINE_FILES = ("json", "jsonl")
 # Controls in which the document of the prompt is the row's: only there a rule can guess from it.

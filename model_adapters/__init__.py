@@ -1,13 +1,13 @@
-"""The model classes lm_eval runs. Where to look:
+"""The model classes that lm_eval runs.
 
 jrt_rnn, based, mamba, hf_recall   what a user names: a checkpoint becomes an engine and a tokenizer
-lm              what they share towards lm_eval: requests in, answers out
-options         the model arguments that all of them take
-processes       torchrun and accelerate: this process among others
+ours            what jrt_rnn and based share
+lm              what all share towards lm_eval: requests in, answers out
+options         the model arguments that all take, and the machine they run on
 request_cache   lm_eval's `--use_cache`, made safe
 engines/        what a model must offer (`engine`), and who offers it
-running/        from requests to answers: rows, batches, shared states, decoding, stopping, figures
+running/        from requests to answers
 
-Importing this package imports nothing heavy; `jrt_lmeval.plugin` names the classes as text and lm_eval imports the one
+Importing this package imports nothing heavy. `jrt_lmeval.plugin` names the classes as text, and lm_eval imports the one
 it needs.
 """

@@ -8,8 +8,8 @@ from jrt_lmeval.checkpoints.found import Checkpoint
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prefix import PrefixPolicy
-from model_adapters.jrt_rnn import OurLM
 from model_adapters.options import RunOptions, one_source
+from model_adapters.ours import OurLM
 
 
 class Based(OurLM):

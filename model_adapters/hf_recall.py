@@ -9,8 +9,7 @@ from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import HFEngine
-from model_adapters.engines.kv_window import WindowOptions
-from model_adapters.engines.windowed import WindowEngine
+from model_adapters.engines.kv_window import WindowEngine, WindowOptions
 from model_adapters.lm import RecallLM
 from model_adapters.options import RunOptions, one_source
 

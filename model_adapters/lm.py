@@ -23,17 +23,14 @@ from jrt_lmeval.paths import require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.checkup import as_records, checkup, table
 from model_adapters.engines.engine import Engine
-from model_adapters.options import OVERFLOW, context_length, one_of
-from model_adapters.processes import World, without_repeats
+from model_adapters.options import OVERFLOW, World, context_length, one_of, without_repeats
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget
-from model_adapters.running.decoding import EOS, LENGTH, STOP
 from model_adapters.running.figures import Answer, LogLikelihood, Totals, machine
-from model_adapters.running.generation import Generator
+from model_adapters.running.generation import EOS, LENGTH, STOP, Generator, StopStrings
 from model_adapters.running.loglikelihood import Scored, require_tokens, rolling_windows, score
-from model_adapters.running.rows import Encoder, Row
+from model_adapters.running.rows import Encoder, Goal, Row, read_goal
 from model_adapters.running.runtime import NotFinite, Runtime
-from model_adapters.running.stopping import Goal, StopStrings, read_goal
 
 log = logging.getLogger("lm_eval.jrt")
 

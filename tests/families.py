@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from model_adapters.engines import families
+from model_adapters.engines import hf
 from model_adapters.engines.hf import HFEngine
 
 STATEFUL = re.compile("create_recurrent_attention_mask|update_conv_state|update_recurrent_state|_is_stateful = True")
@@ -120,7 +120,7 @@ COMPOSITE = {"qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text", "qwen
 """Families whose language model is another one's."""
 
 REFUSED = {
-    **families.REFUSED,
+    **hf.REFUSED,
     "qwen4_exp_text": "its cache keeps the positions of indexed tokens with the rows second, where none is told apart",
 }
 """Families that the engine refuses, and why."""

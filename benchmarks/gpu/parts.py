@@ -36,8 +36,8 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prompts import Prompt, render
 from jrt_lmeval.runner import load_model
 from model_adapters.engines.jrt import JRTEngine
+from model_adapters.options import TOKENS_CUDA
 from model_adapters.running.batching import Budget, batches
-from model_adapters.running.hardware import TOKENS_CUDA
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "released"
 HEADS, D = 16, 16

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from model_adapters.engines.engine import Engine
-from model_adapters.engines.windowed import BLOCK, WindowEngine, full_pass
+from model_adapters.engines.kv_window import BLOCK, WindowEngine, full_pass
 
 SAMPLE = "Director: Ann O'Leary (b. 1971)\n\tRuntime: 92 min., budget $3.5M; café, naïve, 東京 😀  two  spaces."
 STEPS = 4

@@ -2,6 +2,10 @@
 
 Recurrent models need the mask as much as attention does: padding that enters a state stays in it. Those that heed none
 read rows of equal length together. What the cache holds is seen by reading a few tokens, not from the configuration.
+
+The constants below say what had to be learned of single families of recurrent and hybrid models; their keys are model
+types. Whether a family is right through this engine, and what it keeps, stands in docs/recurrent-models.md, every line
+of which is held by a test for the installed transformers.
 """
 
 from __future__ import annotations
@@ -14,31 +18,87 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.scans import SCANNED, fast_scans
-from model_adapters.engines.cache_tree import merged, selected
-from model_adapters.engines.engine import TokenScores, score_positions
-from model_adapters.engines.families import (
-    NOT_IN_FLOAT32,
-    ONE_ROW_STEPS,
-    OWN_MASK_AFTER_PREFILL,
-    REFUSED,
-    STEPS_DIFFER,
-    UNMASKED,
-)
-from model_adapters.engines.held_state import HELD, HeldState
-from model_adapters.engines.hf_state import (
+from model_adapters.engines.cache import (
     ELSEWHERE,
     CacheLayout,
     HFState,
     layout,
+    merged,
     recurrent_part,
     require_rows_first,
+    selected,
     unshared,
 )
+from model_adapters.engines.engine import TokenScores, score_positions
+
+UNMASKED = frozenset({"rwkv", "xlstm"})
+"""Their recurrence heeds no attention mask: only rows of one length are read together."""
+
+ONE_ROW_STEPS = frozenset({"rwkv"})
+"""Their pass over a single token mixes the rows of a batch: transformers broadcasts the last inputs over all."""
+
+OWN_MASK_AFTER_PREFILL = frozenset({"minimax"})
+"""Their cache counts tokens in its first layer, which is a linear one and counts none: a mask made from that would
+be as wide as the new tokens alone."""
+
+STEPS_DIFFER = frozenset({"nemotron_h", "zamba2"})
+"""Their pass over several tokens keeps the step size above `time_step_min`, the one over a single token does not: what
+a state has read token by token is not what it would have read at once, so documents are not shared."""
+
+REFUSED = {
+    "abc": "padding enters its slots, and it counts positions for a whole batch instead of for each row",
+    "deepseek_v4": "it compresses tokens in blocks of the padded row, so that padding would change its answers",
+    "mesa_net": "a step from its state was not what the text read at once gives, nor was a document that goes on",
+}
+"""Families that cannot be read in batches, and why; caches that cannot be forked are refused without a line here."""
+
+NOT_IN_FLOAT32 = dict.fromkeys(
+    ("delta_net", "gated_deltaproduct"), "beyond 64 tokens flash-linear-attention's own kernel accepts no float32"
+)
+"""Families that would read short prompts and fail at the first long one, and why."""
+
+HELD = {"recurrent_gemma": (("conv1d_state", "recurrent_states"), "linear_x")}
+"""By model type: the attributes of modules that hold the state, and the submodule whose output padding must not leave
+(it feeds the convolution; behind that, the recurrence starts afresh at position 0)."""
+
+
+class HeldState:
+    """The state of models whose layers keep that of the last batch on themselves: taken after a pass, put back before.
+
+    Args:
+        model: of a type named in HELD.
+    """
+
+    def __init__(self, model: nn.Module, model_type: str):
+        names, feeding = HELD[model_type]
+        self._places = [(module, name) for module in model.modules() for name in names if name in vars(module)]
+        self._mask: Tensor | None = None
+        for module in model.modules():
+            if any(owner is module for owner, _ in self._places) and hasattr(module, feeding):
+                getattr(module, feeding).register_forward_hook(self._hide_padding)
+
+    def _hide_padding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if self._mask is None or self._mask.shape[1] != output.shape[1]:
+            return output
+        return output * self._mask[:, :, None].to(output.dtype)
+
+    def put(self, tensors: list[Tensor] | None, mask: Tensor | None) -> None:
+        """Before a pass: the state to go on from (None: afresh), and `mask [B, T]` of the tokens that will be read."""
+        self._mask = mask
+        for number, (module, name) in enumerate(self._places):
+            setattr(module, name, None if tensors is None else tensors[number])
+
+    def take(self) -> list[Tensor]:
+        """After a pass: the state, of which the model keeps nothing."""
+        tensors = [getattr(module, name) for module, name in self._places]
+        self.put(None, None)
+        return tensors
+
 
 CACHE_NAMES = ("cache", "past_key_values", "cache_params", "state")  # the first since transformers 5.24
 KERNELS = (

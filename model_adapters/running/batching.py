@@ -1,9 +1,18 @@
-"""Which rows run together. Pure: lengths in, lists of row numbers out; results never depend on it."""
+"""Which rows run together, and what they share. Results never depend on either.
+
+`batches` splits rows by their lengths. `shared_starts` finds what several prompts begin with (pure: token ids in, a
+tree of shared starts out), and `forks` reads every start once, keeps its state and copies it for each prompt. A start
+may be shared by rows with the same prefix length M if M lies inside it: every token of the prefix is then in it, and
+what comes after is read causally. Without a prefix any common start will do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 # A very short row still costs its logits and a place in every step, so it counts as this many tokens.
 LEAST_COST = 128
@@ -39,3 +48,163 @@ def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
         batch.append(row)
     if batch:
         yield batch
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a row may share.
+
+    Attributes:
+        ids: its tokens up to the end of the document.
+        prefix: M, at most as long as `ids`.
+    """
+
+    ids: tuple[int, ...]
+    prefix: int
+
+
+@dataclass
+class Start:
+    """A node of the tree: tokens whose state is kept while everything below it runs.
+
+    Attributes:
+        ids: all tokens from the beginning, the parent's included.
+        prefix: M of all rows below.
+        known: tokens that the parent's state holds already.
+        rows: numbers of the rows that go on from here.
+        children: longer starts that go on from here.
+    """
+
+    ids: tuple[int, ...]
+    prefix: int
+    known: int = 0
+    rows: list[int] = field(default_factory=list)
+    children: list[Start] = field(default_factory=list)
+
+    @property
+    def new_ids(self) -> tuple[int, ...]:
+        """The tokens to read when the parent's state is at hand."""
+        return self.ids[self.known :]
+
+    @property
+    def rows_below(self) -> list[int]:
+        """Rows that need this state, directly or through a child."""
+        return [*self.rows, *(row for child in self.children for row in child.rows_below)]
+
+
+@dataclass(frozen=True)
+class Forks:
+    """Copies of kept states, one for each of a batch of rows.
+
+    Attributes:
+        rows: numbers of the rows.
+        state: their copies, to be used up.
+        known: tokens of each row that its copy has read.
+        seconds: each row's share of the time spent on reading them.
+    """
+
+    rows: list[int]
+    state: Any
+    known: list[int]
+    seconds: list[float]
+
+
+Reader = Callable[[Sequence[Sequence[int]], Sequence[int], Any], tuple[Any, list[float]]]
+"""Token ids per row, prefix lengths, and states to go on from or None -> states, and each row's share of the time."""
+
+
+def forks(starts: Sequence[Start], read: Reader, budget: Budget, cost: Callable[[int, Start], int]) -> Iterator[Forks]:
+    """Read every start once; its state is kept while what goes on from it runs, and is copied for each of that.
+
+    Args:
+        starts: roots of trees.
+        read: reads a batch.
+        budget: what a batch may hold.
+        cost: tokens that a row counts for in a batch that goes on from a start.
+
+    Yields:
+        Batches of rows with copies of the states they go on from.
+    """
+    yield from _forks(starts, read, budget, cost, {}, None, [])
+
+
+def _forks(
+    starts: Sequence[Start],
+    read: Reader,
+    budget: Budget,
+    cost: Callable[[int, Start], int],
+    spent: dict[int, float],
+    above: Any,
+    parents: Sequence[int],
+) -> Iterator[Forks]:
+    """`spent`: seconds so far by row; `above`: the states that `starts` go on from, each from its row of `parents`."""
+    for batch in batches([len(start.new_ids) for start in starts], budget):
+        chosen = [starts[number] for number in batch]
+        copies = None if above is None else above.select(torch.tensor([parents[number] for number in batch]))
+        # with a state at hand the prefix lies behind it
+        prefixes = [start.prefix if copies is None else 0 for start in chosen]
+        state, seconds = read([start.new_ids for start in chosen], prefixes, copies)
+        for start, share in zip(chosen, seconds, strict=True):
+            below = start.rows_below
+            for row in below:
+                spent[row] = spent.get(row, 0.0) + share / len(below)
+        waiting = [(row, owner) for owner, start in enumerate(chosen) for row in start.rows]
+        for part in batches([cost(row, chosen[owner]) for row, owner in waiting], budget):
+            rows, owners = zip(*(waiting[number] for number in part), strict=True)
+            known = [len(chosen[owner].ids) for owner in owners]
+            yield Forks(list(rows), state.select(torch.tensor(owners)), known, [spent.pop(row) for row in rows])
+        children = [(child, owner) for owner, start in enumerate(chosen) for child in start.children]
+        if children:
+            nodes, owners = zip(*children, strict=True)
+            yield from _forks(nodes, read, budget, cost, spent, state, owners)
+
+
+def shared_starts(openings: Sequence[Opening | None]) -> tuple[list[Start], list[int]]:
+    """Arrange rows by what they begin with.
+
+    Args:
+        openings: per row what it may share, or None if nothing.
+
+    Returns:
+        The roots of the trees, in each of which every state serves at least two rows or children, and the rows that
+        share nothing. Every row stands in exactly one place.
+    """
+    alone = [row for row, opening in enumerate(openings) if opening is None]
+    groups: dict[Opening, list[int]] = {}
+    for row, opening in enumerate(openings):
+        if opening is not None:
+            groups.setdefault(opening, []).append(row)
+    roots: list[Start] = []
+    stack: list[Start] = []
+    # in this order a start stands right after the longest start that it begins with
+    for opening in sorted(groups, key=lambda one: (one.prefix, one.ids)):
+        node = Start(opening.ids, opening.prefix, rows=groups[opening])
+        while stack and not _begins(node, stack[-1]):
+            stack.pop()
+        (stack[-1].children if stack else roots).append(node)
+        stack.append(node)
+    kept: list[Start] = []
+    for root in roots:
+        nodes, rows = _pruned(root, 0)
+        kept += nodes
+        alone += rows
+    return kept, sorted(alone)
+
+
+def _begins(node: Start, parent: Start) -> bool:
+    return node.prefix == parent.prefix and node.ids[: len(parent.ids)] == parent.ids
+
+
+def _pruned(node: Start, known: int) -> tuple[list[Start], list[int]]:
+    """The tree without states that nobody shares: what is left of it, and the rows that went up to its parent."""
+    below: list[Start] = []
+    rows = list(node.rows)
+    for child in node.children:
+        nodes, freed = _pruned(child, len(node.ids))
+        below += nodes
+        rows += freed
+    if len(rows) + len(below) < 2:
+        for child in below:
+            child.known = known
+        return below, rows
+    return [Start(node.ids, node.prefix, known, sorted(rows), below)], []

@@ -1,20 +1,86 @@
-"""From prompts to answers: each prompt is read, alone or from a fork of what it shares, and continued to its end."""
+"""From prompts to answers: each prompt is read, alone or from a copy of a shared state, and continued greedily.
+
+`Generator` reads batches of prompts, `decode` continues them token by token while finished rows leave the batch, and
+`StopStrings` says where an answer stops.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from model_adapters.running.batching import batches
-from model_adapters.running.decoding import Finished, decode
-from model_adapters.running.figures import Answer
-from model_adapters.running.rows import Row
+from model_adapters.engines.engine import Engine
+from model_adapters.running.batching import Opening, Start, batches, forks, shared_starts
+from model_adapters.running.figures import Answer, Timer
+from model_adapters.running.rows import Goal, Row
 from model_adapters.running.runtime import NotFinite, Runtime
-from model_adapters.running.sharing import Opening, Start, forks, shared_starts
-from model_adapters.running.stopping import Goal, StopStrings
+
+
+class StopStrings:
+    """Finds stop strings in a text that grows token by token.
+
+    A special token vanishes when tokens are decoded for an answer. A stop string that is one is therefore looked for
+    among the tokens; for a stop string that holds one beside other text, tokens are decoded with the special ones.
+
+    Args:
+        until: the stop strings.
+        decode: turns token ids into text, with or without the special tokens (second argument).
+        special: ids of the special tokens by their text.
+        think_end: text or token id that ends a model's reasoning. Stop strings before it do not count, and the answer
+            is what follows it; None for a model that does not reason.
+    """
+
+    def __init__(
+        self,
+        until: tuple[str, ...],
+        decode: Callable[[list[int], bool], str],
+        special: Mapping[str, int],
+        think_end: str | int | None = None,
+    ):
+        self.until = until
+        self._decode = decode
+        self._ids = frozenset(special[stop] for stop in until if stop in special)
+        self._mixed = any(text in stop and text != stop for stop in until for text in special)
+        self._special = tuple(special)
+        self._think_end = special.get(think_end, think_end) if isinstance(think_end, str) else think_end
+        # tokens that hold the longest stop string even if every token is one byte of it
+        self._reach = max((len(stop.encode()) for stop in until), default=0) + 8
+
+    def hit(self, ids: list[int]) -> bool:
+        """Whether the last token has completed a stop string. Only the end of the text is decoded at each step."""
+        if ids[-1] in self._ids:
+            return True
+        if not self.until:
+            return False
+        if self._think_end is not None:
+            return self._cut(ids)[1]
+        end = self._decode(ids[-self._reach :], self._mixed)
+        return any(stop in end for stop in self.until) and self._cut(ids)[1]
+
+    def answer(self, ids: list[int], ended: bool) -> str:
+        """The text of an answer before the first stop string; `ended` leaves out the last token, which ended it."""
+        text, _ = self._cut(ids[:-1] if ended or ids[-1] in self._ids else ids)
+        for special in self._special if self._mixed else ():
+            text = text.replace(special, "")
+        return text
+
+    def _cut(self, ids: list[int]) -> tuple[str, bool]:
+        """The text before the first stop string, and whether there was one."""
+        thought = True
+        if isinstance(self._think_end, int):
+            end = len(ids) - ids[::-1].index(self._think_end) if self._think_end in ids else 0
+            thought, ids = end > 0, ids[end:]
+        text = self._decode(ids, self._mixed)
+        if isinstance(self._think_end, str):
+            thought, text = self._think_end in text, text.split(self._think_end)[-1]
+        text = text if self._think_end is None else text.lstrip()
+        places = [place for stop in self.until if (place := text.find(stop)) >= 0]
+        return (text[: min(places)], thought) if places else (text, False)
 
 
 @dataclass(frozen=True)
@@ -156,3 +222,102 @@ def _stats(row: Row, done: Finished, seconds: float) -> dict[str, Any]:
         "jrt_empty_answer": int(not done.text.strip()),
         **cut,
     }
+
+
+STOP, EOS, LENGTH = "stop", "eos", "length"
+
+
+@dataclass
+class Finished:
+    """One generated text.
+
+    Attributes:
+        row: its place in the batch that was passed in.
+        text: cut before the stop string; the end-of-text token is not part of it.
+        tokens: how many tokens were generated, the stop included.
+        seconds: the row's share of the time spent on steps.
+        ended: what ended it: `stop` (a stop string), `eos` (the model's end token) or `length` (`max_gen_toks`).
+    """
+
+    row: int
+    text: str
+    tokens: int
+    seconds: float
+    ended: str
+
+
+@dataclass
+class _Running:
+    row: int
+    stops: StopStrings
+    limit: int
+    end_ids: frozenset[int]
+    ids: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def ended(self) -> str | None:
+        """What ends the text with the token that was generated last, as `Finished.ended`; None if it goes on."""
+        if self.ids[-1] in self.end_ids:
+            return EOS
+        if self.stops.hit(self.ids):
+            return STOP
+        return LENGTH if len(self.ids) >= self.limit else None
+
+
+def decode(
+    engine: Engine,
+    logits: Tensor,
+    state: Any,
+    wanted: Sequence[Goal],
+    *,
+    end_ids: frozenset[int],
+    vocabulary: int,
+    stops: Callable[[Goal], StopStrings],
+    clock: Timer,
+) -> Iterator[Finished]:
+    """Continue every row of a batch until it is done.
+
+    Args:
+        engine: the model.
+        logits: `[B, vocabulary or more]` after the prompts.
+        state: after the prompts; used up.
+        wanted: where each row stops.
+        end_ids: the model's end tokens.
+        vocabulary: tokens the tokenizer knows; embedding rows beyond are never chosen.
+        stops: makes what finds the stop strings of a row.
+        clock: its laps are shared among the rows that ran.
+
+    Yields:
+        Rows as they finish.
+
+    Raises:
+        NotFinite: after the rows that finish with the same step have been yielded.
+    """
+    running = [_Running(row, stops(goal), goal.max_gen_toks, end_ids) for row, goal in enumerate(wanted)]
+    while running:
+        with clock.running():
+            best = logits[:, :vocabulary].max(-1)
+            tokens, largest = best.indices.tolist(), best.values.tolist()
+        share = clock.lap() / len(running)
+        staying, broken = [], None
+        for place, (row, token) in enumerate(zip(running, tokens, strict=True)):
+            row.seconds += share
+            # a maximum is NaN or infinite where any of the logits is
+            if not math.isfinite(largest[place]):
+                broken = broken or NotFinite(row.row, f"at token {len(row.ids) + 1} of its answer")
+                continue
+            row.ids.append(token)
+            ended = row.ended()
+            if ended:
+                yield Finished(row.row, row.stops.answer(row.ids, ended == EOS), len(row.ids), row.seconds, ended)
+            else:
+                staying.append(place)
+        if broken is not None:
+            raise broken
+        if not staying:
+            return
+        with clock.running():
+            if len(staying) < len(running):
+                state = state.select(torch.tensor(staying))
+            logits, state = engine.step(torch.tensor([tokens[place] for place in staying]), state)
+        running = [running[place] for place in staying]

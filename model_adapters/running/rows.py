@@ -1,19 +1,68 @@
-"""From lm_eval's requests to rows of token ids with a prefix length."""
+"""From lm_eval's requests to rows of token ids, with where generation stops and how long the prefix is."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prefix import PrefixChoice, PrefixPolicy, choose_prefix
 from jrt_lmeval.prompts import Prompt
-from model_adapters.running.stopping import Goal
 
 log = logging.getLogger("lm_eval.jrt")
+
+DEFAULT_MAX_GEN_TOKS = 256
+LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+# Each with the values that mean greedy decoding; they are allowed because many task files spell them out.
+GREEDY_VALUES: dict[str, tuple[Any, ...]] = {
+    "do_sample": (False, None),
+    "temperature": (0, 0.0, None),
+    "top_p": (1, 1.0, None),
+    "top_k": (0, 1, None),
+    "num_beams": (1, None),
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Generate until one of `until` appears in the text, or for `max_gen_toks` tokens."""
+
+    until: tuple[str, ...] = ()
+    max_gen_toks: int = DEFAULT_MAX_GEN_TOKS
+
+
+def read_goal(kwargs: Mapping[str, Any]) -> Goal:
+    """Read a task's `generation_kwargs` (and `--gen_kwargs`).
+
+    Raises:
+        JRTError: for an unknown name, for sampling or beams, and for a length below 1.
+    """
+    known = ("until", *LENGTH_NAMES, *GREEDY_VALUES)
+    for name in kwargs:
+        if name not in known:
+            raise unknown("generation argument", name, known)
+    # With do_sample=False written out, temperature and its kin have no effect anywhere in the harness.
+    names = ("do_sample", "num_beams") if kwargs.get("do_sample") is False else GREEDY_VALUES
+    for name in names:
+        if name in kwargs and kwargs[name] not in GREEDY_VALUES[name]:
+            raise JRTError(
+                f"generation_kwargs: {name}={kwargs[name]!r} asks for more than greedy decoding, which is all these "
+                "models offer; use do_sample=False without beams."
+            )
+    until = kwargs.get("until") or ()
+    if not isinstance(until, (str, list, tuple)):
+        raise JRTError(f"generation_kwargs: until={until!r} must be text or a list of texts, such as ['\\n'].")
+    until = (until,) if isinstance(until, str) else tuple(until)
+    for stop in until:
+        if not isinstance(stop, str):
+            raise JRTError(f"generation_kwargs: until={stop!r} must be text; write {str(stop)!r} in quotes.")
+    length = next((kwargs[name] for name in LENGTH_NAMES if kwargs.get(name) is not None), DEFAULT_MAX_GEN_TOKS)
+    if isinstance(length, bool) or not isinstance(length, (int, float)) or int(length) != length or length < 1:
+        raise JRTError(f"generation_kwargs: max_gen_toks={length!r} must be a whole number of at least 1.")
+    return Goal(tuple(stop for stop in until if stop), int(length))
 
 
 NOT_CHOSEN = PrefixChoice(0, 0.0)

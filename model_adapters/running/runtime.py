@@ -10,8 +10,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import Answer, Clock, Totals
-from model_adapters.running.memory import Memory, process_peak
+from model_adapters.running.figures import Answer, Clock, Memory, Totals, process_peak
 from model_adapters.running.rows import Row, fit, with_prefix
 
 log = logging.getLogger("lm_eval.jrt")

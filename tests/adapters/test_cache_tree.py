@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from jrt_lmeval.errors import JRTError
-from model_adapters.engines.cache_tree import leaves, merged, selected
-from model_adapters.engines.hf_state import HFState, layout, require_rows_first
+from model_adapters.engines.cache import HFState, layout, leaves, merged, require_rows_first, selected
 
 Pair = namedtuple("Pair", "left right")
 

@@ -15,9 +15,9 @@ from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts import Prompt
 from model_adapters.lm import RecallLM
 from model_adapters.running.batching import Budget
-from model_adapters.running.decoding import decode
 from model_adapters.running.figures import Answer, Clock
-from model_adapters.running.stopping import Goal, StopStrings, read_goal
+from model_adapters.running.generation import StopStrings, decode
+from model_adapters.running.rows import Goal, read_goal
 
 torch.set_num_threads(1)
 

@@ -12,9 +12,8 @@ from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts import Prompt
 from model_adapters.engines.engine import score_positions
 from model_adapters.options import RunOptions
-from model_adapters.running.batching import Budget
-from model_adapters.running.sharing import Opening, Start, shared_starts
-from model_adapters.running.stopping import read_goal
+from model_adapters.running.batching import Budget, Opening, Start, shared_starts
+from model_adapters.running.rows import read_goal
 
 
 def opening(text: str, prefix: int = 0) -> Opening:

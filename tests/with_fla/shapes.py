@@ -9,7 +9,7 @@ import tiny
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from model_adapters.engines import families
+from model_adapters.engines import hf
 from model_adapters.engines.hf import HFEngine
 
 TOKENS = 9
@@ -52,7 +52,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 NEEDS_FLASH = "its attention layers cannot be made without the package flash-attn, which needs CUDA to be built"
 NOT_RIGHT = {
-    **{kind: f"refused: {families.REFUSED[kind]}" for kind in ("abc", "mesa_net")},
+    **{kind: f"refused: {hf.REFUSED[kind]}" for kind in ("abc", "mesa_net")},
     **dict.fromkeys(("samba", "transformer"), f"untested: {NEEDS_FLASH}"),
 }
 """Families of which no test says that they are right, and what the page says of them instead."""
@@ -70,7 +70,7 @@ def model(kind: str) -> Any:
         for weight in found.parameters():
             if weight.dim() == 2:
                 weight.normal_(0.0, 0.2, generator=generator)
-    return found.to(torch.float16 if kind in families.NOT_IN_FLOAT32 else torch.float32).eval()
+    return found.to(torch.float16 if kind in hf.NOT_IN_FLOAT32 else torch.float32).eval()
 
 
 def page_row(kind: str, engine: HFEngine | None = None) -> str:
@@ -79,5 +79,5 @@ def page_row(kind: str, engine: HFEngine | None = None) -> str:
         return f"| `{kind}` | {NOT_RIGHT[kind]} | |"
     assert engine is not None and engine.constant_state and engine.padding == "left"
     _, state = engine.prefill([list(range(1, TOKENS + 1))], [0])
-    verdict = "right in float16, float32 refused" if kind in families.NOT_IN_FLOAT32 else "right"
+    verdict = "right in float16, float32 refused" if kind in hf.NOT_IN_FLOAT32 else "right"
     return f"| `{kind}` | {verdict}: padded, masked | {state.row_bytes()[0]:,} |"

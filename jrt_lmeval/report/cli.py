@@ -1,4 +1,4 @@
-"""`jrt-eval report`: tables, files and a picture from the logs of any lm_eval runs."""
+"""`jrt-eval report`: tables, files and pictures from the logs of any lm_eval runs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cols", default="", help="pivot: names by commas, such as task or overlap")
     p.add_argument("--metric", default="", help="such as contains, contains_word, f1 (default: contains)")
     p.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="only such runs; may be repeated")
-    p.add_argument("--plot", type=Path, help="write the picture that this file is named for, such as recall_swde.pdf")
+    p.add_argument("--plot", type=Path, help="write the picture of this name, such as recall_swde.pdf")
     p.add_argument("--rescore", action="store_true", help="apply the present scoring to the logged answers")
     p.add_argument("--misses", action="store_true", help="read the misses, however many answers there are")
     p.add_argument("--check", type=Path, metavar="REPORT", help="derive a written report (folder or .json) again")
@@ -65,7 +65,7 @@ NAMES = {kind: name for kind, (name, _) in WRITERS.items()} | {
     "html": "report.html",
     "eval_results": "eval_results.yaml",
 }
-"""Format -> the file's name in the report's folder."""
+"""Format -> name of the file in the report's folder."""
 FORMATS = tuple(NAMES)
 SAMPLES_HELP = "questions in the HTML page's browser of answers; 0: none (default: {:,})"
 
@@ -102,20 +102,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plot(collection: Collection, metric: str, file: Path) -> None:
-    """Write the picture that a file is named for."""
+    """Write the picture whose name a file has."""
     from jrt_lmeval.report.plots.gallery import gallery
     from jrt_lmeval.report.plots.picture import SAVED
 
-    drawn, _ = gallery(collection, metric)
+    drawn, missing = gallery(collection, metric)
     found = {picture.name: picture for picture in drawn}
+    if not found:
+        raise JRTError(f"--plot {file}: no picture can be drawn: {'; '.join(one.why for one in missing)}.")
     if file.stem not in found:
         raise unknown("picture in --plot", file.stem, found)
-    _folder(file.parent)
-    try:
-        file.write_bytes(SAVED[file.suffix](found[file.stem]))
-    except OSError as error:
-        raise JRTError(f"{file}: cannot be written ({error.strerror}).") from None
-    print(f"wrote {file}", file=sys.stderr)
+    _save(file, SAVED[file.suffix](found[file.stem]))
 
 
 def write(kind: str, file: Path, report: Report, collection: Collection, most: int = MOST_QUESTIONS) -> None:
@@ -141,16 +138,23 @@ def write(kind: str, file: Path, report: Report, collection: Collection, most: i
         text = page(report, collection, report.arguments["metric"] or main_metric(collection.cells), most)
     else:
         text = WRITERS[kind][1](report)
-    _folder(file.parent)
+    _save(file, text.encode("utf-8"))
+
+
+def _save(file: Path, content: bytes) -> None:
     try:
-        file.write_text(text, encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JRTError(f"{file.parent}: no folder can be made there ({error.strerror}).") from None
+    try:
+        file.write_bytes(content)
     except OSError as error:
         raise JRTError(f"{file}: cannot be written ({error.strerror}).") from None
     print(f"wrote {file}", file=sys.stderr)
 
 
 def _files(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Format -> file."""
+    """Format -> the file that is written."""
     kinds = names(arguments.format or "")
     for name in kinds:
         if name not in FORMATS:
@@ -170,10 +174,3 @@ def _files(arguments: argparse.Namespace) -> dict[str, Path]:
     # JSON always: it is what --check reads
     files = dict.fromkeys([*(kinds or ["md"]), *(["html"] if arguments.open else []), "json"])
     return {kind: out / NAMES[kind] for kind in files}
-
-
-def _folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JRTError(f"{folder}: no folder can be made there ({error.strerror}).") from None

@@ -1,4 +1,4 @@
-"""Why an answer was missed: what the model wrote instead, and where in the prompt it stands."""
+"""Why an answer was missed: what the model wrote instead, and where in the prompt that is."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jrt_lmeval.report.tables import PERCENT, Number, Table, TableEntry
 from jrt_lmeval.scoring import contains
 
 KINDS = {
-    "outside": "no accepted answer stands in what was read",
+    "outside": "no accepted answer is in what was read",
     "nothing": "nothing was written",
     "format": "right but for how it is written: case, punctuation, separators, spaces",
     "other key": "the value of another key was copied, whole or its beginning",
     "partly": "the right answer in part, or with a slip",
-    "invented": "stands nowhere in the document",
+    "invented": "is not in the document",
     "unknown": "the log keeps no answer, or nothing of the document",
 }
 MOST_SAMPLES = 50_000
@@ -32,13 +32,13 @@ _STATEMENT_END = re.compile(r"\n|\.\s|\)\s|;\s")
 
 @dataclass(frozen=True)
 class Miss:
-    """What became of one question.
+    """Why one question was missed.
 
     Attributes:
         kind: a key of `KINDS`.
         key: for `other key`, the words before what was copied.
-        place: for `other key`, where it stands, as a share of the prompt's characters, 0 to 1; else None.
-        whole: for `other key`, whether the whole answer stands there and not only its beginning.
+        place: for `other key`, where it was copied from, as a share of the prompt's characters from 0 to 1; else None.
+        whole: for `other key`, whether the whole answer was copied and not only its beginning.
     """
 
     kind: str
@@ -48,10 +48,10 @@ class Miss:
 
 
 def explain(sample: Sample) -> Miss:
-    """Why a sample that does not hold an accepted answer missed it.
+    """Why an answer that contains no accepted answer missed it.
 
-    The kinds are looked for in the order outside, nothing, format, other key (whole), partly, other key (beginning),
-    invented: the first that holds is the kind.
+    The kinds are tried in the order outside, nothing, format, other key (whole), partly, other key (beginning),
+    invented, and the first that fits is taken.
     """
     if sample.answer is None or not sample.gold:
         return Miss("unknown")
@@ -76,7 +76,7 @@ def explain(sample: Sample) -> Miss:
 
 
 def document_of(sample: Sample) -> str:
-    """What was read before the question: the prompt without its last line's question; else the row's document."""
+    """What was read before the question: the prompt up to it or, without a logged prompt, the row's document."""
     if sample.prompt:
         stem = sample.question and sample.prompt.rfind(sample.question)
         return sample.prompt[:stem] if stem and stem > 0 else sample.prompt
@@ -84,7 +84,7 @@ def document_of(sample: Sample) -> str:
 
 
 def first_line(answer: str) -> str:
-    """The answer as it counts: its first line that is not blank."""
+    """The first line of an answer that is not blank."""
     return answer.strip().partition("\n")[0].strip()
 
 
@@ -96,7 +96,7 @@ def _outside(sample: Sample, text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Letters and digits alone; a point or comma between digits counts as none."""
+    """Letters and digits alone, without separators of thousands."""
     text = re.sub(r"(?<=\d)[.,](?=\d{3}\b)", "", text.lower())
     return " ".join(re.findall(r"\w+", text))
 
@@ -112,7 +112,7 @@ def _occurrences(part: str, text: str) -> Iterator[int]:
 
 
 def _copied(part: str, text: str, asked: str, value_only: bool = False) -> tuple[str, float] | None:
-    """The first place where a text stands after other words than those asked for: those words, and the place."""
+    """The first occurrence of a text after other words than those asked for: those words, and the place."""
     if len(part) < 2:
         return None
     for start in _occurrences(part, text):
@@ -125,14 +125,14 @@ def _copied(part: str, text: str, asked: str, value_only: bool = False) -> tuple
 
 
 def _key_before(text: str, start: int) -> str:
-    """The words before a value: back to the line's start, or to the end of the last statement; at most eight."""
+    """At most eight words before a value, from the start of its line or statement."""
     before = text[max(0, start - 200) : start].rstrip(" :-–\"'($")
     ends = [match.end() for match in _STATEMENT_END.finditer(before)]
     return " ".join(before[ends[-1] if ends else 0 :].split()[-8:])
 
 
 def _beginning(answer: str, text: str, asked: str) -> tuple[str, float] | None:
-    """As `_copied` for the answer's number, slips of one digit in long ones included, or its first words."""
+    """As `_copied`, for the answer's number, allowing one wrong digit in a long one, or for its first words."""
     number = _number(answer)
     if number:
         digits = re.sub(r"\D", "", number)
@@ -161,7 +161,7 @@ def _one_digit_off(one: str, other: str) -> bool:
 
 
 def _partly(answer: str, gold: str) -> bool:
-    """The gold's number with another unit or one wrong digit, its first digits, or a third of its words."""
+    """Whether an answer has the gold's number, to one digit or the unit, its first digits, or a third of its words."""
     wanted, found = _number(gold), _number(answer)
     if wanted and found:
         digits = re.sub(r"\D", "", wanted)
@@ -174,7 +174,7 @@ def _partly(answer: str, gold: str) -> bool:
 
 
 def misses(cell: Cell) -> Iterator[tuple[Sample, Miss]]:
-    """All answers of a cell's runs without an accepted answer in them, each with why; skipped questions left out."""
+    """All answers of a cell that contain no accepted answer, each with the reason; skipped questions are left out."""
     for result in cell.results:
         for sample in result.samples():
             if sample.scores.get("contains") == 0 and not sample.figures.get("skipped"):
@@ -182,7 +182,7 @@ def misses(cell: Cell) -> Iterator[tuple[Sample, Miss]]:
 
 
 def miss_table(cells: Sequence[Cell], most: int = MOST_SAMPLES) -> list[Table]:
-    """What the misses of each model on each task are; a line says so where there are too many answers to read them."""
+    """The kinds of misses of each model on each task; only a note if there are more than `most` answers."""
     logged = [c for c in cells if c.control == "none" and c.columns is not None and c.columns.has_answers]
     total = sum(len(columns) for cell in logged for columns in [cell.columns] if columns is not None)
     if not logged:

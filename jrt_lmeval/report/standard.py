@@ -258,7 +258,12 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
         return []
     header = ("benchmark", "setting", *(f"{BASELINES[name]}, %" for name in names))
     blind, reading = ([BASELINES[name] for name in names if (name in BLIND) == kind] for kind in (True, False))
-    notes = [f"A model that scores no more than {' or '.join(blind)} has not been shown to recall."] if blind else []
+    notes = []
+    if blind:
+        told = ", ".join(blind)
+        notes.append(
+            f"A model that scores no more than a rule that reads no document ({told}) has not been shown to recall."
+        )
     notes += (
         [f"{' and '.join(reading).capitalize()} read the document: a model can recall and score less."]
         if reading

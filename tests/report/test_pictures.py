@@ -18,7 +18,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cells import Collection, number_of
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.plots.gallery import PICTURES, gallery, pictures
+from jrt_lmeval.report.plots.gallery import PICTURES, gallery
 from jrt_lmeval.report.plots.lines import families
 from jrt_lmeval.report.plots.picture import COLOURS, SMALL, WIDTH, Picture, png, svg
 from jrt_lmeval.report.plots.recall import published_points
@@ -82,7 +82,7 @@ def collection(runs: Path) -> Collection:
 
 @pytest.fixture(scope="module")
 def drawn(collection: Collection) -> dict[str, Picture]:
-    return {picture.name: picture for picture in pictures(collection)}
+    return {picture.name: picture for picture in gallery(collection)[0]}
 
 
 def one(drawn: dict[str, Picture], name: str) -> Picture:
@@ -247,14 +247,14 @@ def test_logs_of_steps_are_drawn_as_means_and_said_not_to_be_held_out(tmp_path: 
     found = collect([tmp_path])
     assert found.trainings[0].curves == {"answer_accuracy": ((500.0, 0.5), (1000.0, 0.5))}
     assert [broken.file.name for broken in found.broken] == ["heldout.jsonl"]
-    assert "not held out" in next(p for p in pictures(found) if p.name.startswith("learning")).caption
+    assert "not held out" in next(p for p in gallery(found)[0] if p.name.startswith("learning")).caption
 
 
 def test_more_models_than_colours_get_a_second_picture(tmp_path: Path) -> None:
     for number in range(len(COLOURS) + 2):
         facts = {**FACTS, "pretrained": f"model-{number}"}
         write_run(tmp_path / str(number), task="swde_once", lines=lines(0.3, seed=number), facts=facts, block=BLOCK)
-    names = [picture.name for picture in pictures(collect([tmp_path]))]
+    names = [picture.name for picture in gallery(collect([tmp_path]))[0]]
     assert {"cost_swde", "cost_swde_2", "distance_swde_once", "distance_swde_once_2"} <= set(names)
 
 
@@ -263,7 +263,7 @@ def test_layouts_that_differ_by_nature_are_bars_of_one_model(tmp_path: Path) -> 
         block = {**BLOCK, "layout": layout, "lead": layout == "flat"}
         made = lines(0.5, copies=copies, seed=number)
         write_run(tmp_path / layout, task=f"swde{ending}", lines=made, facts=FACTS, block=block, version=2.0 + number)
-    (axis,) = pictures(collect([tmp_path]))[0].figure.axes
+    (axis,) = gallery(collect([tmp_path]))[0][0].figure.axes
     assert [text.get_text() for text in axis.texts if "jrt" in text.get_text()] == ["jrt_rnn jrt-mlp"]
 
 
@@ -271,7 +271,7 @@ def test_long_names_are_broken_and_leave_the_axes_their_width(tmp_path: Path) ->
     for number, low in enumerate((0.123456, 0.234567)):
         facts = {**FACTS, "entropy_low": low, "entropy_high": low + 0.5, "prefix_length": low + 0.1}
         write_run(tmp_path / str(number), task="swde_once", lines=lines(0.5), facts=facts, block=BLOCK)
-    for picture in pictures(collect([tmp_path])):
+    for picture in gallery(collect([tmp_path]))[0]:
         for axis in picture.figure.axes:
             assert axis.get_position().width > 0.7, picture.name
             assert all(len(line) < 70 for text in axis.texts for line in text.get_text().split("\n"))
@@ -279,16 +279,16 @@ def test_long_names_are_broken_and_leave_the_axes_their_width(tmp_path: Path) ->
 
 def test_the_same_logs_give_the_same_svg_with_words_in_it(collection: Collection, drawn: dict[str, Picture]) -> None:
     first = svg(drawn["recall_swde"])
-    again = next(picture for picture in pictures(collection) if picture.name == "recall_swde")
+    again = next(picture for picture in gallery(collection)[0] if picture.name == "recall_swde")
     assert svg(again) == first and ">hierarchical<" in first and len(first) < 60_000
     ET.fromstring(first)
     assert png(again).startswith(b"\x89PNG")
 
 
 def test_no_setting_of_the_users_matplotlib_changes_a_picture(collection: Collection) -> None:
-    plain = svg(pictures(collection)[0])
+    plain = svg(gallery(collection)[0][0])
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "path"}):
-        assert svg(pictures(collection)[0]) == plain
+        assert svg(gallery(collection)[0][0]) == plain
 
 
 def test_the_folder_holds_every_picture_twice_and_an_index(runs: Path, tmp_path: Path) -> None:

@@ -88,7 +88,11 @@ def test_rules_without_a_model_have_a_line(tmp_path: Path) -> None:
     row = dict(zip(table.header, table.rows[0], strict=True))
     assert row["majority value, %"].value == 0.05 and row["blind middle, %"].text() == "-"  # type: ignore[union-attr]
     assert row["longest key match, %"].text().startswith("100.0 [")  # type: ignore[union-attr]
-    assert table.notes[0] == "A model that scores no more than majority value has not been shown to recall."
+    assert (
+        table.notes[0]
+        == "A model that scores no more than a rule that reads no document (majority value) has not been shown "
+        "to recall."
+    )
     assert "Longest key match and blind middle read the document" in table.notes[1]
     runs = dict(zip(tables["runs"].header, tables["runs"].rows[0], strict=True))
     assert runs["majority value, %"].text() == "5.0"  # type: ignore[union-attr]

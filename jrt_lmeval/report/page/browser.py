@@ -1,4 +1,4 @@
-"""The answers in the page: questions, what every run answered, and how they are packed."""
+"""The browser of answers in the page: questions, what every run answered, and how both are packed."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Browser:
-    """Everything packed.
+    """The content of the browser, packed.
 
     Attributes:
-        index: what the list shows and searches, packed.
+        index: what the list shows and searches.
         prompts: pieces of `[shared start, rest, places of answers, whether it is a prompt]`.
-        details: pieces of what stands beside an answer.
-        questions: how many are in the page.
-        of: how many there are.
+        details: pieces of what is shown with an answer.
+        questions: number of questions in the page.
+        of: number of questions in the logs.
     """
 
     index: str
@@ -52,13 +52,13 @@ class Browser:
 
     @property
     def size(self) -> int:
-        """Bytes that they take in the page."""
+        """Bytes in the page."""
         return len(self.index) + sum(map(len, self.prompts)) + sum(map(len, self.details))
 
 
 @dataclass
 class _Side:
-    """The answers of one model under one condition, on all tasks, column by column."""
+    """The answers of one model under one condition on all tasks, as columns."""
 
     name: list[str]
     cells: list[int] = field(default_factory=list)
@@ -72,7 +72,7 @@ class _Side:
 
 @dataclass
 class _Questions:
-    """Questions column by column; `known` finds one again."""
+    """Questions as columns; `known` finds a question again."""
 
     known: dict[Any, int] = field(default_factory=dict)
     task: list[int] = field(default_factory=list)
@@ -95,12 +95,12 @@ def browser(cells: Sequence[Cell], metric: str, most: int = MOST_QUESTIONS) -> B
     """Read the logs of answers.
 
     Args:
-        cells: the report's; of several seeds the first is read.
+        cells: of the report; of several seeds the first is read.
         metric: what decides whether an answer is right.
-        most: questions; where there are more, each task gets its share, and those on which runs differ go first.
+        most: number of questions; if there are more, each task gets its share, and those on which runs differ go first.
 
     Returns:
-        None where no run has a log of answers, or `most` is 0.
+        None if no run has a log of answers or `most` is 0.
     """
     logged = [(number, cell) for number, cell in enumerate(cells) if cell.first.columns is not None]
     by_task: dict[str, list[Cell]] = defaultdict(list)
@@ -136,7 +136,7 @@ def browser(cells: Sequence[Cell], metric: str, most: int = MOST_QUESTIONS) -> B
 
 
 def _scores(cell: Cell, metric: str) -> dict[int, dict[str, float]]:
-    """Row -> its scores, those of `--rescore` if that was asked; a question that was not read has none."""
+    """Row -> its scores, after `--rescore` the present ones; a question that was not read has none."""
     columns = cell.first.columns
     assert columns is not None
     found: dict[int, dict[str, float]] = {row: {} for row in columns.rows.tolist()}
@@ -179,10 +179,9 @@ def _short(value: float | None) -> float | None:
 def chosen_rows(
     by_task: Mapping[str, Sequence[Cell]], metric: str, most: int
 ) -> tuple[dict[str, frozenset[int] | None], int]:
-    """Which questions of each task are in the page; None for all. And how many there are in all tasks.
+    """The questions of each task that are in the page, None for all of them, and the number of questions of all tasks.
 
-    A task with more than its share keeps questions on which runs differ before others, and those in the order in which
-    they were asked.
+    Of a task with more than its share, questions on which runs differ are taken first, in the order of asking.
     """
     rows = {task: _ordered([cell.columns for cell in cells], metric) for task, cells in by_task.items()}
     total = sum(map(len, rows.values()))
@@ -194,7 +193,7 @@ def chosen_rows(
 
 
 def _ordered(logs: Sequence[Columns | None], metric: str) -> np.ndarray:
-    """All rows of some logs, each once: where scores differ first, then as they were asked."""
+    """All rows of some logs, each once: first those with different scores, then in the order of asking."""
     known = [log for log in logs if log is not None]
     rows = np.concatenate([log.rows for log in known])
     scores = np.concatenate([log.scores.get(metric, np.full(len(log), np.nan)) for log in known])
@@ -206,17 +205,13 @@ def _ordered(logs: Sequence[Columns | None], metric: str) -> np.ndarray:
 
 
 def packed(content: Any) -> str:
-    """JSON, deflated (zlib), in base64: no character of it means anything to HTML."""
+    """JSON, compressed with zlib, in base64, which has no character with a meaning in HTML."""
     text = json.dumps(content, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode("ascii"), 6)).decode("ascii")
 
 
 class Pieces:
-    """A list in pieces of a fixed number of entries, each packed as soon as it is full.
-
-    Args:
-        size: entries of a piece.
-    """
+    """A list in pieces of `size` entries, each packed as soon as it is full."""
 
     def __init__(self, size: int) -> None:
         self.size, self.count = size, 0
@@ -224,7 +219,7 @@ class Pieces:
         self._open: list[Any] = []
 
     def add(self, entry: Any) -> int:
-        """Keep an entry; returns its number."""
+        """Add an entry; returns its number."""
         self._open.append(entry)
         self.count += 1
         if len(self._open) == self.size:
@@ -248,11 +243,7 @@ class Pieces:
 
 
 class PackedPrompts:
-    """PackedPrompts with where the answers stand in them, each kept once, written as what differs from the one before.
-
-    Args:
-        size: prompts of a piece.
-    """
+    """Prompts with the places of answers, each kept once and written as what differs from the one before."""
 
     def __init__(self, size: int = 64) -> None:
         self.pieces = Pieces(size)
@@ -260,12 +251,12 @@ class PackedPrompts:
         self._last = ""
 
     def add(self, text: str, spans: Sequence[tuple[int, int]], whole: bool) -> int:
-        """Keep a prompt; returns its number, which an equal one has got before.
+        """Add a prompt unless it is there; returns its number.
 
         Args:
             text: the prompt.
-            spans: where accepted answers stand in it, in characters, without overlaps.
-            whole: False for a document that stands for a prompt that was not logged.
+            spans: places of accepted answers in it, in characters, without overlaps.
+            whole: False for a document in place of a prompt that was not logged.
         """
         key = blake2b(f"{spans}{whole}{text}".encode(errors="surrogatepass"), digest_size=12).digest()
         if key in self._known:
@@ -278,9 +269,9 @@ class PackedPrompts:
 
 
 def shared_start(one: str, other: str) -> int:
-    """How many characters two texts share from their start."""
+    """Number of characters that two texts share from their start."""
     same, most = 0, min(len(one), len(other))
-    while same < most:  # halves: comparing slices is far faster than comparing characters
+    while same < most:  # by halves: comparing slices is far faster than comparing characters
         middle = (same + most + 1) // 2
         if one[same:middle] == other[same:middle]:
             same = middle
@@ -290,7 +281,7 @@ def shared_start(one: str, other: str) -> int:
 
 
 def utf16(text: str, places: Sequence[int]) -> list[int]:
-    """Places in a text as JavaScript counts them, in UTF-16 units; ascending places."""
+    """Ascending places in a text as JavaScript counts them, in UTF-16 units."""
     if text.isascii() or max(text, default="") <= "\uffff":
         return list(places)
     found, units, before = [], 0, 0
@@ -302,7 +293,7 @@ def utf16(text: str, places: Sequence[int]) -> list[int]:
 
 
 def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted spans with those that overlap made one."""
+    """Sorted spans with those that overlap merged."""
     found: list[tuple[int, int]] = []
     for start, end in spans:
         if found and start < found[-1][1]:

@@ -83,6 +83,19 @@ byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("filters").addEventListener("change", applyFilters);
 byId("filters").addEventListener("reset", () => setTimeout(applyFilters));
 
+/* ------------------------------------------------- tables larger than their box */
+
+/** Says below a table in which directions there is more of it than is seen. */
+function hint(box) {
+  const ways = [box.scrollWidth > box.clientWidth + 1 ? "to the side" : "", box.scrollHeight > box.clientHeight + 1 ? "down" : ""].filter(Boolean);
+  box.nextElementSibling.hidden = !ways.length;
+  box.nextElementSibling.textContent = `There is more of this table: scroll it ${ways.join(" and ")}.`;
+}
+
+const boxes = all(".scroll");
+const sizes = new ResizeObserver((changed) => changed.forEach((one) => hint(one.target.closest(".scroll"))));
+for (const box of boxes) { sizes.observe(box); sizes.observe(box.firstElementChild); }
+
 /* ------------------------------------------------------------------ sorting */
 
 const numeric = (entry) => (entry.dataset.v === undefined ? NaN : Number(entry.dataset.v));

@@ -1,4 +1,4 @@
-"""A report as one HTML page: everything in it, nothing fetched."""
+"""A report as one HTML page, which holds everything and fetches nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -27,8 +27,27 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 ROOM = 980_000
-"""Bytes of a page without samples: pictures have what the tables leave of it."""
+"""Bytes of a page without samples: pictures may take what the tables leave of it."""
 SCRIPTS = ("page.js", "list.js", "prompt.js")
+FILTERS = ("model", "task", "layout", "prefix")
+"""The filters in the order in which they are shown; one more, `text`, is for answers alone."""
+SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "summary": ("Summary", ("recall", "pivot", "rules", "published", "others")),
+    "comparisons": ("Paired comparisons", ("differences", "ties")),
+    "misses": ("Misses", ("misses", "distance")),
+    "runs": ("Runs", ("runs",)),
+}
+"""Section -> its title and the names of its tables. Tables without a section are in the last one."""
+_BARS = frozenset(("recall", "pivot", "rules"))
+_ROWS = {
+    "dropped": "dropped", "document_cut": "with the document cut",
+    "answer_outside": "without the answer in what is read",
+    "no_counterfactual": "without a counterfactual", "question_missing": "without a question",
+    "over_budget": "over the budget", "levels_missing": "without a level",
+    "answer_displaced": "with the answer displaced", "no_question_match": "without a word of the question",
+    "blank_answer": "with a blank accepted answer", "skipped": "not read by the model",
+}  # fmt: skip
+"""Counts of rows, as tasks log them -> their words."""
 
 
 def page(report: Report, collection: Collection, metric: str, most: int = MOST_QUESTIONS) -> str:
@@ -37,8 +56,8 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
     Args:
         report: the tables.
         collection: the runs behind them.
-        metric: what is drawn, and what decides whether an answer is right.
-        most: questions in the browser of answers; 0 leaves it out.
+        metric: what is drawn and what decides whether an answer is right.
+        most: number of questions in the browser of answers; 0 leaves it out.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -49,6 +68,7 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
     drawn, missing = gallery(collection, metric)
     inlined = [(picture, own(picture.name), inline(svg(picture), picture.name)) for picture in drawn]
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    facets = [tuple(_facet(cell, name) for name in FILTERS) for cell in cells]
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -56,20 +76,19 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
     render = partial(
         environment.get_template("page.html").render,
         version=__version__,
         report=report,
-        sections=sections([view(table, cells) for table in report.tables]),
+        sections=_sections([view(table, cells) for table in report.tables]),
         metric=metric,
-        facet_names=NAMES,
-        choices=choices(collection),
-        facets=embedded([facets(cell) for cell in cells]),
+        facet_names=FILTERS,
+        choices={name: list(dict.fromkeys(row[at] for row in facets)) for at, name in enumerate(FILTERS)},
+        facets=_embedded(facets),
         kinds=[kind.replace(" ", "-") for kind in KINDS],
         css=(FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
-        # the only script that runs: one that a log smuggled in would not
+        # the only script that may run: one that came with a log may not
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
     )
     bare = render(pictures=[], missing=missing, samples=None, samples_size="")
@@ -78,16 +97,21 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
     return render(pictures=shown, missing=[*missing, *left], samples=found, samples_size=_size(found))
 
 
+def _facet(cell: Cell, name: str) -> str:
+    """What a cell has for a filter; `-` for a model without a prefix policy."""
+    return {"task": value_of(cell, "benchmark"), "layout": condition(cell)}.get(name) or value_of(cell, name) or "-"
+
+
 def within(pictures: Sequence[Inlined], budget: int) -> tuple[list[Inlined], list[NotDrawn]]:
-    """The pictures that a page has room for, in their order, and the others: the first of each kind come first."""
+    """The pictures for which a page has room, in their order, and the others; the first of each kind go first."""
     from jrt_lmeval.report.plots.picture import NotDrawn
 
-    rank: dict[str, int] = {}
-    kinds = [picture.name.partition("_")[0] for picture, _, _ in pictures]
+    seen: defaultdict[str, int] = defaultdict(int)
     turns = []
-    for at, kind in enumerate(kinds):
-        rank[kind] = rank.get(kind, -1) + 1
-        turns.append((rank[kind], at))
+    for at, (picture, _, _) in enumerate(pictures):
+        kind = picture.name.partition("_")[0]
+        turns.append((seen[kind], at))
+        seen[kind] += 1
     taken: set[int] = set()
     for _, at in sorted(turns):
         if len(pictures[at][2]) <= budget:
@@ -98,8 +122,8 @@ def within(pictures: Sequence[Inlined], budget: int) -> tuple[list[Inlined], lis
     return [pictures[at] for at in sorted(taken)], left
 
 
-def sections(views: Sequence[View]) -> list[tuple[str, str, list[View]]]:
-    """Section, title and tables, in the order of the page; empty sections left out."""
+def _sections(views: Sequence[View]) -> list[tuple[str, str, list[View]]]:
+    """Section, title and tables in the order of the page; empty sections are left out."""
     placed = {name: section for section, (_, names) in SECTIONS.items() for name in names}
     last = list(SECTIONS)[-1]
     found = [
@@ -109,14 +133,8 @@ def sections(views: Sequence[View]) -> list[tuple[str, str, list[View]]]:
     return [(section, title, inside) for section, title, inside in found if inside]
 
 
-def choices(collection: Collection) -> dict[str, list[str]]:
-    """What each filter can be set to."""
-    rows = [facets(cell) for cell in collection.cells]
-    return {name: list(dict.fromkeys(row[at] for row in rows)) for at, name in enumerate(NAMES)}
-
-
-def embedded(content: Any) -> str:
-    """JSON for a script element: nothing in it can end the element."""
+def _embedded(content: Any) -> str:
+    """JSON for a script element, with nothing in it that can end the element."""
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -126,7 +144,7 @@ def own(name: str) -> str:
 
 
 def inline(svg: str, name: str) -> str:
-    """A picture for the page: its ids are its own, its ink is the page's, its words are read out as one picture."""
+    """A picture for the page: its ids are its own, it has the page's ink, and it is read out as one picture."""
     from jrt_lmeval.report.plots.picture import FAINT, INK
 
     svg = svg[svg.index("<svg") :]
@@ -147,24 +165,7 @@ def _size(found: Browser | None) -> str:
     return f"{found.size / 1e6:.1f} MB" if found.size > 1e6 else f"{found.size / 1e3:.0f} KB"
 
 
-SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "summary": ("Summary", ("recall", "pivot", "rules", "published", "others")),
-    "comparisons": ("Paired comparisons", ("differences", "ties")),
-    "misses": ("Misses", ("misses", "distance")),
-    "runs": ("Runs", ("runs",)),
-}
-"""Section -> its title and the names of its tables. Tables named nowhere here stand in the last section."""
-
-_BARS = frozenset(("recall", "pivot", "rules"))
-_ROWS = {
-    "dropped": "dropped", "document_cut": "with the document cut",
-    "answer_outside": "without the answer in what is read",
-    "no_counterfactual": "without a counterfactual", "question_missing": "without a question",
-    "over_budget": "over the budget", "levels_missing": "without a level",
-    "answer_displaced": "with the answer displaced", "no_question_match": "without a word of the question",
-    "blank_answer": "with a blank accepted answer", "skipped": "not read by the model",
-}  # fmt: skip
-"""Counts of rows, as tasks log them -> their words."""
+# -------------------------------------------------------------------- a table of the page
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,9 @@ class ShownEntry:
     """An entry of a table.
 
     Attributes:
-        text: what stands there; of a number, without what follows its first space.
-        rest: of a number, its interval.
-        value: what it sorts by; empty for words.
+        text: words, or a number without its interval.
+        rest: the interval of a number.
+        value: what it is sorted by; empty for words.
         best: as `Number.best`.
         marks: (mark, what it means).
         bar: `left, right, middle` of its interval in per cent of the bar's length, or None.
@@ -192,42 +193,53 @@ class ShownEntry:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A row: its entries, and the numbers of the cells behind it; `parts` are shares for a stacked bar."""
+    """A row: its entries, the numbers of the cells that it is about, and shares for a stacked bar."""
 
     entries: tuple[ShownEntry, ...]
     cells: tuple[int, ...]
     parts: tuple[tuple[str, float], ...] = ()
 
 
+Group = tuple[str, str, tuple[int, ...]]
+"""Heading, note and the numbers of the rows below it."""
+
+
 @dataclass(frozen=True)
 class View:
-    """A table of the page.
+    """A table with what the page needs to filter it and to draw its bars.
 
     Attributes:
-        table: what it shows.
+        table: the table.
         lines: its rows.
-        columns: of each column the cells that it is about; empty for a column about all.
-        groups: rows under a common heading: heading, note, numbers of rows. One without heading for most tables.
-        left_out: the column that the headings say, or -1.
+        columns: for each column the cells that it is about; empty for a column about all.
+        groups: rows below a common heading; most tables have one group without a heading.
+        left_out: the column that the headings replace, or -1.
     """
 
     table: Table
     lines: tuple[ShownRow, ...]
     columns: tuple[tuple[int, ...], ...]
-    groups: tuple[tuple[str, str, tuple[int, ...]], ...]
+    groups: tuple[Group, ...]
     left_out: int = -1
 
 
 def view(table: Table, cells: Sequence[Cell]) -> View:
-    """A table with what the page needs to filter it and to draw its bars."""
-    behind = Behind(cells)
-    reach = _reach(table)
+    """A table as the page shows it."""
+    found = [e.interval for row in table.rows for e in row if isinstance(e, Number) and e.interval is not None]
+    ends = [abs(end) for one in found for end in (one.low, one.high) if not math.isnan(end)]
+    reach = max(ends, default=1.0) or 1.0
+    named = Behind(cells)
     lines = []
     for row in table.rows:
-        numbers = tuple(behind.row(table, row))
         entries = tuple(_shown(entry, table.name, reach) for entry in row)
-        lines.append(ShownRow(entries, numbers, _parts(row) if table.name == "misses" else ()))
-    columns = [tuple(behind.column(name) if table.name == "recall" else ()) for name in table.header]
+        parts: tuple[tuple[str, float], ...] = ()
+        if table.name == "misses":
+            shares = [entry for entry in row if isinstance(entry, Number) and entry.scale == PERCENT]
+            parts = tuple((kind, 100 * one.value) for kind, one in zip(KINDS, shares, strict=False) if one.value > 0)
+        lines.append(ShownRow(entries, tuple(named.row(table, row)), parts))
+    columns: list[tuple[int, ...]] = [() for _ in table.header]
+    if table.name == "recall":
+        columns = [tuple(at for at, cell in enumerate(cells) if condition(cell) == name) for name in table.header]
     at = table.header.index("benchmark") if table.name == "recall" and "benchmark" in table.header else -1
     return View(table, tuple(lines), tuple(columns), _groups(table, lines, cells, at), at)
 
@@ -239,32 +251,42 @@ def _shown(entry: TableEntry, name: str, reach: float) -> ShownEntry:
     marks = tuple((mark, NOTES[mark]) for mark in entry.marks)
     value = "" if math.isnan(entry.value) else f"{entry.value:.8g}"
     centred = name == "differences"
-    return ShownEntry(text, rest, value, entry.best, marks, _bar(entry, name, centred, reach), centred)
+    bar, found = None, entry.interval
+    if found is not None and entry.scale == PERCENT and (name in _BARS or centred) and not math.isnan(found.low):
+        ends = (50 + 50 * end / reach if centred else 100 * end for end in (found.low, found.high, entry.value))
+        low, high, middle = (round(min(100.0, max(0.0, place)), 1) for place in ends)
+        bar = (low, high, middle)
+    return ShownEntry(text, rest, value, entry.best, marks, bar, centred)
 
 
-def _bar(entry: Number, name: str, centred: bool, reach: float) -> tuple[float, float, float] | None:
-    found = entry.interval
-    if found is None or entry.scale != PERCENT or not (name in _BARS or centred) or math.isnan(found.low):
-        return None
-    ends = (found.low, found.high, entry.value)
-    low, high, middle = (50 + 50 * end / reach if centred else 100 * end for end in ends)
-    return tuple(round(min(100.0, max(0.0, place)), 1) for place in (low, high, middle))  # type: ignore[return-value]
+class Behind:
+    """Finds the cells that the words of a row name; none for published figures."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells, self.axes = cells, frozenset(axes(cells))
+        self.names = [f"{cell.model}, {cell.label}" for cell in cells]
+
+    def row(self, table: Table, row: Sequence[object]) -> list[int]:
+        words = dict(zip(table.header[: table.left], map(str, row), strict=False))
+        if "first" in words and "second" in words:
+            one = self._numbers(words["first"])
+            # the second has no model in its name if it is the first's
+            model = f"{self.cells[one[0]].model}, " if one else ""
+            return one + (self._numbers(words["second"]) or self._numbers(model + words["second"]))
+        known = {name: word for name, word in words.items() if name in self.axes}
+        return [at for at, cell in enumerate(self.cells) if known and all(_has(cell, *pair) for pair in known.items())]
+
+    def _numbers(self, name: str) -> list[int]:
+        return [at for at, known in enumerate(self.names) if known == name]
 
 
-def _reach(table: Table) -> float:
-    """The largest distance from 0 of any interval of a table of differences."""
-    found = [e.interval for row in table.rows for e in row if isinstance(e, Number) and e.interval is not None]
-    return max((abs(end) for one in found for end in (one.low, one.high) if not math.isnan(end)), default=1.0) or 1.0
+def _has(cell: Cell, axis: str, word: str) -> bool:
+    if axis == "task" and (word in (cell.task, cell.label) or word.startswith(f"{cell.label} [")):
+        return True
+    return value_of(cell, axis) == word
 
 
-def _parts(row: Sequence[TableEntry]) -> tuple[tuple[str, float], ...]:
-    shares = [entry for entry in row if isinstance(entry, Number) and entry.scale == PERCENT]
-    return tuple((kind, 100 * share.value) for kind, share in zip(KINDS, shares, strict=False) if share.value > 0)
-
-
-def _groups(
-    table: Table, lines: Sequence[ShownRow], cells: Sequence[Cell], at: int
-) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+def _groups(table: Table, lines: Sequence[ShownRow], cells: Sequence[Cell], at: int) -> tuple[Group, ...]:
     """The main table's rows by benchmark, with what was asked and what is not in the numbers."""
     if at < 0:
         return (("", "", tuple(range(len(lines)))),)
@@ -272,13 +294,13 @@ def _groups(
     for number, row in enumerate(table.rows):
         groups[str(row[at])].append(number)
     return tuple(
-        (name, asked([cells[cell] for row in rows for cell in lines[row].cells]), tuple(rows))
+        (name, _asked([cells[cell] for row in rows for cell in lines[row].cells]), tuple(rows))
         for name, rows in groups.items()
     )
 
 
-def asked(cells: Sequence[Cell]) -> str:
-    """How much was asked, of what part, and what was cut or dropped, over the runs of a benchmark."""
+def _asked(cells: Sequence[Cell]) -> str:
+    """How much was asked, of which part, and what was cut or dropped, over the runs of a benchmark."""
     cells = [cell for cell in cells if cell.control == "none"] or cells  # a control drops the answer on purpose
     parts = [f"n = {_range({cell.first.asked for cell in cells})} questions"]
     documents = {cell.columns.documents for cell in cells if cell.columns is not None and cell.columns.by_document}
@@ -298,54 +320,3 @@ def asked(cells: Sequence[Cell]) -> str:
 def _range(counts: set[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-NAMES = ("model", "task", "layout", "prefix")
-"""The filters, in the order in which they are shown; `text` is one more, for answers alone."""
-
-
-def facets(cell: Cell) -> tuple[str, ...]:
-    """What a cell has for each of `NAMES`; `-` for a model without a prefix policy."""
-    return cell.model, value_of(cell, "benchmark"), condition(cell), value_of(cell, "prefix") or "-"
-
-
-class Behind:
-    """Finds the cells behind a row or column of a table by the words that stand there.
-
-    Args:
-        cells: the report's; what is found are numbers in their order.
-    """
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self.cells = cells
-        self._axes = frozenset(axes(cells))
-        self._full: dict[str, list[int]] = {}
-        for number, cell in enumerate(cells):
-            self._full.setdefault(f"{cell.model}, {cell.label}", []).append(number)
-
-    def row(self, table: Table, row: Sequence[object]) -> list[int]:
-        """Cells behind a row; none where its words name no run, as with published figures."""
-        words = dict(zip(table.header[: table.left], map(str, row), strict=False))
-        if "first" in words and "second" in words:
-            return self._pair(words["first"], words["second"])
-        known = {name: word for name, word in words.items() if name in self._axes}
-        return [number for number, cell in enumerate(self.cells) if known and _all_hold(cell, known)]
-
-    def column(self, name: str) -> list[int]:
-        """Cells of a condition that heads a column."""
-        return [number for number, cell in enumerate(self.cells) if condition(cell) == name]
-
-    def _pair(self, first: str, second: str) -> list[int]:
-        one = self._full.get(first, [])
-        other = self._full.get(second, [])
-        if one and not other:  # of one model: its name stands only once
-            other = self._full.get(f"{self.cells[one[0]].model}, {second}", [])
-        return [*one, *other]
-
-
-def _all_hold(cell: Cell, words: Mapping[str, str]) -> bool:
-    return all(
-        word in (cell.task, cell.label) or word.startswith(f"{cell.label} [") if name == "task" else
-        value_of(cell, name) == word
-        for name, word in words.items()
-    )  # fmt: skip

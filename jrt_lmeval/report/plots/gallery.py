@@ -1,4 +1,4 @@
-"""All pictures of a report: those that the logs hold, why the others are not drawn, and the folder they lie in."""
+"""All pictures of a report, the reasons why others are not drawn, and the folder with both."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PICTURES: dict[str, tuple[str, Draw]] = {
 
 
 def gallery(collection: Collection, metric: str = "") -> tuple[list[Picture], list[NotDrawn]]:
-    """Every picture that the logs hold, and every other one with the reason.
+    """Every picture that the logs allow, and every other one with the reason.
 
     Args:
         collection: everything collected (`collect.collect`).
-        metric: what is drawn; by default `contains` where any run has it, else the next best known.
+        metric: what is drawn; by default that of `standard.main_metric`.
     """
     metric = metric or main_metric(collection.cells)
     found: list[Picture] = []
@@ -45,11 +45,6 @@ def gallery(collection: Collection, metric: str = "") -> tuple[list[Picture], li
     return found, missing
 
 
-def pictures(collection: Collection, metric: str = "") -> list[Picture]:
-    """Every picture that the logs hold; see `gallery`."""
-    return gallery(collection, metric)[0]
-
-
 FOLDER = "pictures"
 INDEX = "index.md"
 
@@ -58,10 +53,10 @@ def write_folder(folder: Path, collection: Collection, report: Report, metric: s
     """Write all pictures as PNG and SVG below a folder, and its index.
 
     Args:
-        folder: of the report; is there already.
+        folder: of the report; it exists.
         collection: what is drawn.
         report: what was read and skipped, for the index.
-        metric: what is drawn; the main one where empty.
+        metric: as `gallery`.
         files: written beside the pictures.
 
     Raises:
@@ -79,7 +74,7 @@ def write_folder(folder: Path, collection: Collection, report: Report, metric: s
 
 
 def index(report: Report, drawn: Sequence[Picture], missing: Sequence[NotDrawn], files: Sequence[Path]) -> str:
-    """The index as Markdown: what was read, the files, every picture with its caption, and those not drawn."""
+    """The index as Markdown: what was read, the files, the pictures with their captions, and those not drawn."""
     parts = ["# Report\n", *(f"{line}\n" for line in report.about)]
     parts.append("".join(f"- [{file.name}]({file.name})\n" for file in files))
     if report.problems:

@@ -41,7 +41,7 @@ from jrt_lmeval.report.tables import Number
 
 
 def recall_by_distance(collection: Collection, metric: str) -> list[Picture] | str:
-    """A picture a benchmark and layout, a line a model."""
+    """A picture for each benchmark and layout, with a line for each model."""
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in collection.cells:
         columns = cell.columns
@@ -95,13 +95,13 @@ def distance_lines(benchmark: str, layout: str, cells: Sequence[Cell], metric: s
 
 
 def _line(cells: Sequence[Cell]) -> Callable[[Cell], str]:
-    """What the line of a cell is called among these."""
+    """A function from a cell to the name of its line among these."""
     names = Names(cells)
     return lambda cell: f"{names.label(cell)} {names.detail(cell)}".strip()
 
 
 def _within(cell: Cell, metric: str, ends: tuple[float, float]) -> Number | None:
-    """The metric over the answers whose last copy is so far away; None where there are none."""
+    """The metric over the answers whose last copy is at such a distance; None if there are none."""
     columns = cell.columns
     assert columns is not None
     far = distances(columns)
@@ -111,7 +111,7 @@ def _within(cell: Cell, metric: str, ends: tuple[float, float]) -> Number | None
 
 
 def _position(window: float, ranges: Sequence[tuple[float, float]]) -> float:
-    """Where a distance stands among ranges that are drawn equally wide, each point in the middle of its range."""
+    """The position of a distance among ranges that are drawn equally wide, with points in their middle."""
     for at, (low, high) in enumerate(ranges):
         if window <= high:
             return at - 0.5 + (max(window - low, 0) / (high - low) if high < math.inf else 0.5)
@@ -120,11 +120,11 @@ def _position(window: float, ranges: Sequence[tuple[float, float]]) -> float:
 
 THRESHOLDS = ("entropy_low", "entropy_high")
 MOST_POINTS = 100
-"""Above so many points a series is drawn as an image inside an SVG, which would else be large."""
+"""A series of more points is drawn as an image inside the SVG, which would otherwise be large."""
 
 
 def prefix_by_entropy(collection: Collection, metric: str) -> list[Picture] | str:
-    """A picture a model and benchmark whose prefix is dynamic, a colour a layout."""
+    """A picture for each model with a dynamic prefix and each benchmark, with a colour for each layout."""
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in collection.cells:
         if cell.first.run.settings.get("prefix") == "dynamic" and cell.control == "none" and _shares(cell) is not None:
@@ -142,13 +142,13 @@ def prefix_by_entropy(collection: Collection, metric: str) -> list[Picture] | st
 
 
 def _series(cells: Sequence[Cell]) -> Callable[[Cell], str]:
-    """What the points of a cell are called among these: its layout, and what differs."""
+    """A function from a cell to the name of its points among these: its layout and what differs."""
     names = Names(cells)
     return lambda cell: f"{condition(cell)} {names.settings(cell)}".strip()
 
 
 def _shares(cell: Cell) -> tuple[np.ndarray, np.ndarray] | None:
-    """Entropy and prefix length as a share of the prompt, float64 [N] each; None where they were not logged."""
+    """Entropy and prefix length as a share of the prompt, float64 [N] each; None if not logged."""
     columns = cell.columns
     if columns is None or "entropy" not in columns.figures:
         return None
@@ -162,7 +162,7 @@ def _shares(cell: Cell) -> tuple[np.ndarray, np.ndarray] | None:
 
 @styled
 def entropy_points(benchmark: str, model: str, cells: Sequence[Cell], metric: str, number: int = 1) -> Picture:
-    """Above: a point an answer. Below: the metric under, between and over the thresholds, where they are known."""
+    """Above, a point for each answer; below, the metric under, between and over the thresholds, if they are known."""
     low, high = (float(cells[0].first.run.settings.get(name, math.nan)) for name in THRESHOLDS)
     known = not math.isnan(low + high)
     scored = known and any(cell.by_document(metric) for cell in cells)
@@ -191,7 +191,7 @@ def entropy_points(benchmark: str, model: str, cells: Sequence[Cell], metric: st
 
 
 def _bands(axis: Any, cells: Sequence[Cell], metric: str, low: float, high: float) -> str:
-    """Draw the metric in the three bands of entropy; returns a sentence with n of each band."""
+    """Draw the metric in the three bands of entropy; returns a sentence with the numbers of answers."""
     names = (f"H ≤ {low:g}:\nshorter", "between", f"H ≥ {high:g}:\nlonger")
     counts = np.zeros(3, dtype=int)
     for at, cell in enumerate(cells):
@@ -213,7 +213,7 @@ def _bands(axis: Any, cells: Sequence[Cell], metric: str, low: float, high: floa
 
 
 SETTINGS = {"prefix_step": "step of the dynamic prefix, %", "overlap": "overlap of neighbouring segments, %"}
-"""Settings, shares from 0 to 1, that have a picture -> what its axis is called."""
+"""Settings with a picture, shares from 0 to 1 -> the label of its axis."""
 
 
 def step(collection: Collection, metric: str) -> list[Picture] | str:
@@ -235,7 +235,7 @@ def _by(collection: Collection, metric: str, name: str) -> list[Picture] | str:
 
 
 def families(cells: Sequence[Cell], metric: str, name: str) -> list[list[Cell]]:
-    """Runs with the document shown that differ in one setting and in nothing else, by its value; two at least."""
+    """Groups of at least two runs that differ in one setting and in nothing else, sorted by its value."""
     found: dict[Any, dict[float, Cell]] = defaultdict(dict)
     for cell in cells:
         value = setting(cell.first, name)
@@ -245,7 +245,7 @@ def families(cells: Sequence[Cell], metric: str, name: str) -> list[list[Cell]]:
 
 
 def setting(result: Result, name: str) -> float | None:
-    """A number that was set for the model or the task; None where there is none."""
+    """A number that was set for the model or the task; None if there is none."""
     value = {**result.run.settings, **result.settings}.get(name)
     try:
         return None if value is None else float(value)
@@ -254,7 +254,7 @@ def setting(result: Result, name: str) -> float | None:
 
 
 def _others(result: Result, name: str) -> Any:
-    """Everything that a result is known by but one setting."""
+    """Everything that identifies a result except one setting."""
     run = {key: str(value) for key, value in result.run.settings.items() if key != name}
     task = {key: str(value) for key, value in result.settings.items() if key != name}
     place = (result.run.kind, result.run.weights, result.task, str(result.version), result.source, result.partly)
@@ -262,7 +262,7 @@ def _others(result: Result, name: str) -> Any:
 
 
 def named_families(groups: Sequence[list[Cell]], name: str) -> dict[str, list[Cell]]:
-    """Groups by a name: benchmark, model and settings, what is said of the setting itself left out."""
+    """Groups by their name: benchmark, model and settings, except the setting itself."""
 
     def told(cell: Cell) -> str:
         words = f"{value_of(cell, 'benchmark')}: {cell.model} {cell.setting}".split()
@@ -277,7 +277,7 @@ def named_families(groups: Sequence[list[Cell]], name: str) -> dict[str, list[Ce
 
 @styled
 def sensitivity(name: str, groups: dict[str, list[Cell]], metric: str, number: int = 1) -> Picture:
-    """A line a group: its metric with intervals by the setting."""
+    """The metric with its interval by the setting, with a line for each group."""
     figure, (axis,) = canvas(2.0)
     values = sorted({100 * (setting(cell.first, name) or 0.0) for group in groups.values() for cell in group})
     width = 0.25 * min((b - a for a, b in pairwise(values)), default=1.0)
@@ -306,7 +306,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 def learning_curves(collection: Collection, metric: str) -> list[Picture] | str:
-    """A picture a set of held-out rows, and one of the batches of trainings that kept none; a line a training."""
+    """A picture for each set of held-out rows and one for trainings without any, with a line for each training."""
     found: dict[tuple[str, bool], list[Training]] = {}
     for training in collection.trainings:
         for name in training.curves:

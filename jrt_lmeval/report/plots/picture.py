@@ -24,18 +24,18 @@ from jrt_lmeval.report.tables import Number
 WIDTH = 3.3
 """Inches: a column of a two-column paper."""
 INK = "#1b1b1d"
-"""Words, axes and error bars; used for nothing else, so that a page can put its own colour in its place."""
+"""Colour of words, axes and error bars and of nothing else, so that a page can replace it by its own."""
 FAINT = "#8a8a8f"
-"""What is not measured here, and rules that need no model: reads on white and on black."""
+"""Colour of what is not measured here, legible on white and on black."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A5195")
-"""Okabe and Ito's palette without its yellow and black, which vanish on white or on black, and a violet."""
+"""Okabe and Ito's palette, with a violet instead of yellow and black, which vanish on white or on black."""
 MARKERS = "os^Dv<>"
 DASHES = ("-", "--", ":", "-.")
 SMALL = 7.0
 TITLE = 44
-"""Characters of a title that fit above axes."""
+"""Number of characters of a title that fit above the axes."""
 CHARACTERS = 62
-"""That fit into the width beside the handle of a legend."""
+"""Number of characters that fit beside the handle of a legend."""
 
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"], "font.size": SMALL, "axes.labelsize": SMALL, "axes.titlesize": 7.5,
@@ -52,7 +52,7 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Run a function that draws in this style, whatever the user's own settings of matplotlib are."""
+    """Let a function draw in this style, whatever the user's own settings of matplotlib are."""
 
     @wraps(draw)
     def inner(*given: P.args, **named: P.kwargs) -> R:
@@ -75,7 +75,7 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tup
 
 
 def look(at: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the series at a place: neighbours differ in colour and marker both."""
+    """Colour, marker and dashes of a series; neighbours differ in both colour and marker."""
     lap = at // len(COLOURS)
     return {
         "color": COLOURS[at % len(COLOURS)],
@@ -113,19 +113,19 @@ def line(**look: Any) -> Line2D:
 
 
 def letter(text: str) -> Line2D:
-    """A faint letter for a legend; in axes it is a text."""
+    """A faint letter for a legend; in the axes it is a text."""
     return line(color=FAINT, marker=rf"$\mathrm{{{text}}}$", linestyle="", markersize=5, markeredgewidth=0.2)
 
 
 def log_ticks(axis: Axis) -> None:
-    """Round numbers along a logarithmic axis, however short it is."""
+    """Put round numbers along a logarithmic axis, however short it is."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=6))
     axis.set_minor_formatter(NullFormatter())
 
 
 def file_name(text: str) -> str:
-    """Text as part of a file's name: letters, digits, points and hyphens, an underscore for all between."""
+    """Text as part of a file's name: letters, digits, points and hyphens, with an underscore for anything else."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")
 
 
@@ -143,10 +143,10 @@ class Picture:
     """A picture.
 
     Attributes:
-        name: short, for file names, such as `recall_factbook`; no two pictures of a report share one.
+        name: short name for files, such as `recall_factbook`, of which there is one in a report.
         title: what it shows.
-        caption: everything that must be read with it: metric, unit, n, documents, what error bars are.
-        figure: a `matplotlib.figure.Figure`, a column wide (3.3 in).
+        caption: everything that must be read with it: metric, unit, n, documents, what the error bars are.
+        figure: a `matplotlib.figure.Figure`, a column wide (3.3 inches).
     """
 
     name: str
@@ -155,19 +155,14 @@ class Picture:
     figure: Any
 
     def __post_init__(self) -> None:
-        # Laid out once: each further time moves everything by a millionth, and two files of it would differ.
+        # Laid out once: each further layout moves everything by a millionth, so that two files would differ.
         self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
 
 
 @dataclass(frozen=True)
 class NotDrawn:
-    """A picture that these logs do not hold.
-
-    Attributes:
-        name, title: of the picture.
-        why: what the logs would have to hold.
-    """
+    """A picture that these logs do not allow, and what they lack for it."""
 
     name: str
     title: str
@@ -175,43 +170,34 @@ class NotDrawn:
 
 
 Draw = Callable[[Collection, str], "list[Picture] | str"]
-"""What draws: from everything collected and the name of a metric to pictures, or to the reason why there are none."""
+"""From everything collected and a metric to pictures, or to the reason why there are none."""
+
+
+@styled
+def _saved(picture: Picture, **how: Any) -> bytes:
+    out = io.BytesIO()
+    with matplotlib.rc_context(SAVING):
+        picture.figure.savefig(out, dpi=DPI, **how)
+    return out.getvalue()
 
 
 def svg(picture: Picture) -> str:
-    """The picture as SVG: the same text for the same records; words stay words, the ground is transparent.
+    """The picture as SVG, the same text for the same logs, with words as words and a transparent ground.
 
-    What is written or ruled in `style.INK` may be replaced by `currentColor`.
+    What has the colour `INK` may be given `currentColor` instead.
     """
-    out = io.StringIO()
-    _save(picture, out, format="svg", transparent=True, metadata={"Date": None})
-    return out.getvalue()
+    return _saved(picture, format="svg", transparent=True, metadata={"Date": None}).decode()
 
 
 def png(picture: Picture) -> bytes:
     """The picture as PNG, on white."""
-    out = io.BytesIO()
-    _save(picture, out, format="png", facecolor="white")
-    return out.getvalue()
-
-
-def pdf(picture: Picture) -> bytes:
-    """The picture as PDF."""
-    out = io.BytesIO()
-    _save(picture, out, format="pdf", metadata={"CreationDate": None})
-    return out.getvalue()
-
-
-@styled
-def _save(picture: Picture, out: Any, **how: Any) -> None:
-    with matplotlib.rc_context(SAVING):
-        picture.figure.savefig(out, dpi=DPI, **how)
+    return _saved(picture, format="png", facecolor="white")
 
 
 SAVED: dict[str, Callable[[Picture], bytes]] = {
     ".png": png,
     ".svg": lambda picture: svg(picture).encode(),
-    ".pdf": pdf,
+    ".pdf": lambda picture: _saved(picture, format="pdf", metadata={"CreationDate": None}),
 }
 """Ending of a file -> its content."""
 
@@ -225,7 +211,7 @@ def scaled(number: Number) -> float:
 
 
 def reach(number: Number) -> tuple[float, float]:
-    """How far the 95 % interval reaches below and above a number, as tables show it; 0 where there is none."""
+    """How far the 95 % interval reaches below and above a number, as tables show it; 0 if there is none."""
     found = number.interval
     if found is None or math.isnan(found.low):
         return 0.0, 0.0
@@ -233,11 +219,11 @@ def reach(number: Number) -> tuple[float, float]:
 
 
 class Names:
-    """What the runs of one picture are called.
+    """Names of the runs of one picture.
 
-    A setting of the task is told where two runs of one layout differ in it: layouts differ in some by nature. One that
-    all runs have, such as the window, is part of a run's name; one that only some layouts have, such as the overlap, is
-    a detail: it does not part the layouts of one model.
+    A setting of the task is part of a name if two runs of one layout differ in it. One that all runs have, such as the
+    window, is in `label`; one that only some layouts have, such as the overlap, is in `detail`, so that the layouts of
+    one model keep one label.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -251,7 +237,7 @@ class Names:
         self._details = [name for name in differ if name not in self._shared]
 
     def label(self, cell: Cell) -> str:
-        """Model, and the settings that differ; parts of a task marked."""
+        """Model and the settings that differ, with a mark if only part of the task was asked."""
         part = f"[{cell.first.partly} of {cell.first.total}]" if cell.first.partly else ""
         return " ".join(word for word in (cell.model, *_told(cell, self._shared), part) if word)
 
@@ -260,7 +246,7 @@ class Names:
         return " ".join(_told(cell, self._details))
 
     def settings(self, cell: Cell) -> str:
-        """All settings of the task that differ, the model aside; often empty."""
+        """All settings of the task that differ; often empty."""
         return " ".join(_told(cell, [*self._shared, *self._details]))
 
 
@@ -274,7 +260,7 @@ def _told(cell: Cell, names: Sequence[str]) -> list[str]:
 
 
 def asked(cells: Sequence[Cell], metric: str) -> str:
-    """`n = 985 questions on 124 documents`, or the range where runs were asked different numbers."""
+    """`n = 985 questions on 124 documents`, or ranges if runs were asked different numbers."""
     found = [interval for cell in cells if (interval := cell.interval(metric)) is not None]
     questions = _range([interval.n for interval in found] or [cell.first.asked for cell in cells])
     documents = [interval.clusters for interval in found if interval.clusters]
@@ -300,7 +286,7 @@ def bars_note(cells: Sequence[Cell], metric: str) -> str:
 
 
 def parts(cells: Sequence[Cell], name: Callable[[Cell], str], most: int) -> list[list[Cell]]:
-    """Cells in as many parts as it takes so that none holds more than `most` names: nothing is left out of pictures."""
+    """Cells in parts of at most `most` names each, so that no picture needs to leave any out."""
     names = list(dict.fromkeys(name(cell) for cell in cells))
     return [[cell for cell in cells if name(cell) in group] for group in batched(names, most)]
 
@@ -311,10 +297,10 @@ def batched(items: Sequence[T], most: int) -> list[Sequence[T]]:
 
 
 def numbered(name: str, number: int) -> str:
-    """A picture's name; from the second part on with its number."""
+    """A picture's name, with its number from the second part on."""
     return name if number == 1 else f"{name}_{number}"
 
 
 def place_of(kind: str) -> int:
-    """Where a layout or control (`pivot.condition`) stands among all, in the order in which they are read."""
+    """Position of a layout or control (`cells.condition`) in `cells.ORDER`."""
     return ORDER.index(kind) if kind in ORDER else len(ORDER)

@@ -7,7 +7,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from statistics import mean
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
-from jrt_lmeval.report.cells import LAYOUT_NAMES, Cell, Collection, condition, number_of, value_of
+from jrt_lmeval.prompts.layouts import LAYOUTS
+from jrt_lmeval.report.cells import Cell, Collection, condition, number_of, value_of
 from jrt_lmeval.report.fields import BASELINES
 from jrt_lmeval.report.plots.picture import (
     CHARACTERS,
@@ -50,15 +51,18 @@ from jrt_lmeval.report.standard import rule
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import interval
 
-MOST_BLOCKS = 8
+MOST_GROUPS = 8
 BAR = 0.155
-"""Inches that one bar takes: room for a 7 pt number beside it."""
+"""Inches for one bar, so that a 7 pt number fits beside it."""
 CHARACTER = 0.018
-"""Of the width, that a character of 7 pt takes: what stands behind the longest bar must not be cut off."""
+"""Share of the width that a character of 7 pt takes, so that no word behind a bar is cut off."""
 NO_CONTEXT = "no_context"
 RULES = {"majority": "--"}
-"""Rules that need no model and have a line, and its dashes."""
-LAYOUTS = tuple(LAYOUT_NAMES.values())
+"""Rules of `fields.BASELINES` that are drawn as a line -> its dashes."""
+COLOUR = dict(zip([one.label for one in LAYOUTS.values() if not one.equal_length], cycle(COLOURS)))
+"""Layout -> its colour, the same in all pictures."""
+HATCH = dict(zip([one.label for one in LAYOUTS.values() if one.equal_length], cycle(("....", "xxxx"))))
+"""Controls of equal length, which are grey as all controls -> their pattern; the other controls have stripes."""
 
 
 @dataclass(frozen=True)
@@ -66,33 +70,28 @@ class BarGroup:
     """The bars of one model and setting.
 
     Attributes:
-        name: of the model, with the settings that differ.
-        cells: a bar each.
+        heading: the model with the settings that differ, broken over lines.
+        cells: one for each bar.
         control: the same model without the document, or None.
     """
 
-    name: str
+    heading: str
     cells: tuple[Cell, ...]
     control: Cell | None
 
     @property
-    def heading(self) -> str:
-        """Its name, broken over lines."""
-        return textwrap.fill(self.name, CHARACTERS - 6)
-
-    @property
     def head(self) -> float:
-        """Bars that its heading takes the place of."""
+        """Height of the heading, in bars."""
         return 1 + 0.8 * self.heading.count("\n")
 
     @property
     def rows(self) -> int:
-        """Bars, or the one row that a control has for itself."""
+        """Number of bars; a control without bars takes one row."""
         return max(len(self.cells), 1)
 
 
 def by_layout(collection: Collection, metric: str) -> list[Picture] | str:
-    """A bar for each result; dotted: the same model without the document; dashed: the commonest answer."""
+    """A bar for each result, a dotted line for the same model without the document, a dashed one for the majority."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in collection.cells:
         if cell.mean(metric) is not None:
@@ -102,75 +101,74 @@ def by_layout(collection: Collection, metric: str) -> list[Picture] | str:
     return [
         benchmark_bars(benchmark, part, metric, number)
         for benchmark, cells in groups.items()
-        for number, part in enumerate(parts(cells, Names(cells).label, MOST_BLOCKS), 1)
+        for number, part in enumerate(parts(cells, Names(cells).label, MOST_GROUPS), 1)
     ]
 
 
 @styled
 def benchmark_bars(benchmark: str, cells: Sequence[Cell], metric: str, number: int = 1) -> Picture:
-    """The bars of one benchmark, a block a model and setting."""
+    """The bars of one benchmark, in a group for each model and setting."""
     names = Names(cells)
-    blocks = _blocks(cells, names)
-    figure, (axis,) = canvas(0.55 + BAR * sum(block.head + block.rows + 0.25 for block in blocks))
+    groups = _bar_groups(cells, names)
+    figure, (axis,) = canvas(0.55 + BAR * sum(group.head + group.rows + 0.25 for group in groups))
     place, furthest = 0.0, 0.0
-    shown = [cell for block in blocks for cell in block.cells]
+    shown = [cell for group in groups for cell in group.cells]
     rules = _rules(shown) if metric == "contains" else {}
-    for block in blocks:
+    for group in groups:
         ends = {"va": "top", "transform": axis.get_yaxis_transform(), "in_layout": False}
-        axis.text(0.01, place - 0.5, block.heading, **ends)
-        place += block.head
-        furthest = max(furthest, _draw(axis, place, block, names, metric))
+        axis.text(0.01, place - 0.5, group.heading, **ends)
+        place += group.head
+        furthest = max(furthest, _draw(axis, place, group, names, metric))
         for name, value in rules.items():
-            _upright(axis, value, place, block, color=FAINT, linestyle=RULES[name])
-        place += block.rows + 0.25
+            _upright(axis, value, place, group, color=FAINT, linestyle=RULES[name])
+        place += group.rows + 0.25
     furthest = max([furthest, *(1.05 * value for value in rules.values())])
     share = number_of(cells[0], metric).scale == PERCENT
     axis.set(ylim=(place - 0.4, -0.8), xlim=(0, furthest or 1), xlabel=f"{metric}, %" if share else metric)
     axis.set_yticks([])
     axis.set_title(benchmark)
-    legend(figure, _entries(blocks, list(rules)), columns=2)
+    legend(figure, _entries(groups, list(rules)), columns=2)
     caption = f"{metric} on {benchmark} by what was read, {asked(shown or cells, metric)}. {bars_note(shown, metric)}"
     title = f"{metric} on {benchmark} by prompt layout"
     return Picture(numbered(f"recall_{file_name(benchmark)}", number), title, caption.strip(), figure)
 
 
-def _blocks(cells: Sequence[Cell], names: Names) -> list[BarGroup]:
-    labels = list(dict.fromkeys(names.label(cell) for cell in cells))
+def _bar_groups(cells: Sequence[Cell], names: Names) -> list[BarGroup]:
     without = {names.label(cell): cell for cell in cells if cell.control == NO_CONTEXT}
     shown = sorted(
         (c for c in cells if c.control != NO_CONTEXT), key=lambda c: (place_of(condition(c)), names.detail(c))
     )
-    return [
-        BarGroup(label, tuple(cell for cell in shown if names.label(cell) == label), without.get(label))
-        for label in labels
-    ]
+    groups = []
+    for label in dict.fromkeys(names.label(cell) for cell in cells):
+        members = tuple(cell for cell in shown if names.label(cell) == label)
+        groups.append(BarGroup(textwrap.fill(label, CHARACTERS - 6), members, without.get(label)))
+    return groups
 
 
-def _draw(axis: Any, place: float, block: BarGroup, names: Names, metric: str) -> float:
-    """Draw a block from a place downwards; returns how far it reaches."""
+def _draw(axis: Any, place: float, group: BarGroup, names: Names, metric: str) -> float:
+    """Draw a group from a place downwards; returns how far to the right it reaches."""
     furthest = 0.0
-    for at, cell in enumerate(block.cells):
+    for at, cell in enumerate(group.cells):
         furthest = max(furthest, _bar(axis, place + at, cell, names.detail(cell), metric))
-    if block.control is not None:
-        value = scaled(number_of(block.control, metric))
-        _upright(axis, value, place, block, color=INK, linestyle=":", lw=1.2)
-        if not block.cells:
+    if group.control is not None:
+        value = scaled(number_of(group.control, metric))
+        _upright(axis, value, place, group, color=INK, linestyle=":", lw=1.2)
+        if not group.cells:
             axis.annotate(f"{value:.1f}", (value, place), (3, 0), textcoords="offset points", va="center")
         furthest = max(furthest, value / (1 - 5 * CHARACTER))
     return furthest
 
 
-def _upright(axis: Any, value: float, place: float, block: BarGroup, **look: Any) -> None:
-    """A line across the bars of a block."""
-    axis.plot([value, value], [place - 0.45, place + block.rows - 0.55], **look)
+def _upright(axis: Any, value: float, place: float, group: BarGroup, **look: Any) -> None:
+    """A line across the bars of a group."""
+    axis.plot([value, value], [place - 0.45, place + group.rows - 0.55], **look)
 
 
 def _bar(axis: Any, place: float, cell: Cell, detail: str, metric: str) -> float:
-    """Draw a bar with its interval and number; returns how far it reaches."""
+    """Draw a bar with its interval and number; returns how far to the right it reaches."""
     number, kind = number_of(cell, metric), condition(cell)
     value, (below, above) = scaled(number), reach(number)
-    look = {"hatch": "" if kind in LAYOUTS else "////", "edgecolor": "white", "linewidth": 0}
-    axis.barh(place, value, 0.86, color=colour_of(kind), **look)
+    axis.barh(place, value, 0.86, **_look(kind))
     if below or above:
         axis.errorbar(value, place, xerr=[[below], [above]], color=INK, lw=0.8)
     told = f"{value:.{number.digits}f}  {detail}".strip()
@@ -178,25 +176,24 @@ def _bar(axis: Any, place: float, cell: Cell, detail: str, metric: str) -> float
     return (value + above) / (1 - min(CHARACTER * len(told) + 0.02, 0.8))
 
 
-def _entries(blocks: Sequence[BarGroup], rules: Sequence[str]) -> list[tuple[str, Any]]:
-    """What the legend says."""
-    kinds = dict.fromkeys(condition(cell) for block in blocks for cell in block.cells)
+def _entries(groups: Sequence[BarGroup], rules: Sequence[str]) -> list[tuple[str, Any]]:
+    """The entries of the legend."""
+    kinds = dict.fromkeys(condition(cell) for group in groups for cell in group.cells)
     entries: list[tuple[str, Any]] = []
     for kind in sorted(kinds, key=place_of):
-        hatch = "" if kind in LAYOUTS else "////"
-        entries.append((kind, Patch(facecolor=colour_of(kind), hatch=hatch, edgecolor="white", linewidth=0)))
-    if any(block.control is not None for block in blocks):
+        entries.append((kind, Patch(**_look(kind))))
+    if any(group.control is not None for group in groups):
         entries.append(("same model, no document", line(color=INK, linestyle=":", linewidth=1.2)))
     return entries + [(BASELINES[name], line(color=FAINT, linestyle=RULES[name])) for name in rules]
 
 
-def colour_of(kind: str) -> str:
-    """The colour of a layout, the same in all pictures; controls are grey."""
-    return COLOURS[LAYOUTS.index(kind)] if kind in LAYOUTS else FAINT
+def _look(kind: str) -> dict[str, Any]:
+    pattern = "" if kind in COLOUR else HATCH.get(kind, "////")
+    return {"facecolor": COLOUR.get(kind, FAINT), "hatch": pattern, "edgecolor": "white", "linewidth": 0}
 
 
 def _rules(cells: Sequence[Cell]) -> dict[str, float]:
-    """What rules score that need no model, by the first run that logged them."""
+    """What rules score that need no model, from the first run that logged them."""
     for cell in cells:
         if cell.columns is not None and cell.control == "none" and any(name in cell.columns.figures for name in RULES):
             found = {name: scaled(rule(cell.columns, name)) for name in RULES}
@@ -205,16 +202,16 @@ def _rules(cells: Sequence[Cell]) -> dict[str, float]:
 
 
 LETTERS = {"Transformer++": "T", "Mamba": "M", "Mamba-2": "N", "Based": "B", "JRT-RNN": "J"}
-"""A published family -> the letter it is drawn as; small where the document was read twice."""
+"""A published family -> the letter for it, which is small if the document was read twice."""
 PAPER = "P"
 _AVERAGED = "jrt_table1"
 
 Point = tuple[float, float, str]
-"""Cost, recall in percent, letter."""
+"""Cost, recall in per cent, letter."""
 
 
 def recall_and_cost(collection: Collection, metric: str) -> list[Picture] | str:
-    """A picture a benchmark: recall against the state's bytes above, against seconds an answer below."""
+    """A picture for each benchmark: above, recall against bytes of state; below, against seconds per answer."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in collection.cells:
         if (
@@ -233,19 +230,19 @@ def recall_and_cost(collection: Collection, metric: str) -> list[Picture] | str:
 
 
 def size(cell: Cell) -> float:
-    """Bytes of the state of one sequence after its prompt, mean over the answers; NaN where it was not logged."""
+    """Bytes of a sequence's state after its prompt, mean over the answers; NaN if not logged."""
     return cell.figure("state_bytes")
 
 
 def time(cell: Cell) -> float:
-    """Seconds an answer: the median, or the mean where single answers were not logged; NaN where neither was."""
+    """Seconds per answer: the median, or the mean if single answers were not logged; NaN if neither was."""
     median = cell.median("seconds")
     return cell.figure("seconds") if math.isnan(median) else median
 
 
 @styled
 def benchmark_cost(benchmark: str, cells: Sequence[Cell], metric: str, number: int = 1) -> Picture:
-    """Recall on one benchmark against both costs; colours are models, markers are layouts."""
+    """Recall on one benchmark against both costs, with a colour for each model and a marker for each layout."""
     points, source = published_points(benchmark) if metric == "contains" else ([], "")
     printed = [(row.milliseconds / 1000, row.recall, PAPER) for row in timed()] if metric == "contains" else []
     figure, axes = canvas(3.7, rows=2, sharey=True)
@@ -293,7 +290,7 @@ def benchmark_cost(benchmark: str, cells: Sequence[Cell], metric: str, number: i
 
 
 def published_points(benchmark: str) -> tuple[list[Point], str]:
-    """What the papers print of a benchmark, or, of one that they do not have, of the mean of their six tasks.
+    """What the papers print for a benchmark or, if they do not have it, the mean of their six tasks.
 
     Returns:
         Points of bytes and percent, and what they are in words.
@@ -366,14 +363,14 @@ def _missing(cells: Sequence[Cell]) -> str:
 
 DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 ROW = 0.34
-"""Inches of a row of cells: two lines of 7 pt."""
+"""Inches for a row of cells with two lines of 7 pt."""
 FEWEST = 5
 MOST_MAPS = 6
 _LENGTHS = (0, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, math.inf)
 
 
 def depth_and_length(collection: Collection, metric: str) -> list[Picture] | str:
-    """A map a model, of the runs that read the document once: only there has an answer one depth."""
+    """A map for each model, of the runs that read the document once, where an answer has one depth."""
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in collection.cells:
         columns = cell.columns
@@ -402,7 +399,7 @@ def depth_and_length(collection: Collection, metric: str) -> list[Picture] | str
 
 @styled
 def heat_maps(benchmark: str, models: Mapping[str, Sequence[Cell]], metric: str, number: int = 1) -> Picture:
-    """A map a model: recall in each fifth of the document, a row a length; runs on several lengths share the map."""
+    """A map for each model, with a column for each fifth of the document and a row for each range of lengths."""
     rows = {model: _rows(cells) for model, cells in models.items()}
     heights = [len(found) for found in rows.values()]
     titles = sum(0.12 + 0.12 * math.ceil(len(model) / TITLE) for model in rows)
@@ -427,7 +424,7 @@ def heat_maps(benchmark: str, models: Mapping[str, Sequence[Cell]], metric: str,
 
 
 def _map(axis: Any, rows: Sequence[tuple[str, list[Columns]]], metric: str, share: bool) -> list[int]:
-    """Draw one map; returns n of the cells that have any."""
+    """Draw one map; returns the numbers of answers of its cells."""
     numbers = [[_number(parts, metric, at, share) for at in range(len(DEPTHS) - 1)] for _, parts in rows]
     values = np.array([[scaled(one) if n >= FEWEST else math.nan for one, n in line] for line in numbers])
     top = PERCENT if share or np.isnan(values).all() else float(np.nanmax(values))
@@ -442,7 +439,7 @@ def _map(axis: Any, rows: Sequence[tuple[str, list[Columns]]], metric: str, shar
 
 
 def _rows(cells: Sequence[Cell]) -> list[tuple[str, list[Columns]]]:
-    """Ranges of lengths that hold answers, the longest last, each with the answers in it, by run."""
+    """Ranges of lengths in which there are answers, the longest last, each with its answers by run."""
     found = []
     for low, high in pairwise(_LENGTHS):
         parts = []
@@ -459,7 +456,7 @@ def _rows(cells: Sequence[Cell]) -> list[tuple[str, list[Columns]]]:
 
 
 def _number(parts: Sequence[Columns], metric: str, at: int, share: bool) -> tuple[Number, int]:
-    """The metric in one range of depths with its interval, and how many answers are in it."""
+    """The metric in one range of depths with its interval, and the number of answers."""
     scores: list[float] = []
     clusters: list[int] = []
     last = at == len(DEPTHS) - 2

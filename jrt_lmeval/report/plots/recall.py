@@ -59,9 +59,11 @@ CHARACTER = 0.018
 NO_CONTEXT = "no_context"
 RULES = {"majority": "--"}
 """Rules of `fields.BASELINES` that are drawn as a line -> its dashes."""
-COLOUR = dict(zip([one.label for one in LAYOUTS.values() if not one.equal_length], cycle(COLOURS)))
-"""Layout -> its colour, the same in all pictures."""
-HATCH = dict(zip([one.label for one in LAYOUTS.values() if one.equal_length], cycle(("....", "xxxx"))))
+_EQUAL = [one.label for one in LAYOUTS.values() if one.equal_length]
+_READ = sorted((one for one in LAYOUTS.values() if not one.equal_length), key=lambda one: not one.ending)
+COLOUR = dict(zip([one.label for one in _READ], cycle(COLOURS), strict=False))
+"""Layout -> its colour, the same in all pictures; layouts with tasks of their own come first."""
+HATCH = dict(zip(_EQUAL, cycle(("....", "xxxx")), strict=False))
 """Controls of equal length, which are grey as all controls -> their pattern; the other controls have stripes."""
 
 

@@ -48,7 +48,7 @@ BASELINES = {
 }
 """Figures that are scores of rules, which need no model -> what tables call them."""
 BLIND = ("echo", "majority")
-"""The rules that do not read the document: their scores stand beside every model."""
+"""The rules that do not read the document: their scores are shown with every model."""
 
 FOUND = "jrt_found"
 """Key of a task's metadata with what was found besides the scores: means of figures stand under `means`."""

@@ -1,4 +1,4 @@
-"""The papers' numbers, from `results/published`: one value with where it stands, never mixed with measured ones."""
+"""The papers' numbers from `results/published`, each with its paper and table, apart from measured ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Published:
         params: parameters, such as `1.3B`.
         tokens: training tokens, such as `10B`.
         task: our name of the task, such as `nq_1024`.
-        context_length: tokens that one copy of the document was cut to; None for whole documents.
+        context_length: number of tokens to which a copy of the document was cut; None for whole documents.
         setting: `once`, `flat` (JRT-Prompt), `two_shot`, or how JRT-RNN's prefix was filled on short documents:
             `left_pad`, `read_twice`, `iterate`.
         value: `contains` in percent.
@@ -45,10 +45,10 @@ class Published:
 
 
 def published(table: str | None = None) -> tuple[Published, ...]:
-    """The numbers of one table (`jrt_table1`, ...), or of all, in the order in which they are printed.
+    """The numbers of one table (`jrt_table1`, ...) or of all, in the order in which they are printed.
 
     Raises:
-        JRTError: no such table, or a file that is not as it should be; names the file and the row.
+        JRTError: no such table, or a row with a wrong number of values; names the file and the row.
     """
     files = {file.stem: file for file in sorted(published_dir().glob("jrt_*.yaml"))}
     if table is not None and table not in files:
@@ -80,10 +80,10 @@ def _percent(value: Any, file: Path) -> float:
 
 
 def state_bytes(number: Published, tokens_per_copy: int = 1024) -> float:
-    """Bytes of the state that the model of a published number kept of one prompt; NaN where it is not known.
+    """Bytes of the state that the model of a published number kept of one prompt; NaN if it is not known.
 
-    Counted from configurations (`state_elements.yaml`), in two bytes a number as these models were run. That of
-    attention grows with what was read: the document, or twice that, of `context_length` or else `tokens_per_copy`.
+    They are counted from configurations (`state_elements.yaml`), at two bytes a number as these models were run. The
+    state of attention grows with what was read: `context_length` tokens, or else `tokens_per_copy`, once or twice.
     """
     elements = _elements().get(f"{number.model} {number.params}")
     if elements is None:

@@ -29,7 +29,7 @@ FIGURES = {
     "state_bytes": "state, bytes",
     "seconds": "seconds",
 }
-"""Figures that stand beside an answer -> their names."""
+"""Figures that are shown with an answer -> their names."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cells import Collection
-from jrt_lmeval.report.plots.lines import learning_curves, overlap, prefix_by_entropy, recall_by_distance, step
+from jrt_lmeval.report.plots.lines import by_setting, learning_curves, prefix_by_entropy, recall_by_distance
 from jrt_lmeval.report.plots.picture import Draw, NotDrawn, Picture, png, svg
 from jrt_lmeval.report.plots.recall import by_layout, depth_and_length, recall_and_cost
 from jrt_lmeval.report.standard import main_metric
@@ -19,8 +20,8 @@ PICTURES: dict[str, tuple[str, Draw]] = {
     "depth": ("Recall by answer depth and context length", depth_and_length),
     "distance": ("Recall by distance of the last copy", recall_by_distance),
     "entropy": ("Prefix length against entropy", prefix_by_entropy),
-    "step": ("Recall by the step of the dynamic prefix", step),
-    "overlap": ("Recall by the overlap of segments", overlap),
+    "step": ("Recall by the step of the dynamic prefix", partial(by_setting, name="prefix_step")),
+    "overlap": ("Recall by the overlap of segments", partial(by_setting, name="overlap")),
     "learning": ("Learning curves", learning_curves),
 }
 """Kind of picture -> its title and what draws it, in the order in which they are shown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,7 +37,6 @@ from jrt_lmeval.report.plots.picture import (
 )
 from jrt_lmeval.report.runs import Result
 from jrt_lmeval.report.standard import EDGES, distances, split, window_of
-from jrt_lmeval.report.tables import Number
 
 
 def recall_by_distance(collection: Collection, metric: str) -> list[Picture] | str:
@@ -54,7 +53,7 @@ def recall_by_distance(collection: Collection, metric: str) -> list[Picture] | s
     return [
         distance_lines(*place, part, metric, number)
         for place, cells in groups.items()
-        for number, part in enumerate(parts(cells, _line(cells), len(COLOURS)), 1)
+        for number, part in enumerate(parts(cells, Names(cells).full, len(COLOURS)), 1)
     ]
 
 
@@ -62,29 +61,33 @@ def recall_by_distance(collection: Collection, metric: str) -> list[Picture] | s
 def distance_lines(benchmark: str, layout: str, cells: Sequence[Cell], metric: str, number: int = 1) -> Picture:
     """Recall in ranges of distance that double; a range without answers has no point."""
     figure, (axis,) = canvas(2.1)
-    known = np.concatenate([distances(cell.columns) for cell in cells])  # type: ignore[arg-type]
+    known = np.concatenate([_far(cell) for cell in cells])
     ranges = [(low, high) for low, high in pairwise(EDGES) if ((known > low) & (known <= high)).any()]
     handles: list[tuple[str, Any]] = []
+    names = Names(cells)
     for at, cell in enumerate(cells):
-        points = [(place, found) for place, ends in enumerate(ranges) if (found := _within(cell, metric, ends))]
+        columns, far = cell.columns, _far(cell)
+        assert columns is not None
+        masks = [(far > low) & (far <= high) for low, high in ranges]
+        points = {place: split(columns, metric, mask) for place, mask in enumerate(masks) if mask.any()}
         shift = 0.5 * (at - (len(cells) - 1) / 2) / max(len(cells), 4)
-        x, y = [place + shift for place, _ in points], [scaled(found) for _, found in points]
-        below, above = zip(*(reach(found) for _, found in points), strict=True)
+        x, y = [place + shift for place in points], [scaled(found) for found in points.values()]
+        below, above = zip(*map(reach, points.values()), strict=True)
         axis.errorbar(x, y, yerr=[below, above], **look(at), elinewidth=0.8)
-        handles.append((_line(cells)(cell), line(**look(at))))
+        handles.append((names.full(cell), line(**look(at))))
     windows = {window for cell in cells if not math.isnan(window := window_of(cell))}
     for window in windows:
         axis.axvline(_position(window, ranges), color=FAINT, lw=0.8, zorder=0)
     if windows:
         handles.append(("sliding window, in the model's own tokens", line(color=FAINT, linewidth=0.8)))
-    names = [f"≤{high:.0f}" if high < math.inf else f">{low:.0f}" for low, high in ranges]
-    axis.set_xticks(range(len(ranges)), names)
+    ticks = [f"≤{high:.0f}" if high < math.inf else f">{low:.0f}" for low, high in ranges]
+    axis.set_xticks(range(len(ranges)), ticks)
     axis.set(ylim=(0, None), xlim=(-0.5, len(ranges) - 0.5), ylabel=f"{metric}, %")
     axis.set_xlabel("GPT-2 tokens from the last copy to the end")
     axis.set_title(f"{benchmark}, {layout}")
     legend(figure, handles)
     counts = [int(((known > low) & (known <= high)).sum()) for low, high in ranges]
-    told = ", ".join(f"{name}: {count:,}" for name, count in zip(names, counts, strict=True))
+    told = ", ".join(f"{name}: {count:,}" for name, count in zip(ticks, counts, strict=True))
     caption = (
         f"{metric} on {benchmark}, {layout}, by the distance of the answer's last copy from the end of the prompt, in "
         f"ranges that each reach from the one before; {asked(cells, metric)}, by range over all lines: {told}. "
@@ -94,20 +97,11 @@ def distance_lines(benchmark: str, layout: str, cells: Sequence[Cell], metric: s
     return Picture(name, f"{metric} on {benchmark}, {layout}, by distance of the last copy", caption, figure)
 
 
-def _line(cells: Sequence[Cell]) -> Callable[[Cell], str]:
-    """A function from a cell to the name of its line among these."""
-    names = Names(cells)
-    return lambda cell: f"{names.label(cell)} {names.detail(cell)}".strip()
-
-
-def _within(cell: Cell, metric: str, ends: tuple[float, float]) -> Number | None:
-    """The metric over the answers whose last copy is at such a distance; None if there are none."""
-    columns = cell.columns
-    assert columns is not None
-    far = distances(columns)
+def _far(cell: Cell) -> np.ndarray:
+    """`distances` of a cell whose log tells them."""
+    far = None if cell.columns is None else distances(cell.columns)
     assert far is not None
-    mask = (far > ends[0]) & (far <= ends[1])
-    return split(columns, metric, mask) if mask.any() else None
+    return far
 
 
 def _position(window: float, ranges: Sequence[tuple[float, float]]) -> float:
@@ -130,21 +124,12 @@ def prefix_by_entropy(collection: Collection, metric: str) -> list[Picture] | st
         if cell.first.run.settings.get("prefix") == "dynamic" and cell.control == "none" and _shares(cell) is not None:
             groups[value_of(cell, "benchmark"), cell.model].append(cell)
     if not groups:
-        return (
-            "no run with prefix=dynamic logged the entropy and the prefix of its answers "
-            "(jrt_entropy, jrt_prefix_tokens)"
-        )
+        return "no run with prefix=dynamic logged jrt_entropy and jrt_prefix_tokens of its answers"
     return [
         entropy_points(*place, part, metric, number)
         for place, cells in groups.items()
-        for number, part in enumerate(parts(cells, _series(cells), len(COLOURS)), 1)
+        for number, part in enumerate(parts(cells, Names(cells).series, len(COLOURS)), 1)
     ]
-
-
-def _series(cells: Sequence[Cell]) -> Callable[[Cell], str]:
-    """A function from a cell to the name of its points among these: its layout and what differs."""
-    names = Names(cells)
-    return lambda cell: f"{condition(cell)} {names.settings(cell)}".strip()
 
 
 def _shares(cell: Cell) -> tuple[np.ndarray, np.ndarray] | None:
@@ -168,10 +153,11 @@ def entropy_points(benchmark: str, model: str, cells: Sequence[Cell], metric: st
     scored = known and any(cell.by_document(metric) for cell in cells)
     figure, axes = canvas(3.3 if scored else 1.9, rows=2 if scored else 1)
     handles: list[tuple[str, Any]] = []
+    names = Names(cells)
     for at, cell in enumerate(cells):
         x, y = _shares(cell) or (np.empty(0), np.empty(0))
         axes[0].plot(x, 100 * y, ".", color=COLOURS[at], markersize=2, alpha=0.5, rasterized=len(x) > MOST_POINTS)
-        handles.append((_series(cells)(cell), line(color=COLOURS[at], marker=MARKERS[at], linestyle="")))
+        handles.append((names.series(cell), line(color=COLOURS[at], marker=MARKERS[at], linestyle="")))
     for limit in (low, high):
         if known:
             axes[0].axvline(limit, color=FAINT, linestyle="--", lw=0.8)
@@ -216,17 +202,8 @@ SETTINGS = {"prefix_step": "step of the dynamic prefix, %", "overlap": "overlap 
 """Settings with a picture, shares from 0 to 1 -> the label of its axis."""
 
 
-def step(collection: Collection, metric: str) -> list[Picture] | str:
-    """Recall by the step of the dynamic prefix."""
-    return _by(collection, metric, "prefix_step")
-
-
-def overlap(collection: Collection, metric: str) -> list[Picture] | str:
-    """Recall by the overlap of the hierarchical prompt's segments."""
-    return _by(collection, metric, "overlap")
-
-
-def _by(collection: Collection, metric: str, name: str) -> list[Picture] | str:
+def by_setting(collection: Collection, metric: str, name: str) -> list[Picture] | str:
+    """Recall by one of `SETTINGS`, in pictures of as many groups of runs as there are colours."""
     groups = families(collection.cells, metric, name)
     if not groups:
         return f"no two runs with {metric} differ in {name} and in nothing else"
@@ -301,8 +278,6 @@ def sensitivity(name: str, groups: dict[str, list[Cell]], metric: str, number: i
 
 
 MOST_MARKERS = 30
-Curve = Sequence[tuple[float, float]]
-"""Tokens and a share from 0 to 1."""
 
 
 def learning_curves(collection: Collection, metric: str) -> list[Picture] | str:
@@ -324,7 +299,12 @@ def learning_curves(collection: Collection, metric: str) -> list[Picture] | str:
 def learning(name: str, members: Sequence[Training], held_out: bool, number: int = 1) -> Picture:
     """The curves of several trainings on one set."""
     figure, (axis,) = canvas(2.0)
-    draw_curves(axis, {training.name: training.curves[name] for training in members})
+    for at, training in enumerate(members):
+        curve = training.curves[name]
+        shown = look(at) | ({"marker": ""} if len(curve) > MOST_MARKERS else {})
+        axis.plot([tokens / 1e6 for tokens, _ in curve], [100 * share for _, share in curve], **shown)
+    axis.set_xlabel("training tokens, millions")
+    axis.set_ylim(bottom=0)
     axis.set_ylabel("exact recall, held out, %" if held_out else "answer tokens right, %")
     axis.set_title(f"held-out rows: {name}" if held_out else "training batches")
     legend(figure, [(training.name, line(**look(at))) for at, training in enumerate(members)], columns=2)
@@ -339,13 +319,3 @@ def learning(name: str, members: Sequence[Training], held_out: bool, number: int
     )
     caption = f"{what}: {ends}. Without error bars: the logs of trainings keep means alone."
     return Picture(numbered(f"learning_{file_name(name)}", number), f"Learning curves, {name}", caption, figure)
-
-
-def draw_curves(axis: Any, curves: Mapping[str, Curve]) -> None:
-    """Lines over millions of tokens, in per cent."""
-    for at, (name, curve) in enumerate(curves.items()):
-        x, y = [tokens / 1e6 for tokens, _ in curve], [100 * share for _, share in curve]
-        shown = look(at) | ({"marker": ""} if len(curve) > MOST_MARKERS else {})
-        axis.plot(x, y, **shown, label=name)
-    axis.set_xlabel("training tokens, millions")
-    axis.set_ylim(bottom=0)

@@ -245,9 +245,13 @@ class Names:
         """The settings of its layout that differ; often empty."""
         return " ".join(_told(cell, self._details))
 
-    def settings(self, cell: Cell) -> str:
-        """All settings of the task that differ; often empty."""
-        return " ".join(_told(cell, [*self._shared, *self._details]))
+    def full(self, cell: Cell) -> str:
+        """Label and detail."""
+        return f"{self.label(cell)} {self.detail(cell)}".strip()
+
+    def series(self, cell: Cell) -> str:
+        """Layout and all settings of the task that differ, without the model."""
+        return " ".join([condition(cell), *_told(cell, [*self._shared, *self._details])])
 
 
 def _settings(cell: Cell) -> dict[str, str]:

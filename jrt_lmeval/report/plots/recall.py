@@ -181,9 +181,7 @@ def _bar(axis: Any, place: float, cell: Cell, detail: str, metric: str) -> float
 def _entries(groups: Sequence[BarGroup], rules: Sequence[str]) -> list[tuple[str, Any]]:
     """The entries of the legend."""
     kinds = dict.fromkeys(condition(cell) for group in groups for cell in group.cells)
-    entries: list[tuple[str, Any]] = []
-    for kind in sorted(kinds, key=place_of):
-        entries.append((kind, Patch(**_look(kind))))
+    entries: list[tuple[str, Any]] = [(kind, Patch(**_look(kind))) for kind in sorted(kinds, key=place_of)]
     if any(group.control is not None for group in groups):
         entries.append(("same model, no document", line(color=INK, linestyle=":", linewidth=1.2)))
     return entries + [(BASELINES[name], line(color=FAINT, linestyle=RULES[name])) for name in rules]
@@ -216,11 +214,8 @@ def recall_and_cost(collection: Collection, metric: str) -> list[Picture] | str:
     """A picture for each benchmark: above, recall against bytes of state; below, against seconds per answer."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in collection.cells:
-        if (
-            cell.mean(metric) is not None
-            and cell.control == "none"
-            and not (math.isnan(size(cell)) and math.isnan(time(cell)))
-        ):
+        known = not (math.isnan(size(cell)) and math.isnan(time(cell)))
+        if known and cell.mean(metric) is not None and cell.control == "none":
             groups[value_of(cell, "benchmark")].append(cell)
     if not groups:
         return f"no run with {metric} logged the bytes of its state or the seconds of its answers"
@@ -273,20 +268,16 @@ def benchmark_cost(benchmark: str, cells: Sequence[Cell], metric: str, number: i
     legend(figure, entries, columns=2)
     told = [
         f"{metric} on {benchmark} against the bytes of a sequence's state and the seconds of an answer, "
-        f"{asked(cells, metric)}."
+        f"{asked(cells, metric)}.",
+        bars_note(cells, metric),
+        _missing(cells),
     ]
-    told += [bars_note(cells, metric), _missing(cells)]
-    told += (
-        [f"Grey letters: {source}; small letters: read twice; state counted from configurations at 2 bytes a number."]
-        if points
-        else []
-    )
-    told += (
-        [f"{PAPER}: the recall paper's Tables 1 and 3, models of about 1B on a GPU, no task named."] if printed else []
-    )
-    told += (
-        ["Published figures are of other models, data and machines and have no errors."] if points or printed else []
-    )
+    if points:
+        told.append(f"Grey letters: {source}; small letters: read twice; state from configurations, 2 bytes a number.")
+    if printed:
+        told.append(f"{PAPER}: the recall paper's Tables 1 and 3, models of about 1B on a GPU, no task named.")
+    if points or printed:
+        told.append("Published figures are of other models, data and machines and have no errors.")
     name = numbered(f"cost_{file_name(benchmark)}", number)
     return Picture(name, f"{metric} on {benchmark} against state and time", " ".join(t for t in told if t), figure)
 
@@ -299,20 +290,13 @@ def published_points(benchmark: str) -> tuple[list[Point], str]:
     """
     found = [number for number in published() if number.task == benchmark and number.setting in ("once", "flat")]
     if found:
-        return [
-            point for n in found if (point := _point(n, n.value))
-        ], f"published {benchmark} of {listed(sorted({n.source for n in found}))}"
+        points = [point for n in found if (point := _point(n, n.value))]
+        return points, f"published {benchmark} of {listed(sorted({n.source for n in found}))}"
     rows: dict[tuple[str, str, str, str], list[Published]] = defaultdict(list)
     for number in published(_AVERAGED):
         rows[number.model, number.params, number.tokens, number.setting].append(number)
     points = [point for row in rows.values() if (point := _point(row[0], mean(n.value for n in row)))]
-    source = f"means over the six tasks of {found_source(rows)}"
-    return points, source
-
-
-def found_source(rows: dict[tuple[str, str, str, str], list[Published]]) -> str:
-    """The paper and table that rows are of."""
-    return next(iter(rows.values()))[0].source
+    return points, f"means over the six tasks of {next(iter(rows.values()))[0].source}"
 
 
 def _point(number: Published, recall: float) -> Point | None:

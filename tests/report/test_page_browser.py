@@ -287,3 +287,20 @@ def test_the_page_prints(chromium, file):
     )
     assert hidden == [] and not wide, "controls are not printed, and no row is hidden behind a scroll bar"
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_table_larger_than_its_box_says_so(chromium, file):
+    driver = opened(chromium, file)
+    boxes = "[...document.querySelectorAll('.scroll')]"
+    sides = "[box.scrollWidth > box.clientWidth + 1, !box.nextElementSibling.hidden]"
+    shown = f"return {boxes}.map((box) => {sides})"
+    size = driver.get_window_size()
+    try:
+        driver.set_window_size(420, 900)
+        until(driver, "return [...document.querySelectorAll('.hint')].some((hint) => !hint.hidden)")
+        found = driver.execute_script(shown)
+        assert any(wide for wide, _ in found) and all(said for wide, said in found if wide)
+        text = driver.execute_script("return document.querySelector('.hint:not([hidden])').textContent")
+        assert text.startswith("There is more of this table: scroll it ")
+    finally:
+        driver.set_window_size(size["width"], size["height"])

@@ -93,7 +93,7 @@ def distance_lines(benchmark: str, layout: str, cells: Sequence[Cell], metric: s
         f"ranges that each reach from the one before; {asked(cells, metric)}, by range over all lines: {told}. "
         f"{int(np.isnan(known).sum()):,} answers that stand in no copy are left out. {bars_note(cells, metric)}"
     )
-    name = numbered(f"distance_{file_name(benchmark)}_{file_name(layout)}", number)
+    name = numbered(f"distance_{file_name(benchmark)}_{file_name(cells[0].layout)}", number)
     return Picture(name, f"{metric} on {benchmark}, {layout}, by distance of the last copy", caption, figure)
 
 

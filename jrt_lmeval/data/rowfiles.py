@@ -1,8 +1,10 @@
-"""Files of rows, one JSON object a line, plain or packed with gzip; errors say where."""
+"""Files of rows: JSON lines or CSV, plain or packed with gzip; errors name file and line."""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import zlib
 from pathlib import Path
@@ -17,6 +19,44 @@ def numbered_rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
     Raises:
         JRTError: no such file, no rows, a line that is not UTF-8, not JSON or not an object; names file and line.
     """
+    lines = _content(file, "one JSON object a line").split(b"\n")
+    rows = [(number, _row(line, f"{file}, line {number}")) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise JRTError(f"{file}: no rows; expected one JSON object a line.")
+    return rows
+
+
+def numbered_csv_rows(file: Path, delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with a header, with the line numbers on which they end; every value is the text it is.
+
+    Raises:
+        JRTError: no such file, no rows, bytes that are not UTF-8, a header with a blank or doubled name, or a row with
+            more or fewer values than the header has names; names file and line.
+    """
+    try:
+        text = _content(file, "a header and a row a line").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JRTError(f"{file}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+        if not all(name.strip() for name in header) or len(set(header)) < len(header):
+            raise JRTError(f"{file}: the header is {header!r}; every column needs a name of its own.")
+        rows = []
+        for values in reader:
+            if values and len(values) != len(header):
+                raise JRTError(f"{file}, line {reader.line_num}: {len(values)} values for {len(header)} columns.")
+            if values:
+                rows.append((reader.line_num, dict(zip(header, values, strict=True))))
+    except csv.Error as error:
+        raise JRTError(f"{file}, line {reader.line_num}: not CSV ({error}).") from None
+    if not rows:
+        raise JRTError(f"{file}: no rows; expected a header and a row a line.")
+    return rows
+
+
+def _content(file: Path, expected: str) -> bytes:
+    """The bytes of a file, unpacked, without a byte order mark."""
     try:
         content = file.read_bytes()
         if file.suffix == ".gz":
@@ -25,12 +65,8 @@ def numbered_rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
         raise JRTError(f"{file}: not a whole gzip file ({error}).") from None
     except OSError as error:
         reason = error.strerror or error
-        raise JRTError(f"{file}: cannot be read ({reason}). Expected a file with one JSON object a line.") from None
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    rows = [(number, _row(line, f"{file}, line {number}")) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise JRTError(f"{file}: no rows; expected one JSON object a line.")
-    return rows
+        raise JRTError(f"{file}: cannot be read ({reason}). Expected a file with {expected}.") from None
+    return content.removeprefix(b"\xef\xbb\xbf")
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jrt_lmeval.data.rowfiles import numbered_rows
+from jrt_lmeval.data.rowfiles import numbered_csv_rows, numbered_rows
 from jrt_lmeval.data.shipped import PACKAGED
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import samples_dir
@@ -108,13 +108,14 @@ def _say_sample(dataset: str, why: str) -> None:
     _sampled.add(dataset)
 
 
-def load_files(data_files: Any, split: str, folder: Path | None) -> Loaded:
-    """The rows of the JSON-lines files that a task names, relative to its YAML file's folder.
+def load_files(data_files: Any, split: str, folder: Path | None, delimiter: str | None = None) -> Loaded:
+    """The rows of the files that a task names, relative to its YAML file's folder.
 
     Args:
         data_files: a path, a list of paths, or a mapping from splits to those.
         split: the split wanted of a mapping.
         folder: what relative paths are relative to; None where that is not known.
+        delimiter: what stands between the values of CSV files; None for JSON lines.
 
     Raises:
         JRTError: no such split, a relative path without a folder, or a file that cannot be read.
@@ -124,7 +125,7 @@ def load_files(data_files: Any, split: str, folder: Path | None) -> Loaded:
             raise unknown("split of data_files", split, map(str, data_files))
         data_files = data_files[split]
     files = resolved(data_files, folder)
-    parts = [_from_file(Path(file), "files") for file in ([files] if isinstance(files, str) else files)]
+    parts = [_from_file(Path(file), "files", delimiter) for file in ([files] if isinstance(files, str) else files)]
     if len(parts) == 1:
         return parts[0]
     rows = tuple(row for part in parts for row in part.rows)
@@ -158,8 +159,8 @@ def _local_file(name: str, split: str) -> Path:
     return Path(folder) / name / f"{split}.jsonl"
 
 
-def _from_file(file: Path, source: str) -> Loaded:
-    numbered = numbered_rows(file)
+def _from_file(file: Path, source: str, delimiter: str | None = None) -> Loaded:
+    numbered = numbered_rows(file) if delimiter is None else numbered_csv_rows(file, delimiter)
     return Loaded(tuple(row for _, row in numbered), source, str(file), tuple(line for line, _ in numbered))
 
 

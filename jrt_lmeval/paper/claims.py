@@ -46,7 +46,7 @@ RULES = {
     "longest_match": "longest match, %",
     "blind_middle": "blind middle, %",
 }
-"""`jrt_lmeval.task.baselines.BASELINES`, as columns."""
+"""`jrt_lmeval.task.rules.RULES`, as columns."""
 
 NOTE = (
     f"Read once. `recalls`: at least {TIMES} times what the same model scores without the document, and the 95 % "

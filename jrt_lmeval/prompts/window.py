@@ -188,10 +188,15 @@ def cut(
         place = _place(text, window.tokenizer, size, sought, alternatives, token_position)
         start = max(0, place - size // 2)
     end = min(len(ids), start + size)
-    read = tokenizer_named(window.tokenizer).decode(ids[start:end], skip_special_tokens=True)
+    was_cut = start > 0 or end < len(ids)
+    own = _decoded(text, window.tokenizer, start, end) if was_cut else text
+    # As published, a text that spells a special token, such as <|endoftext|>, loses it.
+    read = tokenizer_named(window.tokenizer).decode(ids[start:end]) if window.published else own
+    if window.published and read != own:
+        was_cut = was_cut or _without_space(read) != _without_space(own)
     if window.clean_up_spaces:
         read = _close_up(read)
-    cut_out = _counted(read, start > 0 or end < len(ids), labels)
+    cut_out = _counted(read, was_cut, labels)
     return Cut(cut_out.text, {**cut_out.counters, **displaced})
 
 
@@ -234,6 +239,18 @@ def _start_at(
     wanted = first - round(window.answer_at * max(0, size - (last - first)))
     start = min(max(0, wanted), length - size)
     return start, {"answer_displaced": int(start != wanted)}
+
+
+def _decoded(text: str, tokenizer: str, start: int, end: int) -> str:
+    """The text of some of its tokens; only those that the tokenizer added, such as a BOS, are left out."""
+    encoding = encoded(text, tokenizer)
+    added = encoding.special_tokens_mask[start:end]
+    ids = [token for token, is_added in zip(encoding.ids[start:end], added, strict=True) if not is_added]
+    return tokenizer_named(tokenizer).decode(ids, skip_special_tokens=False)
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
 
 
 def _close_up(text: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jrt_lmeval.answers import spans
+from jrt_lmeval.answers import readable, spans, stands
 from jrt_lmeval.prompts.prompt import Prompt
 from jrt_lmeval.prompts.tokens import token_span
+from jrt_lmeval.scoring import contains_normalised
 
 COUNTED = (
     "document_cut", "answer_outside", "answer_displaced", "question_missing", "over_budget", "levels_missing",
@@ -74,6 +77,35 @@ def sentence(rows: Mapping[str, int]) -> str:
         "no_question_match": "in which no word of the question stands",
     }
     return ", ".join(f"{rows[name]} {text}" for name, text in words.items() if rows.get(name))
+
+
+def absent(rows: Iterable[tuple[Sequence[str], str]]) -> dict[str, int]:
+    """Why no accepted answer stands in the whole document, with the number of such rows, for (answers, document).
+
+    An answer whose document the window cut is not meant: that is `answer_outside`.
+    """
+    causes: Counter[str] = Counter()
+    for labels, document in rows:
+        labels = readable(labels)
+        if labels and not stands(labels, document):
+            causes[_cause(labels, document)] += 1
+    return dict(causes)
+
+
+def _cause(labels: Sequence[str], document: str) -> str:
+    def composed(text: str) -> str:
+        return unicodedata.normalize("NFC", text)
+
+    def spaced(text: str) -> str:
+        return " ".join(composed(text).split())
+
+    if stands(map(composed, labels), composed(document)):
+        return "are written in another Unicode form (NFC, NFD); bring rows to one form"
+    if stands(map(spaced, labels), spaced(document)):
+        return "have other white space (line breaks, no-break spaces)"
+    if contains_normalised(document, labels):
+        return "have other quotes, dashes, accents or digit grouping, or another article"
+    return "are computed, or stand in another document"
 
 
 def position(document: str, labels: list[str]) -> float | None:

@@ -13,7 +13,8 @@ from lm_eval.api.metrics import weighted_perplexity
 
 from jrt_lmeval.data.sources import SOURCES, load_rows
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.task.rows import MayHaveNoRows, Rows
+from jrt_lmeval.task.base import RowsTask
+from jrt_lmeval.task.rows import Rows
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -24,7 +25,7 @@ BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
 """What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""
 
 
-class PerplexityTask(MayHaveNoRows, RollingTask):
+class PerplexityTask(RowsTask, RollingTask):
     """Rolling log-likelihood of whole texts, each token scored once with as much text before it as the model reads.
 
     Its YAML names `dataset_path`, `test_split` and `doc_to_target`, the field that holds the text. Words and
@@ -62,7 +63,7 @@ class PerplexityTask(MayHaveNoRows, RollingTask):
                     )
                 # Data sets of whole texts hold empty lines; there is nothing in them to score.
                 if row[field].strip():
-                    texts.append(row)
+                    texts.append((index, row))
             if not texts:
                 raise JRTError(f"{loaded.origin}: field {field!r} is empty in every row.")
         except JRTError as error:
@@ -78,6 +79,11 @@ class PerplexityTask(MayHaveNoRows, RollingTask):
             "rows": {"read": len(loaded.rows), "empty": empty},
         }
         log.info("%s: %d texts (%s)%s.", label, len(texts), loaded.source, f", {empty} empty" if empty else "")
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows the split has, those included that are empty."""
+        return self.config.metadata["ppl"]["rows"]["read"]
 
     def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> str:
         """The text, unchanged."""

@@ -21,9 +21,9 @@ from jrt_lmeval.prompts.prompt import LayoutSpec, Parts, Prompt, without_documen
 from jrt_lmeval.prompts.segments import segments
 from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.prompts.window import Window
-from jrt_lmeval.task.baselines import asked
 from jrt_lmeval.task.reader import DOCUMENT_ID, Reader
 from jrt_lmeval.task.rows import Rows, SplitRow
+from jrt_lmeval.task.rules import asked
 from jrt_lmeval.task.settings import Settings
 
 TRUE_ANSWERS = "jrt_true_answers"
@@ -34,23 +34,23 @@ _MONTHS = re.compile(
 )
 
 
-def keep(loaded: Loaded, reader: Reader, jrt: Settings) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Check every row, and leave out what the window or the control drops.
+def keep(loaded: Loaded, reader: Reader, jrt: Settings) -> tuple[list[tuple[int, dict[str, Any]]], dict[str, int]]:
+    """Check every row, and leave out those that the window or the control drops.
 
     Returns:
-        The rows, rewritten for the control `counterfactual`, and how many were read, dropped, without a counterfactual,
-        and with a blank answer.
+        The rows with their places among those that were read, rewritten for the control `counterfactual`; and how many
+        were read, dropped, without a counterfactual, and with a blank answer.
 
     Raises:
         JRTError: a row that lacks something (names file and line), or no row is left.
     """
-    kept: list[dict[str, Any]] = []
+    kept: list[tuple[int, dict[str, Any]]] = []
     blank = 0
     for index, row in enumerate(loaded.rows):
         try:
             reader.check(row)
             if not reader.dropped(row, jrt.window):
-                kept.append(row)
+                kept.append((index, row))
                 blank += len(readable(reader.labels(row))) < len(reader.labels(row))
         except JRTError as error:
             raise JRTError(f"{loaded.place(index)}: {error}") from None
@@ -61,8 +61,9 @@ def keep(loaded: Loaded, reader: Reader, jrt: Settings) -> tuple[list[dict[str, 
         counted["blank_answer"] = blank
     if jrt.control != "counterfactual":
         return kept, counted
-    rewriter = Rewriter(kept, reader, jrt.window)
-    made = [row for row in map(rewriter.counterfactual, kept) if row is not None]
+    rewriter = Rewriter([row for _, row in kept], reader, jrt.window)
+    rewritten = [(place, rewriter.counterfactual(row)) for place, row in kept]
+    made = [(place, row) for place, row in rewritten if row is not None]
     if not made:
         raise JRTError(
             f"{loaded.origin}: control 'counterfactual' drops every row: it needs rows whose document holds their "

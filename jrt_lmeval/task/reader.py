@@ -29,6 +29,15 @@ def document_id(row: Mapping[str, Any], named_by: str | None, document: str) -> 
     return str(given) if given is not None else hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
+def require_name(row: Mapping[str, Any], named_by: str | None) -> None:
+    """Raise for a row whose document has a blank name: all documents without a name would be taken for one."""
+    if named_by is not None and named_by in row and (row[named_by] is None or not str(row[named_by]).strip()):
+        raise JRTError(
+            f"field {named_by!r} is {row[named_by]!r}: it must tell the document from others. Name every document, or "
+            "leave the field out of all rows; documents are told apart by their text then."
+        )
+
+
 def require_text(value: Any, what: str, role: str) -> None:
     """Raise unless a value is a text that is not blank."""
     if not isinstance(value, str):
@@ -56,7 +65,7 @@ def require_unicode(value: Any, what: str) -> None:
 def accepted(value: Any, what: str) -> list[str]:
     """The accepted answers as a list of texts; raises unless one of them is not blank."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
-    strange = any(not isinstance(one, (str, int, float)) or (isinstance(one, float) and one != one) for one in values)
+    strange = any(isinstance(one, bool) or not isinstance(one, (str, int, float)) or one != one for one in values)
     if strange or not any(str(one).strip() for one in values):
         raise JRTError(
             f"{what} is {value!r}: it must hold the accepted answer or a list of them, not all of them empty."
@@ -100,12 +109,17 @@ class TemplateReader:
         self.templates = {"document": document, "question": question, "doc_to_target": answers, "lead": lead}
         made = {name: _template(name, text) for name, text in self.templates.items()}
         self._document, self._question, self._answers, self._lead = made.values()
+        if not isinstance(joiner, str):
+            raise JRTError(f"'joiner' is {joiner!r}: it must be the text between document and question, such as ' '.")
         self._joiner = self.templates["joiner"] = joiner
 
     def check(self, row: Row) -> None:
         require_text(self._document(row), "'document'", "the document")
         require_text(self._question(row), "'question'", "what is asked for")
-        require_unicode(self._lead(row), "'lead'")
+        if not isinstance(lead := self._lead(row), str):
+            raise JRTError(f"'lead' is {lead!r}: it must be a string, the text before the document.")
+        require_unicode(lead, "'lead'")
+        require_name(row, "doc_id")
         self.labels(row)
 
     def labels(self, row: Row) -> list[str]:
@@ -121,7 +135,7 @@ class TemplateReader:
         labels = self.labels(row)
         read = cut(self.document(row), window, labels, labels[:1], labels[1:])
         assert read.text is not None, "a dropped row"
-        return Parts(read.text, self.question(row), str(self._lead(row)), self._joiner), read.counters
+        return Parts(read.text, self.question(row), self._lead(row), self._joiner), read.counters
 
     def document(self, row: Row) -> str:
         return str(row[_DOCUMENT] if _DOCUMENT in row else self._document(row))
@@ -136,7 +150,21 @@ class TemplateReader:
         return {**row, _DOCUMENT: rewrite(self.document(row)), _ANSWERS: [answer]}
 
 
-_JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+class _Blank(Exception):
+    """A value that a template would write into a prompt, and that is no text to read."""
+
+
+def _environment(what: str) -> jinja2.Environment:
+    """Where a template of this key is compiled: nothing is written that is null, or, in a question, blank."""
+
+    def checked(value: Any) -> Any:
+        if value is None or (what == "question" and isinstance(value, str) and not value.strip()):
+            raise _Blank(value)
+        return value
+
+    return jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=checked
+    )
 
 
 def _template(what: str, text: str) -> Callable[[Row], Any]:
@@ -144,7 +172,7 @@ def _template(what: str, text: str) -> Callable[[Row], Any]:
     if not isinstance(text, str):
         raise JRTError(f"{what!r} is {text!r}: it must be the name of a field or a template such as '{{{{text}}}}'.")
     try:
-        evaluate = _compiled(text)
+        evaluate = _compiled(_environment(what), text)
     except jinja2.TemplateSyntaxError as error:
         raise JRTError(f"{what!r} is {text!r}, which jinja2 cannot read: {error.message}.") from None
     names_a_field = what in ("document", "doc_to_target") and "{" not in text
@@ -156,19 +184,26 @@ def _template(what: str, text: str) -> Callable[[Row], Any]:
             raise JRTError(f"{what!r} is {text!r}: {missing_field(text, row)}")
         try:
             return evaluate(row)
+        except _Blank as blank:
+            named = [name for name in re.findall(r"\w+", text) if name in row and row[name] == blank.args[0]]
+            where = f"field {named[0]!r}" if named else "what it writes"
+            raise JRTError(f"{what!r} is {text!r}: {where} is {blank.args[0]!r}; it must hold a text.") from None
         except jinja2.UndefinedError as error:
             name = next(iter(re.findall(r"'(.*?)' is undefined", str(error))), None)
             raise JRTError(f"{what!r} is {text!r}: {missing_field(name, row) if name else error}") from None
+        except Exception as error:  # whatever an expression can raise, such as a division of a text
+            reason = f"{type(error).__name__}: {error}"
+            raise JRTError(f"{what!r} is {text!r}, which fails on this row ({reason}).") from None
 
     return value
 
 
-def _compiled(text: str) -> Callable[[Row], Any]:
+def _compiled(environment: jinja2.Environment, text: str) -> Callable[[Row], Any]:
     inner = text.strip()[2:-2]
     if text.strip() != f"{{{{{inner}}}}}" or "{{" in inner:
-        template = _JINJA.from_string(text)
+        template = environment.from_string(text)
         return lambda row: template.render(**row)
-    expression = _JINJA.compile_expression(inner.strip("-+ "), undefined_to_none=False)
+    expression = environment.compile_expression(inner.strip("-+ "), undefined_to_none=False)
 
     def evaluate(row: Row) -> Any:
         value = expression(**row)
@@ -233,6 +268,7 @@ class RecipeReader:
                 raise missing_field(field, row)
         for field, value in row.items():
             require_unicode(value, f"field {field!r}")
+        require_name(row, recipe.named_by)
         require_text(row[recipe.document], f"field {recipe.document!r}", "the document")
         require_text(row[recipe.question], f"field {recipe.question!r}", "what is asked for")
         accepted(row[recipe.answers], f"field {recipe.answers!r}")
@@ -280,6 +316,8 @@ def reader_of(recipe: str | None, templates: dict[str, str], config: Mapping[str
             raise JRTError(
                 f"{next(iter(templates))!r} has no effect with jrt.recipe {recipe!r}: leave out one of them."
             )
+        if "doc_to_target" in config:
+            raise JRTError(f"'doc_to_target' has no effect with jrt.recipe {recipe!r}: leave out one of them.")
         return RecipeReader(recipe)
     for key in ("document", "question"):
         if key not in templates:

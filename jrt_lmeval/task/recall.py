@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from lm_eval.api.metrics import mean
 
 from jrt_lmeval import __version__
 from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.benchmarks import benchmark_of
 from jrt_lmeval.prompts.prompt import Prompt, cut_left, placed
-from jrt_lmeval.task.baselines import BASELINES, Baselines
-from jrt_lmeval.task.log import answer_places, in_our_names, position, sentence, summed
+from jrt_lmeval.task.base import RowsTask
+from jrt_lmeval.task.log import absent, answer_places, in_our_names, position, sentence, summed
 from jrt_lmeval.task.prompter import Prompter, keep
 from jrt_lmeval.task.reader import TEMPLATE_KEYS, reader_of
-from jrt_lmeval.task.rows import MayHaveNoRows, Rows, Sample, SplitRow, ranks, source_row
+from jrt_lmeval.task.rows import Rows, Sample, SplitRow, ranks, source_row
+from jrt_lmeval.task.rules import RULES, Rules
 from jrt_lmeval.task.scores import (
     CUT_CHARACTERS,
     SCORES,
@@ -42,11 +43,12 @@ log = logging.getLogger("lm_eval.jrt")
 GenerateTask: Any = getattr(lm_eval_task, "GenerateTask", lm_eval_task.ConfigurableTask)
 
 _LINE_FILES = ("json", "jsonl")
+_FILES = (*_LINE_FILES, "csv")
 # Controls in which the document of the prompt is the row's: only there a rule can guess from it.
 _READING = ("none", "counterfactual")
 
 
-class RecallTask(MayHaveNoRows, GenerateTask):
+class RecallTask(RowsTask, GenerateTask):
     """A recall benchmark: rows with a document, a question on it and accepted answers.
 
     Its YAML holds lm_eval's own keys and
@@ -80,7 +82,7 @@ class RecallTask(MayHaveNoRows, GenerateTask):
         file = metadata.get("config_source") if metadata.get("config_source") != "inline" else own.get("jrt_file")
         self._folder = Path(file).parent if file else None
         self._before: dict[tuple[str, int], int] = {}
-        self._baselines: dict[str, Baselines] = {}
+        self._rules: dict[str, Rules] = {}
         self._counted: dict[str, int] = {}
         self._source = ""
         if self.jrt.recipe is not None:
@@ -132,10 +134,11 @@ class RecallTask(MayHaveNoRows, GenerateTask):
         files, path = dataset_kwargs.get("data_files"), self.config.dataset_path
         if path is None and self.config.custom_dataset is None:
             raise JRTError("'dataset_path' is missing: 'json' with 'dataset_kwargs', or a data set such as owner/name.")
-        if path in _LINE_FILES:
-            if files is None:
-                raise JRTError("'dataset_kwargs' is missing: {data_files: {test: rows.jsonl}}, beside the YAML file.")
-            loaded = load_files(files, split, self._folder)
+        if path in _FILES:
+            self._check_files(path, dataset_kwargs)
+            # Not by the library datasets, which makes numbers of a CSV file's "007".
+            delimiter = dataset_kwargs.get("sep") or dataset_kwargs.get("delimiter") or ","
+            loaded = load_files(files, split, self._folder, None if path in _LINE_FILES else delimiter)
         elif self.config.custom_dataset is not None or files is not None:
             if files is not None:
                 dataset_kwargs["data_files"] = resolved(files, self._folder)
@@ -149,6 +152,20 @@ class RecallTask(MayHaveNoRows, GenerateTask):
 
         processed = self.config.process_docs(datasets.Dataset.from_list(list(loaded.rows)))
         return Loaded(tuple(map(dict, processed)), loaded.source, f"{loaded.origin} after process_docs")
+
+    def _check_files(self, kind: str, kwargs: dict[str, Any]) -> None:
+        """Raise for files that are not named, and for settings that have no effect where rows are in files."""
+        if kwargs.get("data_files") is None:
+            raise JRTError("'dataset_kwargs' is missing: {data_files: {test: rows.jsonl}}, beside the YAML file.")
+        known = ("data_files", "sep", "delimiter") if kind == "csv" else ("data_files",)
+        for key in kwargs:
+            if key not in known:
+                raise unknown(f"key of dataset_kwargs for {kind} files", key, known)
+        for key in known[1:]:
+            if not isinstance(kwargs.get(key, ","), str) or len(kwargs.get(key, ",")) != 1:
+                raise JRTError(f"dataset_kwargs {key} must be one character, not {kwargs[key]!r}.")
+        if self.jrt.source != "auto":
+            raise JRTError(f"source: {self.jrt.source} has no effect: dataset_kwargs names the files to read.")
 
     # ---------------------------------------------------------------- prompts
 
@@ -169,14 +186,24 @@ class RecallTask(MayHaveNoRows, GenerateTask):
         """The accepted answers."""
         return self._reader.labels(doc)
 
-    def rows_of_rank(self, rank: int, world_size: int, **kwargs: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The rows that a process asks, as the samples log shows them: all questions on a document or none."""
-        rows = list(super().rows_of_rank(0, 1, **kwargs))
-        documents = [self._reader.document_id(row) for _, row in rows]
-        lengths = [len(self._reader.document(row)) for _, row in rows]
-        for (number, row), process in zip(rows, ranks(documents, lengths, world_size), strict=True):
-            if process == rank:
-                yield number, Sample(row)
+    def processes(self, rows: Sequence[SplitRow], world_size: int) -> list[int]:
+        """All questions on a document are asked by one process, which reads it once."""
+        documents = [self._reader.document_id(row) for row in rows]
+        return ranks(documents, [len(self._reader.document(row)) for row in rows], world_size)
+
+    def shown(self, row: SplitRow) -> Sample:
+        """The row with the field `jrt`, which `process_results` fills."""
+        return Sample(row)
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows the evaluated split has, those included that are dropped."""
+        return self._counted["read"]
+
+    @property
+    def prompt_hash(self) -> str:
+        """Of the block, the templates and all rows."""
+        return self.config.metadata["jrt"]["hash"]
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
         """As lm_eval, with the row itself: its hash in the log then is the same for all layouts and windows."""
@@ -185,30 +212,37 @@ class RecallTask(MayHaveNoRows, GenerateTask):
     def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """What is sent: the prompt with what lm_eval puts around it, knowing where the document stands in all of it."""
         context = super().fewshot_context(doc, *args, **kwargs)
-        if not isinstance(context, str):
-            return context
-        prompt, row = self.doc_to_text(doc), source_row(doc)
-        sent = placed(prompt, context)
-        if isinstance(sent, Prompt) and isinstance(row, SplitRow):
-            self._before[row.split, row.number] = sent.document_start - prompt.document_start
-        return sent
+        return placed(self.doc_to_text(doc), context) if isinstance(context, str) else context
 
-    def build_all_requests(self, *, tokenizer_name: str = "", **kwargs: Any) -> None:
-        """As lm_eval, but requests cached for other prompts or rows are not taken for ours."""
-        # The tokenizer's name is the only free part of lm_eval's cache key.
-        name = f"{tokenizer_name}-jrt{self.config.metadata['jrt']['hash']}"
-        super().build_all_requests(tokenizer_name=name, **kwargs)
+    def build_all_requests(self, **kwargs: Any) -> Any:
+        """As lm_eval, and count over all rows that are asked what the window and the layout did."""
+        built = super().build_all_requests(**kwargs)
+        for instance in self._instances:
+            row, sent = source_row(instance.doc), instance.args[0]
+            if isinstance(sent, Prompt) and isinstance(row, SplitRow):
+                self._before[row.split, row.number] = sent.document_start - self.doc_to_text(row).document_start
         if kwargs.get("rank", 0) == 0:
             # All rows, also those that other processes ask: the counts are those of the whole run.
-            asked = self.doc_iterator(limit=kwargs.get("limit"), samples=kwargs.get("samples"))
-            self._counted.update(summed(self.doc_to_text(doc) for _, doc in asked))
-            log.info("%s: %d rows (%s), %s.", self._label, self._counted["read"], self._source, sentence(self._counted))
-            if missing := self._counted.get("levels_missing"):
-                log.warning(
-                    "%s: in %d of %d prompts a level of the hierarchy is missing: a budget of %g documents has no "
-                    "room for its shortest segment. Raise jrt.budget, or name fewer jrt.levels.",
-                    *(self._label, missing, self._counted["asked"], self.jrt.layout.budget),
-                )
+            self._count([row for _, row in self.doc_iterator(limit=kwargs.get("limit"), samples=kwargs.get("samples"))])
+        return built
+
+    def _count(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._counted.update(summed(map(self.doc_to_text, rows)))
+        log.info("%s: %d rows (%s), %s.", self._label, self._counted["read"], self._source, sentence(self._counted))
+        if missing := self._counted.get("levels_missing"):
+            log.warning(
+                "%s: in %d of %d prompts a level of the hierarchy is missing: a budget of %g documents has no "
+                "room for its shortest segment. Raise jrt.budget, or name fewer jrt.levels.",
+                *(self._label, missing, self._counted["asked"], self.jrt.layout.budget),
+            )
+        nowhere = [(self._reader.labels(row), self._reader.document(row)) for row in rows]
+        if causes := absent(nowhere):
+            self._counted["answer_nowhere"] = sum(causes.values())
+            reasons = "; ".join(f"{count} {cause}" for cause, count in causes.items())
+            log.warning(
+                "%s: in %d of %d rows no accepted answer stands in the whole document: %s.",
+                *(self._label, self._counted["answer_nowhere"], len(rows), reasons),
+            )
 
     # ---------------------------------------------------------------- scores
 
@@ -225,7 +259,8 @@ class RecallTask(MayHaveNoRows, GenerateTask):
             # of what was sent; few-shot examples and the like stand before our prompt
             before = self._before.get((row.split, row.number), 0)
             prompt = cut_left(prompt, max(0, int(stats[CUT_CHARACTERS]) - before))
-        facts = (self._facts(row, prompt, labels) if isinstance(row, SplitRow) else {}) | stats
+        facts = self._facts(row, prompt, labels) if isinstance(row, SplitRow) else {}
+        facts |= {"jrt_empty_answer": int(not str(answer).strip())} | stats
         if isinstance(doc, Sample):
             doc["jrt"] = facts
         if self._predicts_only():
@@ -251,9 +286,9 @@ class RecallTask(MayHaveNoRows, GenerateTask):
     def _guesses(self, row: SplitRow, prompt: Prompt) -> dict[str, int]:
         if self.jrt.control not in _READING:
             return {}
-        if row.split not in self._baselines:
-            self._baselines[row.split] = Baselines(self.dataset[row.split], self._reader)
-        return self._baselines[row.split].scores(row, prompt)
+        if row.split not in self._rules:
+            self._rules[row.split] = Rules(self.dataset[row.split], self._reader)
+        return self._rules[row.split].scores(row, prompt)
 
     def aggregation(self) -> dict[str, Any]:
         """Means with errors by document; of the first score's values, also what was found beside the scores."""
@@ -264,7 +299,7 @@ class RecallTask(MayHaveNoRows, GenerateTask):
 
     def _described_mean(self, scores: Sequence[Scored]) -> float:
         # The only call in which lm_eval has the answers of all processes at hand.
-        self.config.metadata["jrt_found"] = what = found(scores, tuple(BASELINES))
+        self.config.metadata["jrt_found"] = what = found(scores, tuple(RULES))
         if guessed := what["without_a_model"]:
             shares = ", ".join(f"{name} {100 * value['contains']:.1f} %" for name, value in guessed.items())
             log.info("%s: without a model %s (what is guessed: docs/add-a-task.md).", self._label, shares)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -10,20 +10,21 @@ class SplitRow(dict):
     """A row that is asked.
 
     Attributes:
-        split: the split it is of.
+        split: the split that it belongs to.
         number: its place among the rows of the split that are asked, from 0.
+        place: its place among all rows of the split as they were read, from 0: what `--samples` and the log name.
     """
 
-    def __init__(self, row: Mapping[str, Any], split: str, number: int) -> None:
+    def __init__(self, row: Mapping[str, Any], split: str, number: int, place: int) -> None:
         super().__init__(row)
-        self.split, self.number = split, number
+        self.split, self.number, self.place = split, number, place
 
 
 class Rows(list[SplitRow]):
     """The rows of a split that are asked; lm_eval asks for their fields."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], split: str) -> None:
-        super().__init__(SplitRow(row, split, number) for number, row in enumerate(rows))
+    def __init__(self, rows: Iterable[tuple[int, Mapping[str, Any]]], split: str) -> None:
+        super().__init__(SplitRow(row, split, number, place) for number, (place, row) in enumerate(rows))
 
     @property
     def features(self) -> dict[str, None]:
@@ -79,32 +80,3 @@ def ranks(documents: Sequence[Hashable], lengths: Sequence[int], processes: int)
         # a document of no length is still a document to ask about
         loads[process] = (loads[process][0] + weight(group), loads[process][1] + len(group))
     return chosen
-
-
-class MayHaveNoRows:
-    """A task that goes on in a process for which there is no row, as with `--limit 1` and two processes.
-
-    lm_eval cannot go on with a process that asks nothing. Such a process asks the first row as well, and does not hand
-    its answer on: while requests are built `doc_iterator` yields that row, and when answers are scored it yields none.
-    """
-
-    _building = False
-
-    def build_all_requests(self, **kwargs: Any) -> None:
-        """As lm_eval."""
-        self._building = True
-        try:
-            super().build_all_requests(**kwargs)  # type: ignore[misc]
-        finally:
-            self._building = False
-
-    def doc_iterator(self, *, rank: int = 0, world_size: int = 1, **kwargs: Any) -> Iterator[tuple[int, Any]]:
-        """As lm_eval; the rows of this process, or the first of all where it would have to build requests of none."""
-        rows = list(self.rows_of_rank(rank, world_size, **kwargs))
-        if not rows and self._building:
-            rows = list(self.rows_of_rank(0, 1, **kwargs))[:1]
-        return iter(rows)
-
-    def rows_of_rank(self, rank: int, world_size: int, **kwargs: Any) -> Iterator[tuple[int, Any]]:
-        """The rows that a process asks, with their numbers."""
-        return super().doc_iterator(rank=rank, world_size=world_size, **kwargs)  # type: ignore[misc]

@@ -29,6 +29,7 @@ MEDIANS = ("jrt_seconds",)
 SKIPPED = "jrt_skipped"
 TRUNCATED = "jrt_truncated_tokens"
 CUT_CHARACTERS = "jrt_truncated_characters"
+ENDED = "jrt_ended"
 ERROR = "_stderr"
 
 
@@ -125,7 +126,7 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
         `documents`: how many there are; `means`: figure -> mean over the answers that have it, rows that the model
         skipped left out, and `medians`, of seconds; `skipped` and `truncated`: prompts that were not read, or not
         wholly, where there are any;
-        `ended`: what ended the answers (`stop`, `eos`, `length`) and how many of them;
+        `ended`: what ended the answers (`stop`, `eos`, `length`) -> how many, where the model says so;
         `without_a_model`: rule -> share of questions that it answers, with its error by document.
     """
     beyond = {
@@ -133,6 +134,7 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
         "truncated": sum(TRUNCATED in score.facts for score in scores),
     }
     answered = read(scores)
+    ended = Counter(str(score.facts[ENDED]) for score in answered if ENDED in score.facts)
     known = {
         name: [score.facts[name] for score in answered if _is_number(score.facts.get(name))]
         for name in (*FIGURES, *MEDIANS)
@@ -141,7 +143,6 @@ def found(scores: Sequence[Scored], baselines: Sequence[str]) -> dict[str, Any]:
         name: [(score.document, float(score.facts[name])) for score in scores if name in score.facts]
         for name in baselines
     }
-    ended = Counter(score.facts["jrt_ended"] for score in answered if "jrt_ended" in score.facts)
     return {
         "documents": len({score.document for score in scores}),
         **({"ended": dict(ended)} if ended else {}),

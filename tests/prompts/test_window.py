@@ -204,3 +204,20 @@ def test_a_random_depth_is_uniform_over_the_windows_that_hold_the_answer() -> No
     for wrong, message in wrongs:
         with pytest.raises(JRTError, match=message):
             window_spec(wrong)
+
+
+@pytest.mark.parametrize("policy", ["head", "tail", "none"])
+def test_a_document_that_fits_is_left_as_it_is(policy: str) -> None:
+    text = f"Rome {END_OF_TEXT} is\u00a0old \ufb01n"
+    read = cut(text, Window(policy, 100), ["Rome"])
+    assert (read.text, read.counters["document_cut"]) == (text, 0)
+    placed = cut(text, Window("answer_at", 100, answer_at=0.5), ["Rome"])
+    assert (placed.text, placed.counters["document_cut"]) == (text, 0)
+
+
+def test_text_that_spells_a_special_token_stays_in_a_window_of_ours_and_is_counted_in_the_published_one() -> None:
+    text = f"the the {END_OF_TEXT} the " + " ".join(["the"] * 40)
+    assert cut(text, Window("head", 60), ["the"]).text == f"the the {END_OF_TEXT} the the the the the the"
+    published = cut(text, Window(context_length=200), ["the"])
+    assert published.text is not None and END_OF_TEXT not in published.text and published.counters["document_cut"] == 1
+    assert cut("the the", Window(context_length=200), ["the"]).counters["document_cut"] == 0

@@ -85,3 +85,89 @@ def test_a_document_of_five_megabytes_is_cut_and_counted(tmp_path: Path) -> None
     assert all("Ilse Maarten" in prompt and prompt.counters["document_cut"] == 1 for prompt in prompts)
     assert all(prompt.counters["prompt_tokens"] < 300 for prompt in prompts)
     assert time.process_time() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("change", "templates", "message"),
+    [
+        ({"key": None}, {}, r"'question' is 'The {{key}} is': field 'key' is None; it must hold a text"),
+        ({"key": ""}, {}, r"'question' is 'The {{key}} is': field 'key' is ''; it must hold a text"),
+        ({"key": None}, {"question": "{{key}}"}, "'question' is None: it must be a string"),
+        ({"more": None}, {"document": "{{text}} {{more}}"}, r"'document' is .*: field 'more' is None"),
+        ({"key": None}, {"question": "What?", "lead": "{{key}}"}, "'lead' is None: it must be a string"),
+        ({"value": None}, {}, "'doc_to_target' is None: it must hold the accepted answer"),
+        ({"value": None}, {"doc_to_target": "the {{value}}"}, "field 'value' is None"),
+        ({"value": True}, {}, "'doc_to_target' is True: it must hold the accepted answer"),
+        ({"doc_id": ""}, {}, "field 'doc_id' is '': it must tell the document from others"),
+        ({"doc_id": None}, {}, "field 'doc_id' is None: it must tell"),
+    ],
+)
+def test_null_and_empty_are_not_asked(
+    tmp_path: Path, change: dict[str, Any], templates: dict[str, str], message: str
+) -> None:
+    rows = [{**row, "more": "."} for row in ROWS]
+    with pytest.raises(JRTError, match=rf"rows.jsonl, line 2 .*{message}"):
+        make(tmp_path, [rows[0], {**rows[1], **change}], **templates)
+    if not templates and not {"key", "value"} & change.keys():
+        with pytest.raises(JRTError, match=rf"rows.jsonl, line 2 .*{message}"):
+            make(tmp_path, [rows[0], {**rows[1], **change}], jrt={"recipe": "fda"})
+
+
+def test_an_optional_field_of_a_document_may_be_empty(tmp_path: Path) -> None:
+    rows = [{**row, "title": ""} for row in ROWS]
+    task = make(tmp_path, rows, document="{{title}}{{text}}", question="{{key or 'x'}} is", lead="{{title}}")
+    assert str(task.doc_to_text(task.eval_docs[0])) == f"{ROWS[0]['text']} captain is"
+
+
+def test_text_of_a_csv_file_stays_text(tmp_path: Path) -> None:
+    text = 'doc_id,text,key,value\r\n007,"Code 007, ""Bond""\nLine two.",code,007\r\n1e3,Rate: 1.50.,rate,1.50\r\n'
+    (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (tmp_path / "rows.tsv").write_text("text\tkey\tvalue\nCrew: NA.\tcrew\tNA\n")
+    task = make(tmp_path, dataset_path="csv", dataset_kwargs={"data_files": {"test": "rows.csv"}})
+    assert [task.doc_to_target(doc) for doc in task.eval_docs] == [["007"], ["1.50"]]
+    assert [doc["doc_id"] for doc in task.eval_docs] == ["007", "1e3"]
+    assert task.eval_docs[0]["text"] == 'Code 007, "Bond"\nLine two.'
+    tabs = {"data_files": {"test": "rows.tsv"}, "sep": "\t"}
+    task = make(tmp_path, dataset_path="csv", dataset_kwargs=tabs)
+    assert task.doc_to_target(task.eval_docs[0]) == ["NA"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,key,value\nCrew: 19.,crew\n", "rows.csv, line 2: 2 values for 3 columns"),
+        ("text,key,value\na,b,c\na,b,c,d\n", "rows.csv, line 3: 4 values for 3 columns"),
+        ("text,text,value\na,b,c\n", "every column needs a name of its own"),
+        ("text,,value\na,b,c\n", "every column needs a name of its own"),
+        ("text,key,value\n", "rows.csv: no rows"),
+        ("", "rows.csv: no rows"),
+        ('text,key,value\n"a,b,c\n', "rows.csv, line 2: not CSV"),
+    ],
+)
+def test_a_bad_csv_file_names_the_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "rows.csv").write_text(content)
+    with pytest.raises(JRTError, match=message):
+        make(tmp_path, dataset_path="csv", dataset_kwargs={"data_files": {"test": "rows.csv"}})
+
+
+def test_answers_that_stand_in_no_document_are_a_warning_with_the_cause(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [
+        ("Port: Sa\u0303o Tome.", "S\u00e3o Tome"),
+        ("Port: New\nYork.", "New York"),
+        ("Men: 1,500.", "1500"),
+        ("3 men and 4 boys.", "7"),
+        ("Port: Oslo.", "Oslo"),
+    ]
+    rows = [{"text": text, "key": f"k{at}", "value": value} for at, (text, value) in enumerate(texts)]
+    task = make(tmp_path, rows)
+    task.build_all_requests()
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert "mine: in 4 of 5 rows no accepted answer stands in the whole document: 1 are written in another" in warning
+    assert "1 have other white space" in warning and "1 have other quotes, dashes, accents or digit grouping" in warning
+    assert "1 are computed, or stand in another document" in warning
+    assert task.config.metadata["jrt"]["rows"]["answer_nowhere"] == 4
+    caplog.clear()
+    make(tmp_path).build_all_requests()
+    assert not [one for one in caplog.records if one.levelname == "WARNING"]

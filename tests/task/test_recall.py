@@ -72,14 +72,100 @@ def test_metadata_is_laid_over_the_block(tmp_path: Path) -> None:
     assert common["layout"] == "once" and common["window"] == plain["window"]
 
 
-def test_cached_requests_of_other_prompts_or_rows_are_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names: list[str] = []
-    monkeypatch.setattr("lm_eval.api.task.load_from_cache", lambda file_name, cache: names.append(file_name))
-    blocks = ({"layout": "flat"}, {"layout": "flat"}, {"layout": "flat", "repeats": 3})
-    for jrt, rows in zip(blocks, (ROWS, ROWS[:3], ROWS), strict=True):
-        make(tmp_path, rows, jrt=jrt).build_all_requests()
-    make(tmp_path, jrt=blocks[0]).build_all_requests()
-    assert len(set(names)) == 3 and names[0] == names[3]
+def asked(task: RecallTask, **arguments: Any) -> list[tuple[str, Any]]:
+    """The prompts and settings of the requests that the task builds or takes from the cache."""
+    task.set_fewshot_seed(1)
+    task.build_all_requests(cache_requests=True, tokenizer_name="t", **arguments)
+    return [instance.args for instance in task.instances]
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setattr("lm_eval.caching.cache.PATH", str(folder))
+    return folder
+
+
+def test_cached_requests_are_those_that_would_be_built(tmp_path: Path, cached: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"jrt": {"layout": "flat"}},
+        {"jrt": {"layout": "flat", "repeats": 3}},
+        {"generation_kwargs": {"max_gen_toks": 2}},
+        {"description": "Read this. "},
+        {"question": "{{key}}:"},
+        {"num_fewshot": 1, "fewshot_split": "test"},
+        {"doc_to_target": "{{key}}"},
+    ]
+    first = [asked(make(tmp_path, **change)) for change in changes]
+    assert len(list(cached.iterdir())) == len(changes)
+    assert [asked(make(tmp_path, **change)) for change in changes] == first
+    assert len(list(cached.iterdir())) == len(changes)
+    assert first[3][0][1]["max_gen_toks"] == 2 and str(first[4][0][0]).startswith("Read this. ")
+    other = [{**ROWS[0], "text": "Log of the Petrel. Captain: Ilse Maarten."}, *ROWS[1:]]
+    assert "Petrel" in asked(make(tmp_path, other))[0][0]
+
+
+def test_cached_requests_are_of_the_rows_that_are_asked(tmp_path: Path, cached: Path) -> None:
+    wanted = [str(make(tmp_path).doc_to_text(row)) for row in make(tmp_path).eval_docs]
+    for samples in ([0, 2], [1, 3], [0, 2], [3]):
+        prompts = [str(prompt) for prompt, _ in asked(make(tmp_path), samples=samples)]
+        assert prompts == [wanted[place] for place in samples]
+    for limit in (1, 3, None):
+        assert [str(prompt) for prompt, _ in asked(make(tmp_path), limit=limit)] == wanted[:limit]
+    for limit in (3, 2):  # a process asks the same rows, whether its requests come from the cache or not
+        for rank in (0, 1, 0, 1):
+            task = make(tmp_path)
+            prompts = [str(prompt) for prompt, _ in asked(task, limit=limit, rank=rank, world_size=2)]
+            rows = [dict(doc) for _, doc in task.doc_iterator(limit=limit, rank=rank, world_size=2)]
+            assert prompts == [wanted[ROWS.index({k: v for k, v in row.items() if k != "jrt"})] for row in rows]
+
+
+def test_cached_requests_are_of_the_chat_template_and_the_instruction(tmp_path: Path, cached: Path) -> None:
+    def chat(mark: str) -> Any:
+        return lambda turns, **_: mark + "".join(turn["content"] for turn in turns)
+
+    for mark in ("<a>", "<b>", "<a>"):
+        arguments = {"apply_chat_template": True, "chat_template": chat(mark)}
+        assert all(str(prompt).startswith(mark) for prompt, _ in asked(make(tmp_path), **arguments))
+    assert len(list(cached.iterdir())) == 2
+    assert asked(make(tmp_path), system_instruction="Be brief.") != asked(make(tmp_path), system_instruction="Be long.")
+
+
+def test_a_prompt_from_the_cache_knows_what_stands_before_it(tmp_path: Path, cached: Path) -> None:
+    class Cutting(Echo):
+        def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
+            answers = super().generate_until(requests)
+            for answer in answers:
+                answer.stats["jrt_truncated_characters"] = len("Read this. ") + 5
+            return answers
+
+    def facts() -> list[Any]:
+        task = make(tmp_path, description="Read this. ")
+        found = evaluate(task, Cutting(), log_samples=True, cache_requests=True)["samples"]["mine"]
+        return [(sample["doc"]["jrt"]["prompt_tokens"], sample["doc"]["jrt"]["document_cut"]) for sample in found]
+
+    built = facts()
+    assert facts() == built and all(cut == 1 for _, cut in built)
+
+
+def test_samples_names_rows_of_the_file(tmp_path: Path) -> None:
+    # The third row is dropped: its answer "7" cannot place the published window.
+    task = make(tmp_path, jrt={"recipe": "fda", "window": {"context_length": 70}})
+    assert [number for number, _ in task.doc_iterator()] == [0, 1, 3]
+    results = evaluate(task, Echo(), log_samples=True, samples={"mine": [3, 1]})
+    assert {sample["doc_id"]: sample["doc"]["value"] for sample in results["samples"]["mine"]} == {
+        1: "19",
+        3: "Oda Refsnes",
+    }
+    for samples, message in (
+        ([4], "names row 4; rows are numbered 0 to 3"),
+        ([-1], "names row -1"),
+        (["0"], "names row '0'"),
+        ([2], "names row 2, which the window or the control of this task drops; the next that is asked is row 3"),
+    ):
+        with pytest.raises(JRTError, match=f"task mine: --samples {message}"):
+            list(task.doc_iterator(samples=samples))
 
 
 def test_the_document_is_found_inside_a_chat_template(tmp_path: Path) -> None:
@@ -175,6 +261,28 @@ def test_rows_may_come_the_ways_of_lm_eval(tmp_path: Path) -> None:
         ({"test_split": "tset"}, "unknown split of data_files 'tset'"),
         ({"dataset_kwargs": None}, "'dataset_kwargs' is missing"),
         ({"dataset_path": None}, "'dataset_path' is missing"),
+        ({"doc_to_text": "{{text}}"}, "'doc_to_text' has no effect in a recall task: the prompt is made of document"),
+        ({"doc_to_choice": ["a"]}, "'doc_to_choice' has no effect"),
+        ({"use_prompt": "x"}, "'use_prompt' has no effect"),
+        ({"jrt": {"recipe": "fda"}, "doc_to_target": "value"}, "'doc_to_target' has no effect with jrt.recipe 'fda'"),
+        ({"jrt": {"overlap": 0.3}}, "overlap: 0.3 has no effect with layout 'once'; it needs layout hier"),
+        ({"jrt": {"source": "sample"}}, "source: sample has no effect: dataset_kwargs names the files"),
+        ({"jrt": {"window": {"policy": "head"}}}, "window.policy: head has no effect: it needs context_length"),
+        ({"jrt": {"window": {"policy": "head", "answer_at": 0.5}}}, "answer_at: 0.5 needs policy 'answer_at', not"),
+        ({"jrt": {"window": {"context_length": 99, "seed": 3}}}, "window.seed: 3 has no effect: it needs answer_at"),
+        ({"jrt": {"window": {"policy": "none", "context_length": 99}}}, "has no effect with policy 'none'"),
+        ({"jrt": {"layout": ["once"]}}, r"unknown layout \['once'\]"),
+        ({"jrt": {"layout": "repeat_random", "as_long_as": ["flat"]}}, r"unknown layout \['flat'\]"),
+        ({"jrt": {"recipe": ["swde"]}}, r"unknown recipe \['swde'\]"),
+        ({"jrt": {"control": ["none"]}}, "unknown control"),
+        ({"jrt": {"source": {"hub": 1}}}, "unknown source"),
+        ({"jrt": {"window": {"policy": ["head"]}}}, "unknown window policy"),
+        ({"jrt": {"layout": "flat", "repeats": 10**8}}, "repeats must be a whole number of at most 100"),
+        ({"joiner": None}, "'joiner' is None: it must be the text between document and question"),
+        ({"joiner": 5}, "'joiner' is 5"),
+        ({"question": "{{key/2}}"}, r"'question' is '{{key/2}}', which fails on this row \(TypeError"),
+        ({"question": "The {{key/2}}"}, r"which fails on this row \(TypeError"),
+        ({"dataset_kwargs": {"data_files": {"test": "rows.jsonl"}, "sep": ";"}}, "unknown key of dataset_kwargs"),
     ],
 )
 def test_mistakes_in_the_yaml_are_named(tmp_path: Path, config: dict[str, Any], message: str) -> None:
@@ -221,6 +329,53 @@ def test_a_missing_field_names_file_line_and_field(tmp_path: Path) -> None:
 def test_rows_that_are_all_dropped_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(JRTError, match="the window drops every row"):
         make(tmp_path, [ROWS[2]], jrt={"recipe": "fda", "window": {"context_length": 100}})
+
+
+def test_a_block_above_puts_out_of_use_what_is_said_of_another_layout_or_window(tmp_path: Path) -> None:
+    def block(above: dict[str, Any], **below: Any) -> dict[str, Any]:
+        metadata = {"config_source": str(tmp_path / "mine.yaml"), "jrt": above}
+        return make(tmp_path, **below, metadata=metadata).jrt.as_dict()
+
+    hier = {"layout": "hier", "overlap": 0.1, "budget": 3, "window": {"answer_at": "random", "context_length": 90}}
+    assert block({"layout": "once"}, jrt=hier)["layout"] == "once"
+    assert block({"layout": "repeat_random", "as_long_as": "hier"}, jrt=hier)["overlap"] == 0.1
+    assert make(tmp_path, jrt_common={"overlap": 0.1, "repeats": 3}, jrt={"layout": "flat"}).jrt.layout.repeats == 3
+    above = ({"policy": "head"}, {"answer_at": 0.5}, {"seed": 4}, {"policy": "none"}, {"context_length": None})
+    windows = [block({"window": window}, jrt=hier)["window"] for window in above]
+    assert [(one["policy"], one["answer_at"], one["seed"], one["context_length"]) for one in windows] == [
+        ("head", None, 0, 90),
+        ("answer_at", 0.5, 0, 90),
+        ("answer_at", "random", 4, 90),
+        ("none", None, 0, None),
+        ("answer_centered", None, 0, None),
+    ]
+    with pytest.raises(JRTError, match="task mine: repeats: 3 has no effect with layout 'hier'"):
+        block({"repeats": 3}, jrt=hier)
+
+
+def test_empty_answers_have_a_mean(tmp_path: Path) -> None:
+    class Silent(Echo):
+        def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
+            return ["", " \n", "Ilse", "7"]
+
+    results = evaluate(make(tmp_path), Silent(), log_samples=True)
+    found = results["configs"]["mine"]["metadata"]["jrt_found"]
+    assert found["means"]["jrt_empty_answer"] == 0.5 and "ended" not in found
+    assert [sample["doc"]["jrt"]["jrt_empty_answer"] for sample in results["samples"]["mine"]] == [1, 1, 0, 0]
+
+
+def test_how_answers_ended_is_counted(tmp_path: Path) -> None:
+    class Ending(Echo):
+        def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
+            answers = super().generate_until(requests)
+            for answer, ended in zip(answers, ("stop", "eos", "length", "stop"), strict=True):
+                answer.stats |= {"jrt_ended": ended, "jrt_empty_answer": int(ended == "eos")}
+            return answers
+
+    results = evaluate(make(tmp_path), Ending(), log_samples=True)
+    found = results["configs"]["mine"]["metadata"]["jrt_found"]
+    assert found["ended"] == {"stop": 2, "eos": 1, "length": 1} and found["means"]["jrt_empty_answer"] == 0.25
+    assert results["samples"]["mine"][1]["doc"]["jrt"]["jrt_ended"] == "eos"
 
 
 def test_position() -> None:

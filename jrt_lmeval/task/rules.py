@@ -1,7 +1,8 @@
-"""What can be had without a model: how often the answer is found by rules that read little or nothing.
+"""Rules that need no model: how often the answer is found by a guess that reads little or nothing.
 
-Each rule makes a guess, which is scored as a model's answer is (`scoring.contains`). A model that scores no more than a
-rule has not been shown to recall.
+Each rule makes a guess, which is scored as a model's answer is (`scoring.contains`). A model that scores no more than
+`echo`, `majority` or `blind_middle` has not been shown to recall. `longest_match` reads the document: it shows how far
+copying alone goes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from jrt_lmeval.prompts.prompt import Prompt
 from jrt_lmeval.prompts.tokens import encoded, gpt2_tokenizer
 from jrt_lmeval.task.reader import Reader
 
-BASELINES = {
-    "majority": "the most frequent answer to this question on the other documents; reads nothing",
+RULES = {
+    "echo": "a copy of the question as the prompt has it, the lead included; the document is not read",
+    "majority": "the most frequent answer to this question on the other documents, or to any question where no other "
+    "document is asked this one; nothing is read",
     "longest_match": "what follows where the longest ending of the question stands in the document",
     "blind_middle": "48 tokens from the middle of the document as it is shown; the question is not read",
 }
@@ -26,7 +29,7 @@ TOKENS = 48
 """GPT-2 tokens of a guess, as many as a model may generate."""
 
 
-class Baselines:
+class Rules:
     """The rules for the rows of a split.
 
     Args:
@@ -39,40 +42,44 @@ class Baselines:
 
     def scores(self, row: dict[str, Any], prompt: Prompt) -> dict[str, int]:
         """Whether the guess of each rule holds an answer, 0 or 1, for a row and the prompt made of it."""
+        stem = str(prompt)[prompt.document_end :]
         guesses = {
+            "echo": str(prompt)[: prompt.document_start] + stem,
             "majority": self.majority(row),
-            "longest_match": longest_match(self._stem(prompt), prompt.document),
+            "longest_match": longest_match(stem, prompt.document),
             "blind_middle": middle(prompt.document),
         }
         labels = self._reader.labels(row)
         return {name: int(scoring.contains(guess, labels)) for name, guess in guesses.items()}
 
     def majority(self, row: dict[str, Any]) -> str:
-        """The most frequent answer of other documents to what the row asks; the first in the alphabet of several.
+        """The most frequent answer of other documents to what the row asks, else to anything.
 
-        Empty where no other document is asked this.
+        The first in the alphabet of several; empty where there is no other document.
         """
-        others = Counter(self._answers[asked(self._reader, row)])
-        others.subtract(self._by_document[asked(self._reader, row), self._reader.document_id(row)])
-        return min((answer for answer in +others), key=lambda answer: (-others[answer], answer), default="")
+        name = self._reader.document_id(row)
+        for question in (asked(self._reader, row), None):
+            others = Counter(self._answers[question])
+            others.subtract(self._by_document[question, name])
+            if others := +others:
+                return min(others, key=lambda answer: (-others[answer], answer))
+        return ""
 
     @cached_property
-    def _by_document(self) -> dict[tuple[str, str], Counter[str]]:
-        counted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    def _by_document(self) -> dict[tuple[str | None, str], Counter[str]]:
+        """How often each answer is given to (question, document); the question None stands for all questions."""
+        counted: dict[tuple[str | None, str], Counter[str]] = defaultdict(Counter)
         for row in self._rows:
-            counted[asked(self._reader, row), self._reader.document_id(row)][self._reader.labels(row)[0]] += 1
+            for question in (asked(self._reader, row), None):
+                counted[question, self._reader.document_id(row)][self._reader.labels(row)[0]] += 1
         return counted
 
     @cached_property
-    def _answers(self) -> dict[str, Counter[str]]:
-        counted: dict[str, Counter[str]] = defaultdict(Counter)
+    def _answers(self) -> dict[str | None, Counter[str]]:
+        counted: dict[str | None, Counter[str]] = defaultdict(Counter)
         for (question, _), answers in self._by_document.items():
             counted[question].update(answers)
         return counted
-
-    @staticmethod
-    def _stem(prompt: Prompt) -> str:
-        return str(prompt)[prompt.document_end :]
 
 
 def asked(reader: Reader, row: dict[str, Any]) -> str:

@@ -11,8 +11,8 @@ from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.prompts import Prompt, Window, layout_spec
 from jrt_lmeval.prompts.benchmarks import prompt_for
 from jrt_lmeval.scoring import contains
-from jrt_lmeval.task.baselines import Baselines, longest_match, middle
 from jrt_lmeval.task.reader import reader_of
+from jrt_lmeval.task.rules import Rules, longest_match, middle
 
 READER = reader_of("fda", {}, {})
 
@@ -24,12 +24,21 @@ def row(document: str, key: str, value: str) -> dict[str, str]:
 def test_the_majority_is_of_other_documents() -> None:
     rows = [row("a", "Flag", "red"), row("a", "flag ", "red"), row("a", "flag", "red"), row("b", "flag", "blue")]
     rows += [row("c", "flag", "blue"), row("d", "flag", "green"), row("d", "port", "Oslo")]
-    baselines = Baselines(rows, READER)
-    assert [baselines.majority(one) for one in rows] == ["blue", "blue", "blue", "red", "red", "red", ""]
-    assert [baselines.majority(one) for one in reversed(rows)] == ["", "red", "red", "red", "blue", "blue", "blue"]
+    rules = Rules(rows, READER)
+    assert [rules.majority(one) for one in rows] == ["blue", "blue", "blue", "red", "red", "red", "red"]
+    assert [rules.majority(one) for one in reversed(rows)] == ["red", "red", "red", "red", "blue", "blue", "blue"]
+    # Nobody else is asked for the port, so that it is the most frequent answer of all; with one document, none.
+    assert Rules(rows[:3], READER).majority(rows[0]) == ""
     # As many blue as green, once the row's own document is left out: the first in the alphabet.
-    few = Baselines(rows[3:6], READER)
+    few = Rules(rows[3:6], READER)
     assert few.majority(rows[3]) == "blue" and few.majority(rows[4]) == "blue" and few.majority(rows[5]) == "blue"
+
+
+def test_a_copy_of_the_question_is_a_rule() -> None:
+    one = {"doc_id": "a", "text": "It was blue.", "key": "red or blue", "value": "blue"}
+    prompt = Prompt("Which? It was blue. Red or blue:", 7, 19, "It was blue.")
+    assert Rules([one], READER).scores(one, prompt)["echo"] == 1
+    assert Rules([one], READER).scores({**one, "value": "It was"}, prompt)["echo"] == 0
 
 
 @pytest.mark.parametrize(
@@ -60,7 +69,7 @@ def test_each_row_and_the_results_say_what_a_rule_would_have_scored(tmp_path: Pa
     results = evaluate(make(tmp_path, rows), Echo(), log_samples=True)
     found = results["configs"]["mine"]["metadata"]["jrt_found"]["without_a_model"]
     assert {name: value["contains"] for name, value in found.items()} == {
-        "majority": 0.8, "longest_match": 1.0, "blind_middle": 1.0,
+        "echo": 0.0, "majority": 0.8, "longest_match": 1.0, "blind_middle": 1.0,
     }  # fmt: skip
     assert found["majority"]["stderr"] == pytest.approx(0.2)
     samples = results["samples"]["mine"]

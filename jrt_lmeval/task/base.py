@@ -1,0 +1,108 @@
+"""What our tasks share: `--samples` names rows as they were read, and cached requests are those that would be built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jrt_lmeval import __version__
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.task.rows import SplitRow
+
+_NO_REQUEST = ("metadata", "metric_list", "filter_list", "task_alias", "tag")
+"""Keys of a task's configuration that do not shape a request."""
+
+
+class RowsTask:
+    """What our tasks put before one of lm_eval's task classes; their splits are `rows.Rows`."""
+
+    config: Any
+    eval_docs: Any
+    _building: list[tuple[int, dict[str, Any]]] | None = None
+
+    def processes(self, rows: Sequence[SplitRow], world_size: int) -> list[int]:
+        """The process that asks each row, from 0; the same in every process."""
+        return [number % world_size for number in range(len(rows))]
+
+    def shown(self, row: SplitRow) -> dict[str, Any]:
+        """A row as the samples log shows it."""
+        return row
+
+    def doc_iterator(
+        self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, samples: list[int] | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that this process asks, with the numbers that lm_eval knows them by.
+
+        That number is the row's place in the file, or, as lm_eval wants it, the place in `samples` of that number.
+
+        Raises:
+            JRTError: `samples` names a row that there is not, or one that is left out.
+        """
+        if self._building is not None:
+            yield from self._building
+            return
+        rows: list[SplitRow] = list(self.eval_docs)
+        if samples:
+            chosen = self._named(rows, samples)
+        else:
+            chosen = [(row.place, row) for row in rows[: int(limit) if limit else None]]
+        ranks = self.processes([row for _, row in chosen], world_size)
+        yield from ((number, self.shown(row)) for (number, row), one in zip(chosen, ranks, strict=True) if one == rank)
+
+    def _named(self, rows: Sequence[SplitRow], samples: Sequence[int]) -> list[tuple[int, SplitRow]]:
+        kept = {row.place: row for row in rows}
+        for place in samples:
+            if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < self.rows_read:
+                raise JRTError(
+                    f"task {self.config.task}: --samples names row {place!r}; rows are numbered 0 to "
+                    f"{self.rows_read - 1}, as they stand in the data."
+                )
+            if place not in kept:
+                raise JRTError(
+                    f"task {self.config.task}: --samples names row {place}, which the window or the control of this "
+                    "task drops; the next that is asked is row "
+                    f"{next((other for other in kept if other > place), max(kept))}."
+                )
+        return [(list(samples).index(place), kept[place]) for place in sorted(set(samples))]
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows the evaluated split has, those included that are not asked."""
+        raise NotImplementedError
+
+    @property
+    def prompt_hash(self) -> str:
+        """What the prompts depend on beside the rows that are asked and lm_eval's configuration."""
+        return ""
+
+    def build_all_requests(self, **kwargs: Any) -> Any:
+        """As lm_eval; where it caches requests, it is given those back that it would build, or builds them.
+
+        lm_eval knows cached requests by the task's name alone. The only free part of its key is the tokenizer's name.
+        It cannot go on in a process that asks nothing, as with `--limit 1` and two processes: such a process asks the
+        first row too, and does not hand its answer on, since `doc_iterator` yields no row when answers are scored.
+        """
+        which = {name: kwargs[name] for name in ("limit", "samples") if kwargs.get(name) is not None}
+        asked = list(self.doc_iterator(rank=kwargs.get("rank", 0), world_size=kwargs.get("world_size", 1), **which))
+        asked = asked or list(self.doc_iterator(**which))[:1]
+        if kwargs.get("cache_requests"):
+            kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name', '')}-jrt{self._request_hash(asked, kwargs)}"
+        # Where it caches, lm_eval builds all rows and takes the first: of one process's share, these are others.
+        self._building = asked
+        try:
+            return super().build_all_requests(**{**kwargs, "limit": None})  # type: ignore[misc]
+        finally:
+            self._building = None
+
+    def _request_hash(self, asked: Sequence[tuple[int, dict[str, Any]]], kwargs: dict[str, Any]) -> str:
+        config = {key: value for key, value in self.config.to_dict().items() if key not in _NO_REQUEST}
+        chat = kwargs.get("chat_template")
+        template = None
+        if kwargs.get("apply_chat_template") and chat is not None:
+            template = chat([{"role": "user", "content": "A question?"}])
+        draws = getattr(self, "fewshot_rnd", None)  # which examples are shown; lm_eval sets it
+        shots = draws.getstate() if self.config.num_fewshot and draws else None
+        what = [__version__, self.prompt_hash, config, kwargs.get("system_instruction"), template, shots, asked]
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,11 +15,14 @@ from jrt_lmeval.errors import unknown
 from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, TableRow, plan, runs
 from jrt_lmeval.runner import EvalRun, Options, execute, finished, metadata, task_manager
 
+ROWS_COUNTED = 8
+"""Rows of a task whose prompts a dry run makes; the tokens of all are estimated from theirs."""
+
 EPILOG = """examples:
   jrt-eval paper --suite bundled --limit 100
       all tables from the models that come with the package; resumable: call it again after a stop
   jrt-eval paper --suite bundled --dry-run
-      what would be run, how many tokens that is, and how long it takes
+      what would be run, about how many tokens that is, and how long it takes
   jrt-eval paper --suite released --device cuda --out runs/released
       the same tables from the published checkpoints, where there is a GPU and a hub
 """
@@ -47,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take: rows and tokens of its prompts (GPT-2's), and seconds at a measured speed, or None."""
+    """What a run would take: rows, tokens of its prompts (GPT-2's), estimated, and seconds at a measured speed."""
 
     run: EvalRun
     rows: int
@@ -67,10 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         listed = list(estimates(todo, arguments.out, options))
         for one in listed:
             time = "" if one.seconds is None else f"  about {one.seconds:,.0f} s"
-            print(f"{one.rows:6,} rows {one.tokens:10,} tokens{time}  {one.run.label}: {', '.join(one.run.tasks)}")
+            size = f"{one.rows:6,} rows, about {one.tokens:10,} tokens{time}"
+            print(f"{size}  {one.run.label}: {', '.join(one.run.tasks)}")
         known = [one.seconds for one in listed if one.seconds is not None]
         total = f"about {sum(known) / 60:,.0f} min" if known else "time unknown until a first run is finished"
-        print(f"{len(listed)} runs, {sum(one.tokens for one in listed):,} tokens left, {total}")
+        print(f"{len(listed)} runs, about {sum(one.tokens for one in listed):,} tokens left, {total}")
         return 0
     missing = [] if arguments.tables_only else _run(todo, arguments.out, options)
     for run, why in missing:
@@ -109,29 +114,33 @@ def _run(todo: Sequence[EvalRun], out: Path, options: Options) -> list[tuple[Eva
 
 def estimates(runs: Sequence[EvalRun], out: Path, options: Options) -> Iterator[Estimate]:
     """Rows, tokens and time of what is left to do; the time at the speed of the runs that are finished in `out`."""
-    sizes: dict[str, tuple[int, int]] = {}
+    sizes: dict[tuple[str, str], tuple[int, int]] = {}
+    managers: dict[str, Any] = {}
     speed = measured_speed(out)
     for run in runs:
         done = finished(out, run, options)
         rows = tokens = 0
         for task in (task for task in run.tasks if task not in done):
-            key = json.dumps([task, dict(run.block)], sort_keys=True)
-            if key not in sizes:
-                sizes[key] = _size(task, run, options)
-            rows, tokens = rows + sizes[key][0], tokens + sizes[key][1]
+            block = json.dumps(run.block, sort_keys=True)
+            if (task, block) not in sizes:
+                managers[block] = managers.get(block) or task_manager(metadata(run, options))
+                sizes[task, block] = _size(task, managers[block], options.limit)
+            rows, tokens = rows + sizes[task, block][0], tokens + sizes[task, block][1]
         yield Estimate(run, rows, tokens, tokens / speed if speed else None)
 
 
-def _size(task: str, run: EvalRun, options: Options) -> tuple[int, int]:
+def _size(task: str, manager: Any, limit: float | None) -> tuple[int, int]:
+    """Rows of a task, and about how many tokens their prompts have: as many a row as those of a few."""
     from jrt_lmeval.prompts.tokens import count_tokens
 
-    manager = task_manager(metadata(run, options))
     if task not in manager.all_tasks:
         return 0, 0
     loaded = manager.load([task])["tasks"][task]
-    loaded.build_all_requests(limit=options.limit, rank=0, world_size=1)
-    texts = [str(request.args[0]) for request in loaded.instances]
-    return len(texts), sum(count_tokens(text) for text in texts)
+    rows = len(loaded.eval_docs) if limit is None else min(int(limit), len(loaded.eval_docs))
+    chosen = sorted({(2 * at + 1) * rows // (2 * ROWS_COUNTED) for at in range(ROWS_COUNTED)})
+    loaded.build_all_requests(samples=chosen, rank=0, world_size=1)
+    tokens = [count_tokens(str(request.args[0])) for request in loaded.instances]
+    return rows, round(rows * sum(tokens) / max(1, len(tokens)))
 
 
 def measured_speed(out: Path) -> float | None:

@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter
 
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.markdown import markdown_table, with_block
-from jrt_lmeval.paper.claims import JRT_SAYS, LEAD, METRIC, SECOND_COPY, measured, percent, recall, rule, verdict
+from jrt_lmeval.paper.claims import ALPHA, JRT_SAYS, LEAD, METRIC, SECOND_COPY, measured, percent, recall, rule, verdict
 from jrt_lmeval.paper.plan import (
     LAYOUT_ENDINGS,
     NO_CONTEXT,
@@ -89,7 +89,7 @@ def front(logs: Path, suite: Suite) -> str:
         state = figure({benchmark: cells[once]}, "state_bytes", 0.001, 0)
         rows.append([label, percent(recall(cells[once])), percent(recall(cells.get(flat))), _text(state)])
     layouts = [LAYOUTS[name].label for name in ("once", "flat")]
-    table = markdown_table([f"`{benchmark}`, answers recalled, %", *layouts, "state, KB"], rows)
+    table = markdown_table([f"`{benchmark}`, answers recalled, %", *layouts, "state, KB (median)"], rows)
     first = next(iter(asked.values()))
     found = recall(first)
     size = "" if found is None else f"{found.n:,} questions on {found.clusters:,} documents; "
@@ -105,11 +105,14 @@ def reading_twice(logs: Path, entries: Sequence[TableRow]) -> str:
     report = paper_report(entries, logs)
     rows = next((table.rows for table in report.tables if table.name == "claims"), ())
     shown = [row for row in rows if any(str(row[0]).endswith(f"({words})") for words in READ_TWICE)]
-    return markdown_table(
+    table = markdown_table(
         ["what is compared", "benchmark", "points [95 %]", "p (Holm)", "questions", "documents"],
         [[row[0], row[1], row[3], *(_text(entry) for entry in row[4:7])] for row in shown],
         left=2,
     )
+    told = sum(isinstance(row[4], Number) and row[4].value < ALPHA for row in shown)
+    number = "None" if told == 0 else str(told)
+    return f"{table}\n{number} of these {len(shown)} differences is significant at 5 % once p is corrected.\n"
 
 
 def _text(entry: Shown) -> str:

@@ -110,10 +110,10 @@ def _measures(perplexity: bool) -> dict[str, Callable[[Mapping[str, Cell]], Show
     """Column -> what makes it of a row's cells by benchmark."""
     found: dict[str, Callable[[Mapping[str, Cell]], Shown]] = {
         "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 1),
-        "prefix, share of the prompt": lambda cells: figure(cells, "prefix_share", 1, 2),
+        "prefix, share of the prompt (median)": lambda cells: figure(cells, "prefix_share", 1, 2),
         "answers a second": _throughput,
-        "state, KB": lambda cells: figure(cells, "state_bytes", 0.001, 0),
-        "of it recurrent, KB": lambda cells: figure(cells, "recurrent_bytes", 0.001, 0),
+        "state, KB (median)": lambda cells: figure(cells, "state_bytes", 0.001, 0),
+        "of it recurrent, KB (median)": lambda cells: figure(cells, "recurrent_bytes", 0.001, 0),
         "parameters": _parameters,
         "features a head": _features,
     }

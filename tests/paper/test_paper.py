@@ -23,6 +23,7 @@ from jrt_lmeval.paper.plan import NO_CONTEXT, NO_LEAD, PAPER_ROWS, POLICIES, STE
 from jrt_lmeval.paper.tables import paper_report
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.plugin import register
+from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.published import printed
 from jrt_lmeval.report.tables import Number
@@ -36,10 +37,12 @@ from jrt_lmeval.runner import (
     kept_results,
     kept_sample,
     stated_runs,
+    task_manager,
     weights_of,
 )
 from jrt_lmeval.scoring import contains
 from jrt_lmeval.stats import interval
+from jrt_lmeval.task.recall import RecallTask
 
 LIMITS = {"wide": (0.6, 0.8)}
 
@@ -255,6 +258,20 @@ def test_what_a_model_says_of_itself_names_no_machine() -> None:
     assert kept_results(content)["config"]["jrt"] == {"pretrained": "model", "tokenizer": None, "kv_window": 64}
 
 
+def test_a_dry_run_counts_rows_and_estimates_tokens_from_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    plain = RecallTask.build_all_requests
+    monkeypatch.setattr(
+        RecallTask, "build_all_requests", lambda self, **k: made.append(len(k["samples"])) or plain(self, **k)
+    )
+    runs = [EvalRun("m", {"a": at}, ("swde_once",)) for at in range(9)]
+    found = list(estimates(runs, Path("nowhere"), Options()))
+    assert [one.rows for one in found] == [72] * 9 and made == [8], "each task once, whatever the number of runs"
+    task = task_manager({}).load(["swde_once"])["tasks"]["swde_once"]
+    exact = sum(count_tokens(task.doc_to_text(row)) for row in task.eval_docs)
+    assert abs(found[0].tokens - exact) < 0.05 * exact
+
+
 def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     register()
     assert cli.main(["paper", "--dry-run", "--limit", "1", "--out", str(tmp_path / "out")]) == 0
@@ -396,6 +413,6 @@ def test_maps_are_compared_with_their_features_parameters_and_state(tmp_path: Pa
     table = paper_report(rows, tmp_path).tables[0]
     shown = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     assert [row["features a head"].text() for row in shown] == ["512", "32"]  # type: ignore[union-attr]
-    assert [row["state, KB"].text() for row in shown] == ["332", "80"]  # type: ignore[union-attr]
-    assert [row["of it recurrent, KB"].text() for row in shown] == ["272", "20"]  # type: ignore[union-attr]
+    assert [row["state, KB (median)"].text() for row in shown] == ["332", "80"]  # type: ignore[union-attr]
+    assert [row["of it recurrent, KB (median)"].text() for row in shown] == ["272", "20"]  # type: ignore[union-attr]
     assert all(row["parameters"].text() == "1,600,000" for row in shown)  # type: ignore[union-attr]

@@ -155,12 +155,9 @@ def _heldout(file: Path) -> str:
 
 def _measured(rows: Sequence[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [[_cell(row.get(column)) for column in columns] for row in rows]
+    cells = [[row.get(column, "") for column in columns] for row in rows]
+    lines = [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in line] for line in cells]
     return markdown_table(columns, lines, left=len(columns)) if rows else ""
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _count(number: int, noun: str) -> str:

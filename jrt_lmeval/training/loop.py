@@ -66,7 +66,7 @@ class Share:
 def shares(batch: Batch, tokens: int | None, rank: int = 0, processes: int = 1) -> Iterator[Share]:
     """The rows of a process, in shares of at most `tokens` tokens, padding included (one row at least).
 
-    Every process gets as many shares as any other, since they wait for each other: rows without weight fill up.
+    Every process gets the same number of shares, since they wait for each other; rows without weight fill up the rest.
     """
     rows = len(batch.lengths)
     mine = -(-rows // processes)
@@ -143,14 +143,14 @@ class Objective(nn.Module):
 
 @dataclass
 class Run:
-    """A training as it stands; all of it but the recipe and the team is what a checkpoint holds.
+    """The state of a training run. A checkpoint holds all of it but the recipe and the team.
 
     Attributes:
         done: tokens trained on, prefixes included.
         steps: of the optimiser.
         place: of the next batch in the stream.
-        seconds: of wall time, over all the sittings of the run.
-        objective: of the model; as the team trains it.
+        seconds: of wall time, from all starts of the run together.
+        objective: of the model, as the team trains it.
     """
 
     recipe: TrainRecipe
@@ -260,7 +260,7 @@ class Run:
 
 
 def _blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The layers, each of which is divided by itself."""
+    """The layers, each of which is sharded by itself."""
     return model.blocks if isinstance(model, JRTForCausalLM) else model.base_model.layers
 
 
@@ -310,7 +310,7 @@ def train(
         sharded: each process keeps a part of every weight (FSDP); otherwise each keeps all.
 
     Returns:
-        `tokens`, `seconds`, `steps` and the last averages of the losses.
+        `tokens`, `seconds`, `steps` and the last running averages of the losses.
 
     Raises:
         JRTError: `out` holds a run with another recipe, or a finished model, or cannot be written; there is nothing to
@@ -348,7 +348,7 @@ def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: 
         with fast_scans():
             average = _loop(run, tokenizer, out, quiet or not team.leads)
     except KeyboardInterrupt as error:
-        # a step that was cut short may have moved some weights and not others: one small step, not worth losing all for
+        # the interrupted step may have moved only some of the weights, which is better than losing the run
         run.save(out)
         raise KeyboardInterrupt(
             f"stopped and saved at {run.done:,} of {recipe.tokens:,} tokens; the same command goes on from there."
@@ -367,8 +367,11 @@ def _new_tokenizer(recipe: TrainRecipe, teacher: tuple[JRTForCausalLM, Path] | N
 
 
 def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the trained model and its card. A checkpoint of the end lies beside them until they are complete, so that a
-    run that is killed here goes on from it and no half-written model passes as a finished one."""
+    """Write the trained model and its card.
+
+    A checkpoint lies beside them until they are complete, so that a run that is killed here goes on from it and no
+    half-written model is taken for a finished one.
+    """
     run.save(out)
     weights, _ = whole_state(run.model, run.optimiser)
     if run.team.leads:
@@ -378,7 +381,7 @@ def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
             model.to(torch.bfloat16).save_pretrained(out)
             write_card(out, out.resolve().name)
         except (OSError, SafetensorError):
-            (out / CONFIG).unlink(missing_ok=True)  # without it nothing takes the folder for a model
+            (out / CONFIG).unlink(missing_ok=True)  # without it the folder is not taken for a model
             raise
         (out / CHECKPOINT).unlink(missing_ok=True)
     run.team.wait()
@@ -386,25 +389,33 @@ def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
 
 def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) -> dict[str, float]:
     """Step until the recipe's tokens are done; returns the running averages of the figures."""
-    stream = _Stream(run.recipe, tokenizer, run.place)
-    batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8))
+    loader = DataLoader(_Stream(run.recipe, tokenizer, run.place), batch_size=None, num_workers=1, prefetch_factor=8)
+    stream = iter(loader)
     average: dict[str, float] = {}
-    where = _where(run.team)
-    judges = _judges(run.recipe, tokenizer)
+    where: dict[str, str | int] = {"device": str(run.team.device)}
+    if run.team.device.type == "cpu":
+        where["threads"] = torch.get_num_threads()
+    if run.team.size > 1:
+        where["processes"] = run.team.size
+    core = tokenizer.backend_tokenizer
+    sets = SETS if run.recipe.evaluations else ()
+    judges = {name: held_out(name, lambda text: core.encode(text).ids) for name in sets}
     last_save = time.monotonic()
     before = last_save - run.seconds
     bar = tqdm(total=run.recipe.tokens, initial=run.done, unit="tok", unit_scale=True, mininterval=1, disable=quiet)
     with bar, open(out / LOG if run.team.leads else os.devnull, "a", encoding="utf-8", buffering=1) as log:
         while run.done < run.recipe.tokens:
             judged = run.done * run.recipe.evaluations // run.recipe.tokens
-            batch, place = next(batches)
+            batch, place = next(stream)
             figures = run.step(batch)
             run.place = place
             run.seconds = time.monotonic() - before
-            average = _averaged(average, figures)
+            # over about the last hundred steps that had the figure
+            average |= {name: 0.99 * average.get(name, value) + 0.01 * value for name, value in figures.items()}
             state = {"step": run.steps, "tokens": run.done, "seconds": round(run.seconds, 1)}
-            log.write(json.dumps({**state, **_rounded(figures), **where}) + "\n")
-            bar.set_postfix(_rounded(average), refresh=False)
+            rounded = {name: round(value, 3) for name, value in figures.items()}
+            log.write(json.dumps({**state, **rounded, **where}) + "\n")
+            bar.set_postfix({name: round(value, 3) for name, value in average.items()}, refresh=False)
             bar.update(run.done - bar.n)
             if run.done * run.recipe.evaluations // run.recipe.tokens > judged:
                 begun = time.monotonic()
@@ -419,14 +430,6 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
     return average
 
 
-def _where(team: Team) -> dict[str, str | int]:
-    """What a step was computed on, for the log."""
-    where: dict[str, str | int] = {"device": str(team.device)}
-    if team.device.type == "cpu":
-        where["threads"] = torch.get_num_threads()
-    return where if team.size == 1 else {**where, "processes": team.size}
-
-
 def _teacher(recipe: TrainRecipe) -> tuple[JRTForCausalLM, Path] | None:
     """The recipe's teacher in float32 and its folder, or None.
 
@@ -437,13 +440,6 @@ def _teacher(recipe: TrainRecipe) -> tuple[JRTForCausalLM, Path] | None:
         return None
     folder = find(recipe.teacher).folder
     return JRTForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), folder
-
-
-def _judges(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Asked]]:
-    """The held-out sets that a run is judged by; none where its recipe asks for no judging."""
-    core = tokenizer.backend_tokenizer
-    names = SETS if recipe.evaluations else ()
-    return {name: held_out(name, lambda text: core.encode(text).ids) for name in names}
 
 
 def _judge(run: Run, judges: dict[str, list[Asked]], log: Path) -> None:
@@ -462,17 +458,7 @@ def _cut_log(log: Path, done: int) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write a file such that a kill leaves the old one or the new one, and never a part."""
+    """Write a file such that a kill leaves either the old one or the new one, and never a part of it."""
     part = file.with_name(f"{file.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(file)
-
-
-def _averaged(average: dict[str, float], figures: dict[str, float]) -> dict[str, float]:
-    """Running averages over about the last hundred steps; a figure that a step did not have changes nothing."""
-    new = {k: v for k, v in figures.items() if not math.isnan(v)}
-    return {**average, **{k: v if k not in average else 0.99 * average[k] + 0.01 * v for k, v in new.items()}}
-
-
-def _rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {k: round(v, 3) for k, v in figures.items() if not math.isnan(v)}

@@ -32,90 +32,37 @@ from jrt_lmeval.modeling.model import Block, JRTForCausalLM
 from jrt_lmeval.training.recipes import TrainRecipe
 
 
-def model_config(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> JRTConfig:
-    """The configuration that a recipe describes."""
-    return JRTConfig(
-        **{
-            "vocab_size": len(tokenizer),
-            "hidden_size": recipe.hidden_size,
-            "intermediate_size": recipe.intermediate_size,
-            "mixers": recipe.mixers,
-            "num_heads": recipe.num_heads,
-            "feature_map": recipe.feature_map,
-            "feature_map_options": dict(recipe.feature_map_options),
-            "feature_dim": recipe.feature_dim,
-            "shifted_heads": recipe.shifted_heads,
-            "window": recipe.window,
-            "normaliser": recipe.normaliser,
-            "initializer_range": recipe.hidden_size**-0.5,
-            "context_length": max(stage.max_tokens for stage in recipe.curriculum),
-            "mask_token_id": tokenizer.mask_token_id,
-            **_special(tokenizer),
-            **recipe.config,
-        }
+def _ours(recipe: TrainRecipe, common: dict[str, Any], longest: int, mask: int) -> PreTrainedModel:
+    names = ("intermediate_size", "mixers", "num_heads", "feature_map", "feature_map_options", "feature_dim")
+    same = {name: getattr(recipe, name) for name in (*names, "shifted_heads", "window", "normaliser")}
+    fields = {**common, **same, "initializer_range": recipe.hidden_size**-0.5, "context_length": longest}
+    return JRTForCausalLM(JRTConfig(**{**fields, "mask_token_id": mask, **recipe.config}))
+
+
+def _llama(recipe: TrainRecipe, common: dict[str, Any], longest: int, mask: int) -> PreTrainedModel:
+    config = LlamaConfig(
+        **common,
+        intermediate_size=recipe.intermediate_size,
+        num_hidden_layers=len(recipe.mixers),
+        num_attention_heads=recipe.num_heads,
+        num_key_value_heads=recipe.num_heads,
+        max_position_embeddings=longest,
+        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
+        tie_word_embeddings=True,
     )
+    return LlamaForCausalLM(config)
 
 
-def _ours(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    return JRTForCausalLM(model_config(recipe, tokenizer))
+def _mamba(recipe: TrainRecipe, common: dict[str, Any], longest: int, mask: int) -> PreTrainedModel:
+    fields = {**common, "num_hidden_layers": len(recipe.mixers), "tie_word_embeddings": True, **recipe.config}
+    fields["initializer_range"] = recipe.hidden_size**-0.5 / 2
+    if recipe.model == "mamba":
+        return MambaForCausalLM(MambaConfig(**fields))
+    fields = {"head_dim": 64, "n_groups": 1, **fields}
+    return Mamba2ForCausalLM(Mamba2Config(**fields, num_heads=2 * recipe.hidden_size // fields["head_dim"]))
 
 
-def _llama(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.hidden_size,
-            intermediate_size=recipe.intermediate_size,
-            num_hidden_layers=len(recipe.mixers),
-            num_attention_heads=recipe.num_heads,
-            num_key_value_heads=recipe.num_heads,
-            max_position_embeddings=max(stage.max_tokens for stage in recipe.curriculum),
-            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
-            tie_word_embeddings=True,
-            **_special(tokenizer),
-        )
-    )
-
-
-def _mamba(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    return MambaForCausalLM(
-        MambaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.hidden_size,
-            num_hidden_layers=len(recipe.mixers),
-            initializer_range=recipe.hidden_size**-0.5 / 2,
-            tie_word_embeddings=True,
-            **_special(tokenizer),
-        )
-    )
-
-
-def _mamba2(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    head_dim = int(recipe.config.get("head_dim", 64))  # type: ignore[call-overload]
-    return Mamba2ForCausalLM(
-        Mamba2Config(
-            **{
-                "vocab_size": len(tokenizer),
-                "hidden_size": recipe.hidden_size,
-                "num_hidden_layers": len(recipe.mixers),
-                "num_heads": 2 * recipe.hidden_size // head_dim,
-                "head_dim": head_dim,
-                "n_groups": 1,
-                "initializer_range": recipe.hidden_size**-0.5 / 2,
-                "tie_word_embeddings": True,
-                **_special(tokenizer),
-                **recipe.config,
-            }
-        )
-    )
-
-
-def _special(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    names = ("bos_token_id", "eos_token_id", "pad_token_id")
-    return {name: getattr(tokenizer, name) for name in names}
-
-
-MODELS = {"jrt_rnn": _ours, "based": _ours, "llama": _llama, "mamba": _mamba, "mamba2": _mamba2}
+MODELS = {"jrt_rnn": _ours, "based": _ours, "llama": _llama, "mamba": _mamba, "mamba2": _mamba}
 """What `jrt-eval train --model` builds. Of a transformers model's recipe, `mixers` gives only the number of layers."""
 
 
@@ -127,7 +74,10 @@ def new_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTra
     """
     if recipe.model not in MODELS:
         raise unknown("model to train", recipe.model, MODELS)
-    return MODELS[recipe.model](recipe, tokenizer)
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    common = {"vocab_size": len(tokenizer), "hidden_size": recipe.hidden_size, **special}
+    longest = max(stage.max_tokens for stage in recipe.curriculum)
+    return MODELS[recipe.model](recipe, common, longest, tokenizer.mask_token_id)
 
 
 def last_hidden(model: PreTrainedModel, ids: Tensor, lengths: Tensor, prefix_lengths: Tensor) -> Tensor:

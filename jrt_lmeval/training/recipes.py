@@ -255,11 +255,6 @@ def with_leads(recipe: TrainRecipe) -> TrainRecipe:
     return replace(recipe, curriculum=LEADS_CURRICULUM, matching_leads=True, tokenizer=SHIPPED)
 
 
-def _placed(layers: int, linear: tuple[int, ...], mixer: str) -> tuple[str, ...]:
-    """Mixers of a published model: linear attention at some layers, sliding attention after each, convolutions else."""
-    return tuple(mixer if i in linear else "swa" if i - 1 in linear else "conv" for i in range(layers))
-
-
 PUBLISHED: dict[str, dict[str, Any]] = {
     "360m": {"hidden_size": 1024, "intermediate_size": 2048, "tokens": 31_457_280_000},
     "1b": {"hidden_size": 1792, "intermediate_size": 3584, "tokens": 52_428_800_000},
@@ -270,7 +265,8 @@ PUBLISHED_LAYERS: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {
     ("1b", "jrt_rnn"): (36, (1, 6, 11, 16, 21, 27, 33)),
     ("1b", "based"): (36, (1, 6, 11, 16, 21, 27, 33)),
 }
-"""Size and model -> layers, and which of them are linear attention (HazyResearch/prefix-linear-attention, configs)."""
+"""Size and model -> number of layers, and which of them are linear attention, each followed by sliding attention; all
+others are convolutions (HazyResearch/prefix-linear-attention, configs)."""
 
 ROW = 2048
 
@@ -295,13 +291,14 @@ def published(size: str, model: str = "jrt_rnn", feature_map: str = "taylor", te
         raise JRTError(f"--recipe {size} describes jrt_rnn and based, not {model}; --recipe suite trains it small.")
     layers, linear = PUBLISHED_LAYERS[size, model]
     prefix = model == "jrt_rnn"
+    mixer = "prefix_linear" if prefix else "linear"
     config: dict[str, object] = {"conv_expand": 2, "normaliser_eps": 1e-12, "initializer_range": 0.02}
     if prefix:
         config["enc_length"] = ROW // 2
     return TrainRecipe(
         model=model,
         feature_map=feature_map,
-        mixers=_placed(layers, linear, "prefix_linear" if prefix else "linear"),
+        mixers=tuple(mixer if i in linear else "swa" if i - 1 in linear else "conv" for i in range(layers)),
         **PUBLISHED[size],
         num_heads=16,
         feature_dim=16,

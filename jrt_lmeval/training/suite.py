@@ -13,7 +13,7 @@ from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training.card import LOG
 from jrt_lmeval.training.loop import CHECKPOINT, train
-from jrt_lmeval.training.recipes import RECIPES, SHIPPED_TEACHER, TrainRecipe
+from jrt_lmeval.training.recipes import BASELINES, RECIPES, SHIPPED_TEACHER, TrainRecipe
 
 MODELS: dict[str, tuple[str, str, str]] = {
     SHIPPED_TEACHER: ("teacher-leads", "jrt_rnn", "mlp"),
@@ -29,7 +29,6 @@ MODELS: dict[str, tuple[str, str, str]] = {
     "jrt-mlp-128": ("narrow-leads", "jrt_rnn", "mlp"),
 }
 """Name of a model -> its recipe, `--model` and feature map, in the order in which they are trained."""
-TRANSFORMERS = ("llama", "mamba2")
 FIRST = 2
 """So many models are trained with all seeds before the others: what varies with the seed is then known early."""
 
@@ -68,7 +67,7 @@ def suite_runs(out: Path, seeds: int) -> Iterator[SuiteRun]:
     for seed, name in itertools.chain(first, others):
         recipe, model, feature_map = MODELS[name]
         folder = out / f"seed{seed}"
-        has_teacher = name != SHIPPED_TEACHER and name not in TRANSFORMERS
+        has_teacher = name != SHIPPED_TEACHER and model not in BASELINES
         made = RECIPES[recipe](model, feature_map, str(folder / SHIPPED_TEACHER) if has_teacher else "")
         yield SuiteRun(name, seed, replace(made, seed=seed), folder / name)
 

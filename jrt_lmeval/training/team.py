@@ -55,7 +55,7 @@ class Team:
         return self.rank == 0
 
     def together(self, objective: nn.Module, blocks: nn.ModuleList) -> nn.Module:
-        """The objective as it is trained by all: what it returns is to be called in its place."""
+        """The objective as all processes train it, to be called in its place."""
         if self.size == 1:
             return objective
         if self.sharded:
@@ -69,7 +69,7 @@ class Team:
         return nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
 
     def alone(self, objective: nn.Module) -> AbstractContextManager[Any]:
-        """Within it gradients are kept to this process, for all shares of a batch but the last."""
+        """A context in which gradients are not exchanged, for all shares of a batch but the last."""
         return objective.no_sync() if isinstance(objective, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def total(self, part: Tensor) -> Tensor:
@@ -86,14 +86,14 @@ class Team:
         return dict(zip(names, sums.tolist(), strict=True))
 
     def agree(self, wish: bool) -> bool:
-        """What the leading process wishes: clocks differ, and all have to do the same."""
+        """The decision of the leading process: clocks differ, and all processes have to do the same."""
         if self.size > 1:
             wishes = torch.tensor([float(wish and self.leads)], device=self.device)
             wish = bool(self.total(wishes).item())
         return wish
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             torch.distributed.barrier()
 

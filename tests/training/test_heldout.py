@@ -16,6 +16,7 @@ from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import samples_dir
+from jrt_lmeval.training import heldout
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.rows import kept_out, train_pages
 
@@ -112,3 +113,23 @@ def test_countries_of_the_held_out_sheets_are_in_no_training_row_and_no_test_row
     assert len(held) > 5 and len(trained) > 80
     assert all(map(kept_out, held)) and not any(map(kept_out, trained))
     assert not held & {row["doc_id"] for row in factbook_rows()}
+
+
+@pytest.mark.parametrize(("layout", "copies"), [("flat", 2), ("lead_once", 1)])
+def test_with_a_lead_each_question_has_a_prompt_that_names_it(layout: str, copies: int) -> None:
+    once, led = held_out("short", encode), held_out("short", encode, heldout.LAYOUTS[layout])
+    assert [question for asked in once for question in asked.questions] == [asked.questions[0] for asked in led]
+    assert all(len(asked.questions) == 1 for asked in led)
+    documents = [decode(asked.body) for asked in once for _ in asked.questions]
+    for asked, document in zip(led, documents, strict=True):
+        stem = decode(asked.questions[0][0]).strip(" :")
+        assert decode(asked.body) == f"Information about {stem}. " + "\n".join([document] * copies)
+
+
+def test_the_command_prints_recall_by_set_and_layout(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(heldout, "SETS", {"short": (SETS["short"][0], 2)})
+    assert heldout.main(["jrt-mlp", "llama"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "| model | short, once | short, flat | short, lead_once |"
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| jrt-mlp", "| llama"]
+    assert all(0 <= float(cell) <= 100 for line in table[2:] for cell in line.strip("| ").split(" | ")[1:])

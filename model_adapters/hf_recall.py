@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, shipped_for
+from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, no_revisions, shipped_for
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
@@ -54,6 +54,8 @@ class HFRecall(RecallLM):
         restriction = WindowOptions(kv_window, kv_sinks, kv_bytes)
         run = RunOptions.read(type(self).__init__, options)
         source = one_source(pretrained, path)
+        if source is None and revision is not None:
+            raise JRTError(f"revision={revision}: {no_revisions('the shipped model')}")
         extra = [*([gguf_file] if gguf_file else []), *(["*.py"] if trust_remote_code else [])]
         checkpoint = shipped_for(self.family) if source is None else find(source, revision, extra)
         self.check_family(checkpoint)

@@ -84,9 +84,10 @@ class RecallLM(TemplateLM):
         self._rank, self._world_size, self._device = self.world.rank, self.world.size, engine.device
         self.policy = policy if policy and engine.has_prefix else PrefixPolicy("none")
         self.description = dict(description or {})
-        self.encoder = Encoder(tokenizer, add_bos_token)
         model: Any = engine.model
-        self._vocabulary = require_fitting(tokenizer, model.get_input_embeddings().weight.shape[0])
+        rows = model.get_input_embeddings().weight.shape[0]
+        self._vocabulary = require_fitting(tokenizer, rows)
+        self.encoder = Encoder(tokenizer, add_bos_token, rows)
         self._max_length = context_length(max_length, engine.max_length, engine.table_length)
         # a recurrent model has no limit of its own, but a fixed prefix beyond any row it was trained on is a mistake
         self.policy.check_context(self._max_length or engine.trained_length)

@@ -128,6 +128,12 @@ class RunOptions:
             JRTError: for a name that neither knows, with the nearest one that is known.
         """
         common = [field.name for field in fields(cls)]
+        if given.get("trust_remote_code"):
+            raise JRTError(
+                "trust_remote_code: no code of a checkpoint ever runs with this model, so there is nothing to trust; "
+                "leave it out, --trust_remote_code among lm_eval's own options too."
+            )
+        given = {name: value for name, value in given.items() if name != "trust_remote_code"}
         for name in given:
             if name not in common:
                 raise unknown("model argument", name, [*parameter_names(constructor), *common])

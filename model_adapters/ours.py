@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, shipped_for
+from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, no_revisions, shipped_for
 from jrt_lmeval.checkpoints.load import load_config, load_model, random_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 from jrt_lmeval.errors import JRTError, unknown
@@ -82,6 +82,8 @@ class OurLM(RecallLM):
     ) -> Checkpoint:
         if source is not None:
             return find(source, revision)
+        if revision is not None:
+            raise JRTError(f"revision={revision}: {no_revisions('the shipped model')}")
         # an untrained model needs a shape and a tokenizer, not the weights of its map
         return shipped_for(self.family, None if init == "random" else feature_map or self.default_map)
 

@@ -84,9 +84,12 @@ def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[st
         extra: further files to fetch from the hub; with a GGUF file among them no config.json is needed.
 
     Raises:
-        JRTError: no such folder or hub id, or a folder that holds no readable config.json.
+        JRTError: no such folder or hub id, a folder that holds no readable config.json, or a revision of what has
+            none.
     """
     name = str(pretrained)
+    if revision is not None and (name in shipped_names() or name in PACKAGED or Path(name).expanduser().is_dir()):
+        raise JRTError(f"revision={revision}: {no_revisions(name)}")
     if name in shipped_names():
         return opened(weights_dir() / name, name)
     if name in PACKAGED:
@@ -105,6 +108,11 @@ def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[st
             f"({', '.join(shipped) or 'none'})."
         )
     return opened(_from_hub(name, revision, extra), name, needs_config)
+
+
+def no_revisions(name: str) -> str:
+    """Why a revision of a model on this machine is refused."""
+    return f"{name} is not from the hub and has no revisions; leave revision out, or give a hub id (owner/name)."
 
 
 def opened(folder: Path, name: str | None = None, needs_config: bool = True) -> Checkpoint:

@@ -115,11 +115,12 @@ def _none_in(folder: Path) -> str:
     )
 
 
-def require_fitting(tokenizer: PreTrainedTokenizerBase, rows: int, source: object = "the model") -> int:
-    """How many ids the tokenizer has (its highest id + 1), if the model can embed them all.
+def require_fitting(tokenizer: PreTrainedTokenizerBase, rows: int, source: str = "the model") -> int:
+    """How many of the tokenizer's ids (up to its highest) the model can embed.
 
-    Far fewer than the embedding's rows is said in a warning: some models pad by more than others, but a tokenizer of
-    another model looks the same.
+    Added tokens may lie beyond the embedding, such as an `<image>` that no text needs: a warning names them, and a
+    prompt that needs one is refused when it is read. Far fewer ids than the embedding's rows is said in a warning, too:
+    some models pad by more than others, but a tokenizer of another model looks the same.
 
     Args:
         tokenizer: that is to be used.
@@ -127,14 +128,21 @@ def require_fitting(tokenizer: PreTrainedTokenizerBase, rows: int, source: objec
         source: what the model is called, for messages.
 
     Raises:
-        JRTError: the tokenizer has ids that the model does not embed.
+        JRTError: a token of the vocabulary itself has no row in the embedding.
     """
     tokens = max(tokenizer.get_vocab().values()) + 1
     name = tokenizer.name_or_path or "the tokenizer"
-    if tokens > rows:
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    if beyond.keys() - tokenizer.get_added_vocab().keys():
         raise JRTError(
             f"wrong tokenizer: {name!r} has {tokens} tokens, {source} embeds {rows}: it was not trained with this one. "
             "Use the tokenizer it was trained with (tokenizer= in the model arguments)."
+        )
+    if beyond:
+        log.warning(
+            "%s embeds %d tokens and has no vector for %s of %r: prompts that need one of them are refused.",
+            source[:1].upper() + source[1:],
+            *(rows, ", ".join(map(repr, list(beyond)[:5])), name),
         )
     if rows - tokens > PADDING:
         log.warning(
@@ -145,7 +153,7 @@ def require_fitting(tokenizer: PreTrainedTokenizerBase, rows: int, source: objec
             source,
             rows,
         )
-    return tokens
+    return min(tokens, rows)
 
 
 def limit_to(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

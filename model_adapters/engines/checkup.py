@@ -150,12 +150,32 @@ def round_trip(patient: Patient) -> Check:
     return Check(name, text.strip() == SAMPLE, seen)
 
 
+def appended(tokenizer: Any) -> list[int]:
+    """The ids that a tokenizer puts after every text, such as an end token."""
+    text = "a"
+    plain, whole = tokenizer.encode(text, add_special_tokens=False), tokenizer.encode(text)
+    start = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), len(whole))
+    return list(whole[start + len(plain) :])
+
+
+def endings(patient: Patient) -> Check:
+    name = "no end token after a prompt"
+    if patient.tokenizer is None:
+        return Check(name, None, "no tokenizer was asked for")
+    ids = appended(patient.tokenizer)
+    said = f"the tokenizer appends {patient.tokenizer.decode(ids)!r} to every text; prompts are read without it"
+    return Check(name, True, said if ids else "the tokenizer appends nothing")
+
+
 def vocabulary(patient: Patient) -> Check:
     name, rows = "no id beyond the vocabulary", patient.rows
     if patient.tokenizer is not None:
-        highest = max(patient.tokenizer.get_vocab().values())
-        if highest >= rows:
-            return Check(name, False, f"the tokenizer has ids up to {highest}, the embedding {rows} rows")
+        beyond = {token: number for token, number in patient.tokenizer.get_vocab().items() if number >= rows}
+        said = f"the tokenizer has ids up to {max(beyond.values(), default=0)}, the embedding {rows} rows"
+        if beyond.keys() - patient.tokenizer.get_added_vocab().keys():
+            return Check(name, False, said)
+        if beyond:
+            return Check(name, True, f"{said}; a prompt that needs {', '.join(map(repr, beyond))} is refused")
     if patient.tokens == rows:
         return Check(name, True, f"{rows} rows, all of them tokens")
     seen = f"{rows - patient.tokens} of {rows} rows are no tokens"
@@ -190,6 +210,7 @@ CHECKS: dict[str, Callable[[Patient], Check]] = {
     "prefill + decode == full forward": decoding,
     "reused state == fresh": reuse,
     "tokenizer round trip": round_trip,
+    "no end token after a prompt": endings,
     "no id beyond the vocabulary": vocabulary,
     "longest prompt fits": length,
 }

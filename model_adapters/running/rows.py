@@ -11,6 +11,7 @@ from typing import Any
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prefix import PrefixChoice, PrefixPolicy, choose_prefix
 from jrt_lmeval.prompts import Prompt
+from model_adapters.engines.checkup import appended
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -99,13 +100,21 @@ class Encoder:
     Args:
         tokenizer: a Hugging Face tokenizer.
         add_bos_token: whether texts start with the tokenizer's BOS; None leaves it to the tokenizer.
+        rows: tokens that the model embeds; None for as many as there are.
 
     Raises:
         JRTError: the tokenizer has neither BOS nor EOS.
     """
 
-    def __init__(self, tokenizer: Any, add_bos_token: bool | None = None):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, add_bos_token: bool | None = None, rows: int | None = None):
+        self.tokenizer, self.rows = tokenizer, rows
+        self._appended = appended(tokenizer)
+        if self._appended:
+            log.warning(
+                "the tokenizer appends %r to every text: prompts are read without it, since a model answers nothing "
+                "that means anything after an end token.",
+                tokenizer.decode(self._appended),
+            )
         first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         if first is None:
             raise JRTError("the tokenizer has neither a BOS nor an EOS token; one of them must be set in its files.")
@@ -123,8 +132,25 @@ class Encoder:
         return {} if chosen is None else {"add_special_tokens": chosen}
 
     def ids(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
-        """Token ids of a text."""
-        return list(self.tokenizer.encode(text, **self.special(text, add_special_tokens)))
+        """Token ids of a text, without what a tokenizer appends to it.
+
+        Raises:
+            JRTError: one of them has no row in the model's embedding.
+        """
+        special = self.special(text, add_special_tokens)
+        return self._checked(self.tokenizer.encode(text, **special), special)
+
+    def _checked(self, ids: Sequence[int], special: dict[str, bool]) -> list[int]:
+        kept = list(ids)
+        if self._appended and special.get("add_special_tokens", True):
+            kept = kept[: len(kept) - len(self._appended)]
+        if self.rows is not None and kept and (highest := max(kept)) >= self.rows:
+            raise JRTError(
+                f"a text needs the token {self.tokenizer.convert_ids_to_tokens(highest)!r} (id {highest}), and the "
+                f"model embeds {self.rows} tokens: it was not trained with this one. Take it out of the text, or give "
+                "the tokenizer that the model was trained with (tokenizer= in the model arguments)."
+            )
+        return kept
 
     def row(self, index: int, text: str, ids: list[int] | None = None, goal: Goal | None = None) -> Row:
         """A row for a context; `ids` are its tokens where the caller has them already.
@@ -168,10 +194,12 @@ class Encoder:
             same = next((place for place in range(shorter) if ids[place] != head[place]), shorter)
             return ids, same
         # str(): a tokenizer may look at the type of what it is given
-        encoded = self.tokenizer(str(prompt), return_offsets_mapping=True, **self.special(prompt))
-        ends = [end for _, end in encoded["offset_mapping"]]
+        special = self.special(prompt)
+        encoded = self.tokenizer(str(prompt), return_offsets_mapping=True, **special)
+        ids = self._checked(encoded["input_ids"], special)
+        ends = [end for _, end in encoded["offset_mapping"][: len(ids)]]
         inside = next((i for i, end in enumerate(ends) if end > prompt.document_end), len(ends))
-        return list(encoded["input_ids"]), inside
+        return ids, inside
 
 
 def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow: str) -> list[Row]:

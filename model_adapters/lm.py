@@ -28,8 +28,8 @@ from model_adapters.request_cache import RequestCache, tokenizer_digest, weights
 from model_adapters.running.batching import Budget
 from model_adapters.running.figures import Answer, LogLikelihood, Totals, machine
 from model_adapters.running.generation import EOS, LENGTH, STOP, Generator, StopStrings
-from model_adapters.running.loglikelihood import Scored, require_tokens, rolling_windows, score
-from model_adapters.running.rows import Encoder, Goal, Row, read_goal
+from model_adapters.running.loglikelihood import Continuation, require_tokens, rolling_windows, score
+from model_adapters.running.rows import Encoder, Goal, PromptRow, read_goal
 from model_adapters.running.runtime import NotFinite, Runtime
 
 log = logging.getLogger("lm_eval.jrt")
@@ -258,7 +258,7 @@ class RecallLM(TemplateLM):
         items = []
         for index, ((context, text), context_ids, continuation) in enumerate(requests):
             require_tokens(context_ids, continuation, text)
-            items.append(Scored(self.encoder.row(index, context, context_ids), continuation))
+            items.append(Continuation(self.encoder.row(index, context, context_ids), continuation))
         if self._template.get("enable_thinking"):
             raise JRTError("enable_thinking=True is for tasks that generate; this one scores a given text.")
         results = [(0.0, False)] * len(items)
@@ -282,7 +282,7 @@ class RecallLM(TemplateLM):
         token that the text follows (BOS or end of text) is never scored itself.
         """
         asked, places = without_repeats(requests)
-        items: list[Scored] = []
+        items: list[Continuation] = []
         owners: list[int] = []
         lengths: list[int] = []
         for owner, request in enumerate(asked):
@@ -290,7 +290,7 @@ class RecallLM(TemplateLM):
             ids = self.tok_encode(request.args[-1], add_special_tokens=False)
             lengths.append(len(ids))
             for context, continuation in rolling_windows(ids, self.prefix_token_id, self.max_length):
-                items.append(Scored(Row(len(items), context, len(context), context), continuation))
+                items.append(Continuation(PromptRow(len(items), context, len(context), context), continuation))
                 owners.append(owner)
         sums = [LogLikelihood(0.0, {"jrt_scored_tokens": length}) for length in lengths]
         missing = [owners.count(owner) for owner in range(len(asked))]

@@ -22,7 +22,7 @@ from jrt_lmeval.task.base import RowsTask
 from jrt_lmeval.task.log import absent, answer_places, in_our_names, position, sentence, summed
 from jrt_lmeval.task.prompter import Prompter, keep
 from jrt_lmeval.task.reader import TEMPLATE_KEYS, reader_of
-from jrt_lmeval.task.rows import Rows, Sample, SplitRow, ranks, source_row
+from jrt_lmeval.task.rows import LoggedRow, Rows, SplitRow, ranks, source_row
 from jrt_lmeval.task.rules import RULES, Rules
 from jrt_lmeval.task.scores import (
     CUT_CHARACTERS,
@@ -191,9 +191,9 @@ class RecallTask(RowsTask, GenerateTask):
         documents = [self._reader.document_id(row) for row in rows]
         return ranks(documents, [len(self._reader.document(row)) for row in rows], world_size)
 
-    def shown(self, row: SplitRow) -> Sample:
+    def shown(self, row: SplitRow) -> LoggedRow:
         """The row with the field `jrt`, which `process_results` fills."""
-        return Sample(row)
+        return LoggedRow(row)
 
     @property
     def rows_read(self) -> int:
@@ -261,7 +261,7 @@ class RecallTask(RowsTask, GenerateTask):
             prompt = cut_left(prompt, max(0, int(stats[CUT_CHARACTERS]) - before))
         facts = self._facts(row, prompt, labels) if isinstance(row, SplitRow) else {}
         facts |= {"jrt_empty_answer": int(not str(answer).strip())} | stats
-        if isinstance(doc, Sample):
+        if isinstance(doc, LoggedRow):
             doc["jrt"] = facts
         if self._predicts_only():
             return {"bypass": 0}

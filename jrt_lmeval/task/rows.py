@@ -31,7 +31,7 @@ class Rows(list[SplitRow]):
         return dict.fromkeys(self[0])
 
 
-class Sample(dict):
+class LoggedRow(dict):
     """A row as the samples log shows it: with the field `jrt`, which the row itself does not have."""
 
     def __init__(self, row: SplitRow) -> None:
@@ -41,7 +41,7 @@ class Sample(dict):
 
 def source_row(doc: dict[str, Any]) -> dict[str, Any]:
     """The row that a sample shows, or the row itself."""
-    return doc.row if isinstance(doc, Sample) else doc
+    return doc.row if isinstance(doc, LoggedRow) else doc
 
 
 def ranks(documents: Sequence[Hashable], lengths: Sequence[int], processes: int) -> list[int]:

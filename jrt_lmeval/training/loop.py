@@ -34,8 +34,8 @@ from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.models import last_hidden, logits_of, new_model, set_first_weights
 from jrt_lmeval.training.recipes import GPT2, SHIPPED, SHIPPED_TEACHER, TrainRecipe
 from jrt_lmeval.training.rows import (
-    Batch,
     Place,
+    TrainBatch,
     batches,
     masking_gpt2,
     require_sources,
@@ -57,13 +57,13 @@ class Share:
     or one after the other where memory holds no more.
     """
 
-    rows: Batch
+    rows: TrainBatch
     weights: float
     masked: int
     answers: int
 
 
-def shares(batch: Batch, tokens: int | None, rank: int = 0, processes: int = 1) -> Iterator[Share]:
+def shares(batch: TrainBatch, tokens: int | None, rank: int = 0, processes: int = 1) -> Iterator[Share]:
     """The rows of a process, in shares of at most `tokens` tokens, padding included (one row at least).
 
     Every process gets the same number of shares, since they wait for each other; rows without weight fill up the rest.
@@ -77,7 +77,9 @@ def shares(batch: Batch, tokens: int | None, rank: int = 0, processes: int = 1) 
         there = [number for number in numbers if number < rows]
         picked = there or [0]
         longest = int(batch.lengths[picked].max())
-        part = Batch(**{name: x[picked] if x.dim() == 1 else x[picked, :longest] for name, x in vars(batch).items()})
+        part = TrainBatch(
+            **{name: x[picked] if x.dim() == 1 else x[picked, :longest] for name, x in vars(batch).items()}
+        )
         if not there:
             silent = torch.zeros_like(part.masked)
             part = replace(part, weights=part.weights * 0, masked=silent, answer=silent)
@@ -220,7 +222,7 @@ class Run:
             raise OSError(f"{CHECKPOINT}: {' '.join(str(error).split())[:200]}") from error
         (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
 
-    def step(self, batch: Batch) -> dict[str, float]:
+    def step(self, batch: TrainBatch) -> dict[str, float]:
         """One step of the optimiser on a whole batch; returns the figures of `jrt_loss`.
 
         Raises:
@@ -270,7 +272,7 @@ class _Stream(IterableDataset):
     def __init__(self, recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast, place: Place):
         self.recipe, self.tokenizer, self.place = recipe, tokenizer, place
 
-    def __iter__(self) -> Iterator[tuple[Batch, Place]]:
+    def __iter__(self) -> Iterator[tuple[TrainBatch, Place]]:
         torch.set_num_threads(1)
         return batches(self.recipe, self.tokenizer, self.place)
 

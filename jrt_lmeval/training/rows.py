@@ -39,7 +39,7 @@ PROSE_PREFIX = 0.5
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainRow:
     """One training row.
 
     Attributes:
@@ -90,7 +90,7 @@ def question_row(
     questions: int,
     prefixes: tuple[float, float, float],
     matching_leads: bool = False,
-) -> Row:
+) -> TrainRow:
     """A page laid out for one of its facts, the answer, and then further questions on it, one on each line.
 
     Args:
@@ -116,10 +116,10 @@ def question_row(
             tokens = encode(text)
             ids += tokens
             answer += [counts] * len(tokens)
-    return Row(ids, prefix, answer)
+    return TrainRow(ids, prefix, answer)
 
 
-def repeat_row(rng: random.Random, vocab: int, max_tokens: int) -> Row:
+def repeat_row(rng: random.Random, vocab: int, max_tokens: int) -> TrainRow:
     """Random tokens, then stretches of them again: the plainest form of looking up what followed."""
     length = rng.randint(12, max(13, min(200, max_tokens // 2)))
     ids = [rng.randint(2, vocab - 1) for _ in range(length)]
@@ -129,25 +129,25 @@ def repeat_row(rng: random.Random, vocab: int, max_tokens: int) -> Row:
         size = rng.randint(6, min(32, length - start))
         ids += ids[start : start + size]
         answer += [False] * 2 + [True] * (size - 2)  # two tokens tell which stretch it is
-    return Row(ids, rng.choice((0, length, length)), answer)
+    return TrainRow(ids, rng.choice((0, length, length)), answer)
 
 
 def prose_row(
     rng: random.Random, text: str, encode: Encode, end_of_text: int, max_tokens: int, weight: float | None = None
-) -> Row:
+) -> TrainRow:
     """A stretch of running text, with a prefix of up to half of it or none."""
     ids = [end_of_text, *encode(text)]
     ids = ids[:max_tokens]
     prefix = 0 if rng.random() < PROSE_PREFIX else rng.randint(1, max(1, len(ids) // 2))
-    return Row(ids, prefix, [False] * len(ids), weight)
+    return TrainRow(ids, prefix, [False] * len(ids), weight)
 
 
-def text_row(text: Callable[[], str], encode: Encode, end_of_text: int, tokens: int) -> Row:
+def text_row(text: Callable[[], str], encode: Encode, end_of_text: int, tokens: int) -> TrainRow:
     """Whole texts one after the other, cut at `tokens`; the first half is the prefix (JRT, arXiv 2407.05483)."""
     ids: list[int] = []
     while len(ids) < tokens:
         ids += [*encode(text()), end_of_text]
-    return Row(ids[:tokens], tokens // 2, [False] * tokens)
+    return TrainRow(ids[:tokens], tokens // 2, [False] * tokens)
 
 
 def draw_layout(rng: random.Random, stage: Stage) -> LayoutSpec:
@@ -279,7 +279,7 @@ class Mixture:
     def _text(self) -> str:
         return str(self.texts[self.rng.randrange(len(self.texts))]["text"])
 
-    def row(self, progress: float) -> Row:
+    def row(self, progress: float) -> TrainRow:
         """One row of the stage that `progress` (0 to 1) falls into; a row longer than the stage allows is replaced by
         another."""
         r, stage = self.recipe, stage_at(self.recipe, progress)
@@ -302,13 +302,13 @@ class Mixture:
             if len(row.ids) <= stage.max_tokens and row.prefix_length < len(row.ids):
                 return row
 
-    def _pool(self, number: int, drawn: int) -> list[list[Row]]:
+    def _pool(self, number: int, drawn: int) -> list[list[TrainRow]]:
         """The batches of a pool, in the order in which they are trained on."""
         self.rng, self.pages = random.Random(f"{self.recipe.seed}/{number}"), {}
         longest = stage_at(self.recipe, drawn / self.recipe.tokens).max_tokens
         size = max(POOL, 2 * self.recipe.batch_tokens // longest)
         rows = [self.row(drawn / self.recipe.tokens) for _ in range(size)]
-        batches: list[list[Row]] = [[]]
+        batches: list[list[TrainRow]] = [[]]
         for row in sorted(rows, key=lambda row: len(row.ids)):
             if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > self.recipe.batch_tokens:
                 batches.append([])
@@ -316,7 +316,7 @@ class Mixture:
         self.rng.shuffle(batches)
         return batches
 
-    def batches(self, place: Place) -> Iterator[tuple[Place, list[Row]]]:
+    def batches(self, place: Place) -> Iterator[tuple[Place, list[TrainRow]]]:
         """Endless batches from a place on, each with its own place; the stage follows from the tokens drawn."""
         while True:
             batches = self._pool(place.pool, place.drawn)
@@ -330,7 +330,7 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainBatch:
     """Rows as tensors, padded on the right.
 
     Attributes:
@@ -350,19 +350,19 @@ class Batch:
     masked: Tensor
     answer: Tensor
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainBatch:
         """The same rows on a device."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return TrainBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 def collate(
-    rows: list[Row],
+    rows: list[TrainRow],
     mask_token: int,
     mask_rate: float,
     masked_rows: float,
     context_weight: float,
     generator: torch.Generator,
-) -> Batch:
+) -> TrainBatch:
     """Pad, weigh and mask. `generator` draws which rows and tokens are masked."""
     B, T = len(rows), max(len(row.ids) for row in rows)
     targets, answer = torch.zeros(B, T, dtype=torch.long), torch.zeros(B, T, dtype=torch.bool)
@@ -379,12 +379,12 @@ def collate(
     in_masked_row = torch.rand(B, 1, generator=generator) < masked_rows
     masked = (order < prefix_lengths[:, None]) & in_masked_row & (torch.rand(B, T, generator=generator) < mask_rate)
     ids = targets.masked_fill(masked, mask_token)
-    return Batch(ids, targets, lengths, prefix_lengths, weights, masked, answer & scored)
+    return TrainBatch(ids, targets, lengths, prefix_lengths, weights, masked, answer & scored)
 
 
 def batches(
     recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast, place: Place = Place()
-) -> Iterator[tuple[Batch, Place]]:
+) -> Iterator[tuple[TrainBatch, Place]]:
     """A recipe's endless batches from a place on, each with the place of the one that follows."""
     core, r = tokenizer.backend_tokenizer, recipe
     mixture = Mixture(r, lambda text: core.encode(text).ids, tokenizer.eos_token_id)

@@ -30,7 +30,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.mixers import Attention, LinearAttention, Span
 from jrt_lmeval.modeling.model import Block, JRTForCausalLM
 from jrt_lmeval.training.recipes import TrainRecipe
-from jrt_lmeval.training.rows import Batch, batches
+from jrt_lmeval.training.rows import TrainBatch, batches
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 QUERIES_AND_KEYS = ("q_proj", "k_proj", "k_prefix_proj")
@@ -90,7 +90,7 @@ def _resized(up: Tensor, down: Tensor, ours: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def layers_of(teacher: JRTForCausalLM, layers: Sequence[int], batch: Batch) -> dict[int, tuple[Tensor, Tensor]]:
+def layers_of(teacher: JRTForCausalLM, layers: Sequence[int], batch: TrainBatch) -> dict[int, tuple[Tensor, Tensor]]:
     """What goes into the mixers of some of a teacher's layers for the rows of a batch, and what comes out."""
     seen: dict[int, tuple[Tensor, Tensor]] = {}
     hooks = [
@@ -110,7 +110,7 @@ def layers_of(teacher: JRTForCausalLM, layers: Sequence[int], batch: Batch) -> d
 def matching_loss(
     student: JRTForCausalLM,
     teacher: JRTForCausalLM,
-    batch: Batch,
+    batch: TrainBatch,
     total: Callable[[Tensor], Tensor] = lambda part: part,
 ) -> Tensor:
     """How far the student's linear attention layers are from the teacher's attention, each given the teacher's input.
@@ -154,7 +154,7 @@ SHORTEST = 20
 """Fewest tokens of a row that is counted."""
 
 
-def full_rows(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast, tokens: int = TOKENS) -> Iterator[Batch]:
+def full_rows(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast, tokens: int = TOKENS) -> Iterator[TrainBatch]:
     """Training rows as long as those at the end of a recipe's curriculum, about as many tokens as asked for."""
     done = 0
     last = replace(recipe, curriculum=(replace(recipe.curriculum[-1], until=1.0),), mask_rate=0.0)
@@ -175,7 +175,7 @@ class Moments:
         self.queries, self.asked, self.rows = zeros(C, C), 0, 0
         self.keys, self.looked_at, self.written = zeros(H, C, C), zeros(H, C, C), zeros(H)
 
-    def add(self, x: Tensor, batch: Batch) -> None:
+    def add(self, x: Tensor, batch: TrainBatch) -> None:
         """Rows of inputs x `[B, T, C]`; queries are the tokens from which an answer's tokens are predicted."""
         layer, (B, T, _) = self.layer, x.shape
         asked = torch.zeros(B, T, dtype=torch.bool, device=x.device)
@@ -221,7 +221,7 @@ def _inverse(moments: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_to_attention(student: JRTForCausalLM, teacher: JRTForCausalLM, rows: Iterable[Batch]) -> None:
+def fit_to_attention(student: JRTForCausalLM, teacher: JRTForCausalLM, rows: Iterable[TrainBatch]) -> None:
     """Set the queries and keys of a student's linear attention by the formula at the top of this file.
 
     Heads that divide by their root mean square write with size 1, whatever their scores, so their output projection is

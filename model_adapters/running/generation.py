@@ -17,7 +17,7 @@ from torch import Tensor
 from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Opening, Start, batches, forks, shared_starts
 from model_adapters.running.figures import Answer, Timer
-from model_adapters.running.rows import Goal, Row
+from model_adapters.running.rows import Goal, PromptRow
 from model_adapters.running.runtime import NotFinite, Runtime
 
 
@@ -87,7 +87,7 @@ class StopStrings:
 class Batch:
     """Rows whose prompts have been read: logits after each, states, and seconds spent on each so far."""
 
-    rows: list[Row]
+    rows: list[PromptRow]
     logits: Tensor  # [B, vocabulary or more]
     state: Any
     seconds: list[float]
@@ -115,7 +115,7 @@ class Generator:
         self.runtime, self.stops, self.end_ids, self.vocabulary = runtime, stops, end_ids, vocabulary
         self.shares = reuse and runtime.engine.can_continue
 
-    def run(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Answer]]:
+    def run(self, rows: Sequence[PromptRow]) -> Iterator[tuple[PromptRow, Answer]]:
         """Answers as they are finished, in any order; rows marked as skipped get an empty one."""
         for row in rows:
             if row.skipped:
@@ -123,13 +123,13 @@ class Generator:
         for batch in self._batches([row for row in rows if not row.skipped]):
             yield from self._decode(batch)
 
-    def _opening(self, row: Row) -> Opening | None:
+    def _opening(self, row: PromptRow) -> Opening | None:
         end, prefix = row.document_end, row.choice.length
         if not self.shares or not 0 < end < len(row.ids) or prefix > end:
             return None
         return Opening(tuple(row.ids[:end]), prefix)
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[Batch]:
+    def _batches(self, rows: Sequence[PromptRow]) -> Iterator[Batch]:
         """Every row once, after its prompt."""
         starts, alone = shared_starts([self._opening(row) for row in rows])
         for numbers in batches([_cost(rows[number]) for number in alone], self.runtime.budget):
@@ -146,7 +146,7 @@ class Generator:
         return self._read(ids, prefixes, state)[1:]
 
     def _read(
-        self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any, rows: Sequence[Row] = ()
+        self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any, rows: Sequence[PromptRow] = ()
     ) -> tuple[Tensor, Any, list[float]]:
         """Prefill a batch: logits, state, and each row's share of the seconds. `rows` are named in an error."""
         with self.runtime.running():
@@ -158,11 +158,11 @@ class Generator:
         self.runtime.count_read(sum(lengths))
         return logits, state, shares(self.runtime.lap(), lengths)
 
-    def _cost(self, row: Row, start: Start) -> int:
+    def _cost(self, row: PromptRow, start: Start) -> int:
         # A recurrent state weighs the same however long the document was; keys and values are copied for every fork.
         return _cost(row) - (len(start.ids) if self.runtime.engine.constant_state else 0)
 
-    def _decode(self, batch: Batch) -> Iterator[tuple[Row, Answer]]:
+    def _decode(self, batch: Batch) -> Iterator[tuple[PromptRow, Answer]]:
         runtime, state_bytes = self.runtime, batch.state.row_bytes()
         window_bytes = runtime.engine.window_bytes(batch.state)
         goals = [_goal(row) for row in batch.rows]
@@ -199,16 +199,16 @@ def shares(seconds: float, weights: Sequence[int]) -> list[float]:
     return [seconds * weight / total for weight in weights]
 
 
-def _goal(row: Row) -> Goal:
+def _goal(row: PromptRow) -> Goal:
     assert row.goal is not None, "a row without a goal is scored, not continued"
     return row.goal
 
 
-def _cost(row: Row) -> int:
+def _cost(row: PromptRow) -> int:
     return len(row.ids) + _goal(row).max_gen_toks
 
 
-def _stats(row: Row, done: Finished, seconds: float) -> dict[str, Any]:
+def _stats(row: PromptRow, done: Finished, seconds: float) -> dict[str, Any]:
     """Figures of an answer; `seconds` were spent on its prompt."""
     cut = {"jrt_truncated_tokens": row.truncated} if row.truncated else {}
     return {

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.running.batching import batches
-from model_adapters.running.rows import Row
+from model_adapters.running.rows import PromptRow
 from model_adapters.running.runtime import NotFinite, Runtime
 
 SKIPPED = (float("-inf"), False)
 
 
 @dataclass(frozen=True)
-class Scored:
+class Continuation:
     """A context row and the continuation tokens to score after it."""
 
-    row: Row
+    row: PromptRow
     continuation: list[int]
 
     @property
@@ -25,7 +25,7 @@ class Scored:
         return self.row.ids + self.continuation
 
 
-def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tuple[float, bool]]]:
+def score(runtime: Runtime, items: Sequence[Continuation]) -> Iterator[tuple[int, tuple[float, bool]]]:
     """Score continuations.
 
     The prefix is chosen on the context alone, so no continuation token is ever part of it.
@@ -38,7 +38,7 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
         NotFinite: the logits are not finite.
     """
     rows = runtime.prepared([item.row for item in items], [len(item.continuation) - 1 for item in items])
-    items = [Scored(row, item.continuation) for row, item in zip(rows, items, strict=True)]
+    items = [Continuation(row, item.continuation) for row, item in zip(rows, items, strict=True)]
     for item in items:
         if item.row.skipped:
             yield item.row.index, SKIPPED
@@ -65,7 +65,7 @@ def score(runtime: Runtime, items: Sequence[Scored]) -> Iterator[tuple[int, tupl
             raise broken
 
 
-def _parts(items: Sequence[Scored]) -> tuple[list[list[int]], list[list[int]]]:
+def _parts(items: Sequence[Continuation]) -> tuple[list[list[int]], list[list[int]]]:
     return [item.row.ids for item in items], [item.continuation for item in items]
 
 

@@ -70,7 +70,7 @@ NOT_CHOSEN = PrefixChoice(0, 0.0)
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptRow:
     """One context, ready to run.
 
     Attributes:
@@ -152,7 +152,7 @@ class Encoder:
             )
         return kept
 
-    def row(self, index: int, text: str, ids: list[int] | None = None, goal: Goal | None = None) -> Row:
+    def row(self, index: int, text: str, ids: list[int] | None = None, goal: Goal | None = None) -> PromptRow:
         """A row for a context; `ids` are its tokens where the caller has them already.
 
         A `Prompt` says where its document ends. In a plain string (few-shot, chat
@@ -163,12 +163,12 @@ class Encoder:
                 self._said_plain = True
                 log.info("plain prompts do not say where their document ends: the whole prompt counts as the document.")
             ids = (self.ids(text) or [self.first_id]) if ids is None else ids
-            return Row(index, ids, len(ids), ids, goal)
+            return PromptRow(index, ids, len(ids), ids, goal)
         found, end = self._with_document_end(text)
         ids = found if ids is None else ids
-        return Row(index, ids, min(end, len(ids)), self._document_ids(text.document or text), goal)
+        return PromptRow(index, ids, min(end, len(ids)), self._document_ids(text.document or text), goal)
 
-    def read_characters(self, text: str, row: Row) -> dict[str, int]:
+    def read_characters(self, text: str, row: PromptRow) -> dict[str, int]:
         """Which characters of a row's text were cut off and which lie in its prefix, where the tokenizer tells.
 
         Returns:
@@ -202,7 +202,7 @@ class Encoder:
         return ids, inside
 
 
-def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow: str) -> list[Row]:
+def fit(rows: Sequence[PromptRow], room: Sequence[int], limit: int | None, on_overflow: str) -> list[PromptRow]:
     """Deal with rows that are longer than the model can read.
 
     Args:
@@ -243,7 +243,7 @@ def fit(rows: Sequence[Row], room: Sequence[int], limit: int | None, on_overflow
     return fitted
 
 
-def with_prefix(row: Row, policy: PrefixPolicy, longest: int | None = None) -> Row:
+def with_prefix(row: PromptRow, policy: PrefixPolicy, longest: int | None = None) -> PromptRow:
     """The row with its prefix length chosen, `longest` at most; the continuation of a scored row is not part of
     `ids`."""
     choice = choose_prefix(policy, len(row.ids), row.document_end, row.document_ids)

@@ -11,7 +11,7 @@ from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Budget
 from model_adapters.running.figures import Answer, Clock, Memory, Totals, process_peak
-from model_adapters.running.rows import Row, fit, with_prefix
+from model_adapters.running.rows import PromptRow, fit, with_prefix
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -72,7 +72,7 @@ class Runtime:
         finally:
             self._totals = totals
 
-    def prepared(self, rows: Sequence[Row], room: Sequence[int]) -> list[Row]:
+    def prepared(self, rows: Sequence[PromptRow], room: Sequence[int]) -> list[PromptRow]:
         """Rows cut to the model's context, with their prefix lengths; `room` as in `rows.fit`."""
         self._process_peak = max(self._process_peak, process_peak())  # before it is reset
         self._memory.started()
@@ -109,7 +109,7 @@ class Runtime:
         self._totals.seconds += seconds
         return seconds
 
-    def count(self, rows: Sequence[Row], scored: int = 0, state_bytes: int = 0) -> None:
+    def count(self, rows: Sequence[PromptRow], scored: int = 0, state_bytes: int = 0) -> None:
         """Add a batch to the totals: rows, tokens scored, bytes of the largest row's state."""
         totals = self._totals
         totals.batches += 1

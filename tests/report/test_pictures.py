@@ -204,7 +204,7 @@ def test_the_heat_map_has_a_row_a_length_and_the_means_of_its_cells(drawn: dict[
 
 
 def test_recall_by_distance_has_a_point_a_range(drawn: dict[str, Picture]) -> None:
-    axis = drawn["distance_swde_hierarchical"].figure.axes[0]
+    axis = drawn["distance_swde_hier"].figure.axes[0]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["≤64", "≤128", "≤256", "≤512", "≤1024"]
     curves = [line for line in axis.lines if str(line.get_marker()) in ("o", "s")]
     made = lines(0.7, copies=2, seed=2)

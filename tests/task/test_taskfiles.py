@@ -63,7 +63,13 @@ def test_a_task_given_by_its_path_reads_the_files_beside_it(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr[-2000:]
     samples = {path.name.split("_2")[0]: path for path in (tmp_path / "out").rglob("samples_*.jsonl")}
     for name, captain in (("samples_by_relative_path", "Ilse"), ("samples_by_absolute_path", "Oda")):
-        assert json.loads(samples[name].read_text())["doc"]["value"] == captain
+        doc = json.loads(samples[name].read_text())["doc"]
+        assert (doc["value"], doc["jrt"]["question"]) == (captain, "The captain is")
+        assert doc["jrt"]["document_field"] == "text"
+    (results,) = (tmp_path / "out").rglob("results_*.json")
+    figures = json.loads(results.read_text())["results"]["by_relative_path"]
+    assert "contains_stderr,none" in figures
+    assert not [name for name in figures if "_stderr_stderr" in name], "an error of an error"
 
 
 def test_a_relative_file_of_a_task_from_nowhere_is_not_looked_for_in_the_current_folder(

@@ -69,7 +69,7 @@ class HFRecall(RecallLM):
         )
         description: dict[str, Any] = {"pretrained": checkpoint.name, "revision": revision, "gguf_file": gguf_file}
         description |= {"init": "trained", **({"peft": str(peft)} if peft is not None else {})}
-        engine = _engine(model, restriction)
+        engine = WindowEngine(model, restriction) if restriction.given else HFEngine(model)
         if isinstance(engine, WindowEngine):
             description |= {"kv_window": engine.kv_window.size, "kv_sinks": engine.kv_window.sinks}
         super().__init__(engine, tokenizer, description=description, **run.run_arguments(hardware))
@@ -84,10 +84,6 @@ class HFRecall(RecallLM):
             raise JRTError(
                 f"pretrained={checkpoint.name!r} is a model of this package; use --model {checkpoint.family}."
             )
-
-
-def _engine(model: Any, restriction: WindowOptions) -> HFEngine | WindowEngine:
-    return WindowEngine(model, restriction) if restriction.given else HFEngine(model)
 
 
 def with_adapter(model: Any, source: str) -> Any:

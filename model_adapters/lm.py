@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from jrt_lmeval import __version__
 from jrt_lmeval.checkpoints.tokenizers import require_fitting
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.checkup import as_records, checkup, table
 from model_adapters.engines.engine import Engine
-from model_adapters.options import OVERFLOW, World, context_length, one_of, without_repeats
+from model_adapters.options import OVERFLOW, World, context_length, without_repeats
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget
 from model_adapters.running.figures import Answer, LogLikelihood, Totals, machine
@@ -80,6 +80,8 @@ class RecallLM(TemplateLM):
         description: dict[str, Any] | None = None,
     ):
         super().__init__()
+        if on_overflow not in OVERFLOW:
+            raise unknown("on_overflow", on_overflow, OVERFLOW)
         self.engine, self.tokenizer, self.world = engine, tokenizer, world or World()
         self._rank, self._world_size, self._device = self.world.rank, self.world.size, engine.device
         self.policy = policy if policy and engine.has_prefix else PrefixPolicy("none")
@@ -96,7 +98,7 @@ class RecallLM(TemplateLM):
             self.policy,
             budget or Budget(rows=1),
             self._max_length,
-            one_of("on_overflow", on_overflow, OVERFLOW),
+            on_overflow,
         )
         self._template, self._think_end = dict(template or {}), think_end
         self._special = special_tokens(tokenizer)

@@ -22,23 +22,7 @@ from model_adapters.running.batching import Budget
 
 log = logging.getLogger("lm_eval.jrt")
 
-
-log = logging.getLogger("lm_eval.jrt")
-
 OVERFLOW = ("error", "truncate_left", "skip")
-
-
-def parameter_names(constructor: Callable[..., Any]) -> list[str]:
-    """The arguments a constructor names itself."""
-    parameters = inspect.signature(constructor).parameters.values()
-    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
-
-
-def one_of(kind: str, value: str, choices: tuple[str, ...]) -> str:
-    """`value` if it is one of the choices, else JRTError."""
-    if value not in choices:
-        raise unknown(kind, value, choices)
-    return value
 
 
 def one_source(pretrained: str | None, path: str | None) -> str | None:
@@ -134,9 +118,11 @@ class RunOptions:
                 "leave it out, --trust_remote_code among lm_eval's own options too."
             )
         given = {name: value for name, value in given.items() if name != "trust_remote_code"}
+        own = inspect.signature(constructor).parameters.values()
+        named = [one.name for one in own if one.kind is not one.VAR_KEYWORD and one.name != "self"]
         for name in given:
             if name not in common:
-                raise unknown("model argument", name, [*parameter_names(constructor), *common])
+                raise unknown("model argument", name, [*named, *common])
         for name in ("reuse", "doctor", "add_bos_token", "latency", "enable_thinking"):
             if not isinstance(given.get(name, False), (bool, type(None))):
                 raise JRTError(f"{name}={given[name]!r}: must be True or False.")
@@ -188,7 +174,7 @@ class Hardware:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Tokens of a batch, padding and the tokens to be generated included. On a CPU a row costs the same in such a batch as
-# alone (benchmark `batches`): fewer tokens, such as fit into a cache, would only take rows away from decoding.
+# alone. Fewer tokens, such as fit into a cache, would only take rows away from decoding.
 TOKENS_CPU, TOKENS_CUDA = 16_384, 262_144
 
 

@@ -113,7 +113,15 @@ Reader = Callable[[Sequence[Sequence[int]], Sequence[int], Any], tuple[Any, list
 """Token ids per row, prefix lengths, and states to go on from or None -> states, and each row's share of the time."""
 
 
-def forks(starts: Sequence[Start], read: Reader, budget: Budget, cost: Callable[[int, Start], int]) -> Iterator[Forks]:
+def forks(
+    starts: Sequence[Start],
+    read: Reader,
+    budget: Budget,
+    cost: Callable[[int, Start], int],
+    above: Any = None,
+    parents: Sequence[int] = (),
+    spent: dict[int, float] | None = None,
+) -> Iterator[Forks]:
     """Read every start once; its state is kept while what goes on from it runs, and is copied for each of that.
 
     Args:
@@ -121,23 +129,14 @@ def forks(starts: Sequence[Start], read: Reader, budget: Budget, cost: Callable[
         read: reads a batch.
         budget: what a batch may hold.
         cost: tokens that a row counts for in a batch that goes on from a start.
+        above: below a root, the states that `starts` go on from.
+        parents: the row of `above` that each of them goes on from.
+        spent: seconds so far by row.
 
     Yields:
         Batches of rows with copies of the states they go on from.
     """
-    yield from _forks(starts, read, budget, cost, {}, None, [])
-
-
-def _forks(
-    starts: Sequence[Start],
-    read: Reader,
-    budget: Budget,
-    cost: Callable[[int, Start], int],
-    spent: dict[int, float],
-    above: Any,
-    parents: Sequence[int],
-) -> Iterator[Forks]:
-    """`spent`: seconds so far by row; `above`: the states that `starts` go on from, each from its row of `parents`."""
+    spent = {} if spent is None else spent
     for batch in batches([len(start.new_ids) for start in starts], budget):
         chosen = [starts[number] for number in batch]
         copies = None if above is None else above.select(torch.tensor([parents[number] for number in batch]))
@@ -156,7 +155,7 @@ def _forks(
         children = [(child, owner) for owner, start in enumerate(chosen) for child in start.children]
         if children:
             nodes, owners = zip(*children, strict=True)
-            yield from _forks(nodes, read, budget, cost, spent, state, owners)
+            yield from forks(nodes, read, budget, cost, state, owners, spent)
 
 
 def shared_starts(openings: Sequence[Opening | None]) -> tuple[list[Start], list[int]]:

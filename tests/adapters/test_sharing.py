@@ -137,14 +137,3 @@ def test_a_switch_that_is_neither_on_nor_off(name: str) -> None:
 def test_a_stop_that_is_no_text() -> None:
     with pytest.raises(JRTError, match="until=5 must be text or a list of texts"):
         read_goal({"until": 5})
-
-
-def test_where_nobody_asks_for_a_batch_size_it_is_auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    from model_adapters.jrt_rnn import JRTRNN
-
-    asked = []
-    monkeypatch.setattr(JRTRNN, "__init__", lambda self, **given: asked.append(given.get("batch_size")))
-    JRTRNN.create_from_arg_obj({}, {"batch_size": 1})
-    JRTRNN.create_from_arg_obj({}, {"batch_size": 4})
-    JRTRNN.create_from_arg_string("batch_size=1", {"batch_size": 8})
-    assert asked == ["auto", 4, 1]

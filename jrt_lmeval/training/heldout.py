@@ -142,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     found = {pretrained: recall_of(pretrained) for pretrained in argv}
     head = ["model", *(f"{name}, {layout}" for name in SETS for layout in LAYOUTS)]
     rows = [[name, *(f"{100 * share:.1f}" for share in recall.values())] for name, recall in found.items()]
-    print(markdown_table(head, rows, left=1))
+    print(markdown_table(head, rows), end="")
     return 0
 
 

@@ -20,7 +20,6 @@ from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.paper.claims import METRIC, percent, verdict
 from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.fields import BASELINES
 from jrt_lmeval.report.plots.picture import (
     COLOURS,
     FAINT,
@@ -37,6 +36,7 @@ from jrt_lmeval.report.plots.picture import (
 from jrt_lmeval.report.standard import distances
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import Interval, interval
+from jrt_lmeval.task.rules import RULES
 
 BLOCK = "recall-by-bytes"
 
@@ -110,7 +110,7 @@ def _measured(name: str, cell: Cell) -> Measured:
         nowhere if far is None else far[order] * tokens / figures["prompt_tokens"],
         columns.scores[METRIC][order],
         columns.clusters[order],
-        {rule: figures[rule] for rule in BASELINES if rule in figures},
+        {rule: figures[rule] for rule in RULES if rule in figures},
     )
 
 
@@ -155,7 +155,7 @@ def table(found: dict[str, Measured]) -> str:
     second += [["SmolLM2-135M without the document", "-", percent(found[CONTROL].recall())]]
     second += [
         [f"no model: {name}", "-", percent(mean_of(whole.rules[rule], whole.documents))]
-        for rule, name in BASELINES.items()
+        for rule, (name, *_) in RULES.items()
         if rule in whole.rules
     ]
     beside = markdown_table(("beside it, on the same questions", "state, KB", "contains, %"), second)

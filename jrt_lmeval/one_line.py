@@ -20,11 +20,13 @@ from types import TracebackType
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import tasks_dir
-from jrt_lmeval.plugin import FAULTS
 
 ALL = "JRT_LMEVAL_TRACEBACK"
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Where a process that torchrun or accelerate started says why it failed."""
+
+FAULTS: dict[Path, list[str]] = {}
+"""Folder of a user's tasks -> what is wrong in it, as far as it was looked at in this process."""
 
 
 def line_for(error: BaseException) -> str | None:

@@ -33,9 +33,6 @@ MODELS = {
 }
 """`--model` names and the classes they stand for, as text: importing a class waits until it is asked for."""
 
-FAULTS: dict[Path, list[str]] = {}
-"""Folder of a user's tasks -> what is wrong in it, as far as it was looked at in this process."""
-
 FINGERPRINT = "jrt_lmeval:fingerprint"
 """Key of a request cache under which our models leave whose answers it holds."""
 
@@ -290,6 +287,7 @@ def mark_group(group: Any) -> None:
 def _warn_of_faults(include_path: str | Path | Iterable[str | Path] | None) -> None:
     paths = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or ())
     for folder in {Path(path).resolve() for path in paths if Path(path).is_dir()} - {tasks_dir()}:
+        from jrt_lmeval.one_line import FAULTS
         from jrt_lmeval.task.taskfiles import faults
 
         FAULTS[folder] = list(faults(folder))

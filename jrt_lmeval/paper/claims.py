@@ -15,6 +15,7 @@ from jrt_lmeval.report.tables import PERCENT, Number, Table
 from jrt_lmeval.report.tables import TableEntry as Shown
 from jrt_lmeval.runner import EvalRun, stated_runs
 from jrt_lmeval.stats import Interval, holm, interval
+from jrt_lmeval.task.rules import RULES
 
 METRIC = "contains"
 ALPHA = 0.05
@@ -41,12 +42,7 @@ def percent(found: Interval | None) -> str:
 TIMES = 5
 """How much more a model must score with the document than without it."""
 
-RULES = {
-    "majority": "majority answer, %",
-    "longest_match": "longest match, %",
-    "blind_middle": "blind middle, %",
-}
-"""`jrt_lmeval.task.rules.RULES`, as columns."""
+FLOOR_RULES = ("majority", "longest_match", "blind_middle")
 
 NOTE = (
     f"Read once. `recalls`: at least {TIMES} times what the same model scores without the document, and the 95 % "
@@ -71,7 +67,7 @@ def floor_table(entries: Sequence[TableRow], runs: Mapping[str, Mapping[str, Cel
             once = measured.get(task)
             found = None if once is None else recall(once)
             no_document = None if task not in without else without[task].mean(METRIC)
-            rules = {name: None if once is None else rule(once, name) for name in RULES}
+            rules = {name: None if once is None else rule(once, name) for name in FLOOR_RULES}
             mark = " [sample]" if once is not None and once.first.source == "sample" else ""
             rows.append(
                 (
@@ -82,7 +78,8 @@ def floor_table(entries: Sequence[TableRow], runs: Mapping[str, Mapping[str, Cel
                     verdict(found, no_document, rules["majority"]),
                 )
             )
-    header = ("model", "task", "once, %", "without the document, %", *RULES.values(), "recalls")
+    labels = [f"{RULES[name].label}, %" for name in FLOOR_RULES]
+    header = ("model", "task", "once, %", "without the document, %", *labels, "recalls")
     return Table("control", "What each model recalls, beside what needs no recall", header, tuple(rows), 2, (NOTE,))
 
 

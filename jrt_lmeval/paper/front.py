@@ -50,6 +50,7 @@ from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.report.tables import TableEntry as Shown
 from jrt_lmeval.runner import EvalRun
 from jrt_lmeval.stats import Interval
+from jrt_lmeval.task.rules import RULES
 
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BLOCK = "measured"
@@ -140,7 +141,7 @@ def card_rows(logs: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
                     "questions": "-" if score is None else score.n,
                     "contains, % [95 % by document]": percent(score),
                     "without the document, %": _share(control),
-                    "majority answer, %": _share(majority),
+                    f"{RULES['majority'].label}, %": _share(majority),
                     "recalls": verdict(score, control, majority),
                 }
             )

@@ -40,16 +40,6 @@ FIGURES: dict[str, tuple[str, ...]] = {
 `cut_by_length` is made of `jrt_ended`, which is a word.
 """
 
-BASELINES = {
-    "echo": "echo of the question",
-    "majority": "majority value",
-    "longest_match": "longest key match",
-    "blind_middle": "blind middle",
-}
-"""Figures that are scores of rules, which need no model -> what tables call them."""
-BLIND = ("echo", "majority")
-"""The rules that do not read the document: their scores are shown with every model."""
-
 FOUND = "jrt_found"
 """Key of a task's metadata with what was found besides the scores: means of figures stand under `means`."""
 

@@ -26,12 +26,12 @@ from jrt_lmeval.report.cells import (
     number_of,
     value_of,
 )
-from jrt_lmeval.report.fields import BASELINES, BLIND
 from jrt_lmeval.report.misses import MOST_SAMPLES, miss_table
 from jrt_lmeval.report.published import published
 from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.tables import PERCENT, Number, Table, TableEntry
 from jrt_lmeval.stats import Interval, holm, interval, tied_groups
+from jrt_lmeval.task.rules import RULES
 
 ALPHA = 0.05
 PREFERRED = ("contains", "exact_match", "acc", "f1")
@@ -181,12 +181,13 @@ def every_run(cells: Sequence[Cell], metric: str) -> Table:
         "f1",
         *(["contains_normalised"] if any(cell.mean("contains_normalised") is not None for cell in cells) else []),
     ]
-    rules = [name for name in BLIND if any(_logged(cell, name) for cell in cells)]
+    blind = [name for name, rule in RULES.items() if not rule.reads_document]
+    rules = [name for name in blind if any(_logged(cell, name) for cell in cells)]
     endings = {"empty_answer": "empty answers, %", "cut_by_length": "cut by length, %"}
     shown = [name for name in endings if any(_logged(cell, name) and cell.figure(name) > FEW for cell in cells)]
     header = (
         "model", "task", f"{metric}, %", *(f"{name}, %" for name in scores),
-        *(f"{BASELINES[name]}, %" for name in rules),
+        *(f"{RULES[name].label}, %" for name in rules),
         "questions", "documents", "prompt, GPT-2 tokens", "read, model's tokens", "prefix M / read", "state, KB",
         "of it window, KB", "median s / answer", *(endings[name] for name in shown),
     )  # fmt: skip
@@ -247,8 +248,8 @@ def other_metrics(cells: Sequence[Cell], metric: str) -> list[Table]:
 
 def without_a_model(cells: Sequence[Cell]) -> list[Table]:
     """What rules score that need no model, on the questions of the first run of each benchmark that logged them."""
-    logged = [cell for cell in cells if cell.control == "none" and any(_logged(cell, name) for name in BASELINES)]
-    names = [name for name in BASELINES if any(_logged(cell, name) for cell in logged)]
+    logged = [cell for cell in cells if cell.control == "none" and any(_logged(cell, name) for name in RULES)]
+    names = [name for name in RULES if any(_logged(cell, name) for cell in logged)]
     rows: dict[tuple[str, str], tuple[TableEntry, ...]] = {}
     for cell in logged:
         benchmark = value_of(cell, "benchmark")
@@ -256,8 +257,9 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
         rows.setdefault((benchmark, cell.first.partly), line)
     if not rows:
         return []
-    header = ("benchmark", "setting", *(f"{BASELINES[name]}, %" for name in names))
-    blind, reading = ([BASELINES[name] for name in names if (name in BLIND) == kind] for kind in (True, False))
+    header = ("benchmark", "setting", *(f"{RULES[name].label}, %" for name in names))
+    blind = [RULES[name].label for name in names if not RULES[name].reads_document]
+    reading = [RULES[name].label for name in names if RULES[name].reads_document]
     notes = []
     if blind:
         told = ", ".join(blind)
@@ -273,7 +275,7 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
 
 
 def rule(columns: Columns | None, name: str) -> Number:
-    """What a rule of `fields.BASELINES` scores, with its interval; NaN if it was not logged."""
+    """What a rule of `task.rules.RULES` scores, with its interval; NaN if it was not logged."""
     values = None if columns is None else columns.figures.get(name)
     if columns is None or values is None:
         return Number(math.nan, PERCENT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from jrt_lmeval import scoring
 from jrt_lmeval.answers import spans
@@ -18,13 +18,34 @@ from jrt_lmeval.prompts.prompt import Prompt
 from jrt_lmeval.prompts.tokens import encoded, gpt2_tokenizer
 from jrt_lmeval.task.reader import Reader
 
+
+class Rule(NamedTuple):
+    """What tables call a rule, whether it reads the document, and what it guesses."""
+
+    label: str
+    reads_document: bool
+    guess: str
+
+
 RULES = {
-    "echo": "a copy of the question as the prompt has it, the lead included; the document is not read",
-    "majority": "the most frequent answer to this question on the other documents, or to any question where no other "
-    "document is asked this one; nothing is read",
-    "longest_match": "what follows where the longest ending of the question stands in the document",
-    "blind_middle": "48 tokens from the middle of the document as it is shown; the question is not read",
-}
+    "echo": Rule(
+        "echo of the question", False,
+        "a copy of the question as the prompt has it, the lead included",
+    ),
+    "majority": Rule(
+        "majority answer", False,
+        "the most frequent answer to this question on the other documents, or to any question where no other document "
+        "is asked this one",
+    ),
+    "longest_match": Rule(
+        "longest match", True,
+        "what follows where the longest ending of the question stands in the document",
+    ),
+    "blind_middle": Rule(
+        "blind middle", True,
+        "48 tokens from the middle of the document as it is shown; the question is not read",
+    ),
+}  # fmt: skip
 TOKENS = 48
 """GPT-2 tokens of a guess, as many as a model may generate."""
 

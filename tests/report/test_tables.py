@@ -84,16 +84,16 @@ def test_rules_without_a_model_have_a_line(tmp_path: Path) -> None:
     tables = {table.name: table for table in standard_tables(collect([tmp_path]), "contains")}
     table = tables["rules"]
     row = dict(zip(table.header, table.rows[0], strict=True))
-    assert row["majority value, %"].value == 0.05 and row["blind middle, %"].text() == "-"  # type: ignore[union-attr]
-    assert row["longest key match, %"].text().startswith("100.0 [")  # type: ignore[union-attr]
+    assert row["majority answer, %"].value == 0.05 and row["blind middle, %"].text() == "-"  # type: ignore[union-attr]
+    assert row["longest match, %"].text().startswith("100.0 [")  # type: ignore[union-attr]
     assert (
         table.notes[0]
-        == "A model that scores no more than a rule that reads no document (majority value) has not been shown "
+        == "A model that scores no more than a rule that reads no document (majority answer) has not been shown "
         "to recall."
     )
-    assert "Longest key match and blind middle read the document" in table.notes[1]
+    assert "Longest match and blind middle read the document" in table.notes[1]
     runs = dict(zip(tables["runs"].header, tables["runs"].rows[0], strict=True))
-    assert runs["majority value, %"].text() == "5.0"  # type: ignore[union-attr]
+    assert runs["majority answer, %"].text() == "5.0"  # type: ignore[union-attr]
 
 
 def test_how_answers_ended_has_columns_where_it_matters(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from jrt_lmeval.prompts.layouts import LAYOUTS
 from jrt_lmeval.report.cells import Cell, Collection, condition, number_of, value_of
-from jrt_lmeval.report.fields import BASELINES
 from jrt_lmeval.report.plots.picture import (
     CHARACTERS,
     COLOURS,
@@ -50,6 +49,7 @@ from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.standard import rule
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import interval
+from jrt_lmeval.task.rules import RULES
 
 MOST_GROUPS = 8
 BAR = 0.155
@@ -57,8 +57,8 @@ BAR = 0.155
 CHARACTER = 0.018
 """Share of the width that a character of 7 pt takes, so that no word behind a bar is cut off."""
 NO_CONTEXT = "no_context"
-RULES = {"majority": "--"}
-"""Rules of `fields.BASELINES` that are drawn as a line -> its dashes."""
+DRAWN_RULES = {"majority": "--"}
+"""Rules of `task.rules.RULES` that are drawn as a line -> its dashes."""
 _EQUAL = [one.label for one in LAYOUTS.values() if one.equal_length]
 _READ = sorted((one for one in LAYOUTS.values() if not one.equal_length), key=lambda one: not one.ending)
 COLOUR = dict(zip([one.label for one in _READ], cycle(COLOURS), strict=False))
@@ -122,7 +122,7 @@ def benchmark_bars(benchmark: str, cells: Sequence[Cell], metric: str, number: i
         place += group.head
         furthest = max(furthest, _draw(axis, place, group, names, metric))
         for name, value in rules.items():
-            _upright(axis, value, place, group, color=FAINT, linestyle=RULES[name])
+            _upright(axis, value, place, group, color=FAINT, linestyle=DRAWN_RULES[name])
         place += group.rows + 0.25
     furthest = max([furthest, *(1.05 * value for value in rules.values())])
     share = number_of(cells[0], metric).scale == PERCENT
@@ -184,7 +184,7 @@ def _entries(groups: Sequence[BarGroup], rules: Sequence[str]) -> list[tuple[str
     entries: list[tuple[str, Any]] = [(kind, Patch(**_look(kind))) for kind in sorted(kinds, key=place_of)]
     if any(group.control is not None for group in groups):
         entries.append(("same model, no document", line(color=INK, linestyle=":", linewidth=1.2)))
-    return entries + [(BASELINES[name], line(color=FAINT, linestyle=RULES[name])) for name in rules]
+    return entries + [(RULES[name].label, line(color=FAINT, linestyle=DRAWN_RULES[name])) for name in rules]
 
 
 def _look(kind: str) -> dict[str, Any]:
@@ -195,8 +195,9 @@ def _look(kind: str) -> dict[str, Any]:
 def _rules(cells: Sequence[Cell]) -> dict[str, float]:
     """What rules score that need no model, from the first run that logged them."""
     for cell in cells:
-        if cell.columns is not None and cell.control == "none" and any(name in cell.columns.figures for name in RULES):
-            found = {name: scaled(rule(cell.columns, name)) for name in RULES}
+        columns = cell.columns
+        if columns is not None and cell.control == "none" and any(name in columns.figures for name in DRAWN_RULES):
+            found = {name: scaled(rule(columns, name)) for name in DRAWN_RULES}
             return {name: value for name, value in found.items() if not math.isnan(value)}
     return {}
 

@@ -23,21 +23,12 @@ def rotary(x: Tensor, positions: Tensor, base: float = 10000.0, dim: int | None 
             base^(-2 i / dim).
     """
     dim = x.shape[-1] if dim is None else dim
-    return rotate(x, *rotation(positions, base, dim, x.dtype)) if dim else x
-
-
-def rotation(positions: Tensor, base: float, dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, `[B, 1, T, half]` each, that `rotate` turns `positions [B, T]` by; `dim` as in `rotary`, above
-    0."""
+    if not dim:
+        return x
     half = (dim + 1) // 2
-    frequencies = base ** (-2 * torch.arange(half, device=positions.device, dtype=torch.float32) / dim)
-    angles = positions[:, None, :, None].float() * frequencies
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the first `2 half` entries of `x [B, H, T, D]`."""
-    half = cos.shape[-1]
+    frequencies = base ** (-2 * torch.arange(half, device=x.device, dtype=torch.float32) / dim)
+    angles = positions[:, None, :, None].float() * frequencies  # [B, 1, T, half]
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     left, right, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat([left * cos - right * sin, right * cos + left * sin, rest], dim=-1)
 

@@ -10,10 +10,10 @@ largest value it can take for that many tokens, so that it lies in [0, 1] whatev
 The context is the whole document, or with `entropy_window` each passage of so many of its tokens: every passage then
 lengthens or shortens its own share of the prefix, and M is the sum.
 
-The default thresholds are the quartiles of H over development documents, which are neither test rows nor trained on:
-the more varied quarter of contexts gets a longer prefix, the more repetitive quarter a shorter one. H depends on the
-tokenizer and on the length of what it is taken of. `experiments/entropy.py` prints the tables, and
-`experiments/prefix_length.py` those that the default of `prefix_length` was chosen by (docs/models.md).
+The default thresholds are the quartiles of H over training documents, with no test row among them: the shipped models
+were trained on documents of this kind. The more varied quarter of contexts gets a longer prefix, the more repetitive
+quarter a shorter one. H depends on the tokenizer and on the length of the context. `experiments/entropy.py` prints the
+tables, and `experiments/prefix_length.py` those that the default of `prefix_length` was chosen by (docs/models.md).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ THRESHOLDS: dict[int | None, tuple[float, float]] = {
 """`entropy_window` (None: the document) -> default `entropy_low` and `entropy_high`."""
 ENTROPY_LOW, ENTROPY_HIGH = THRESHOLDS[None]
 
-# Which parameters each policy reads. A parameter given to a policy that does not read it is an error, not a shrug:
-# `prefix_length=256` without `prefix=fixed` would otherwise be reported as a run it is not.
+# Which parameters each policy reads. A parameter given to a policy that does not read it raises instead of being
+# ignored: `prefix_length=256` without `prefix=fixed` would otherwise be reported as a run that it is not.
 POLICIES: dict[str, tuple[str, ...]] = {
     "full": (),
     "document": (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jrt_lmeval.data import sources
 from jrt_lmeval.prompts import LAYOUTS, Prompt, layout_spec, prompt_for, render, window_spec
 from jrt_lmeval.prompts.benchmarks import benchmark_of
 from jrt_lmeval.task.recall import RecallTask
+from model_adapters.jrt_rnn import JRTRNN
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "add-a-task.md"
@@ -142,15 +144,29 @@ def test_a_third_party_adds_a_benchmark_with_yaml_alone() -> None:
     assert results["groups"]["harbour"]["contains,none"] == 0.0
     prompts = {name: samples[0]["arguments"][0][0] for name, samples in results["samples"].items()}
     document = results["samples"]["harbour_once"][0]["doc"]["text"]
-    assert prompts["harbour_once"] == f"{document} The captain is"
-    assert prompts["harbour_jrt"] == f"Information about the captain. {document}\n{document} The captain is"
+    assert prompts["harbour_once"] == f"{document} Captain:"
+    assert prompts["harbour_jrt"] == f"Information about Captain. {document}\n{document} Captain:"
     hier = prompts["harbour_jrt_hier"]
-    assert hier.startswith(f"{document}\n") and hier.count("Captain: Ilse Maarten.") == 3
+    assert hier.startswith(f"{document}\n") and hier.count("Captain: Ilse Maarten") == 3
     focus = prompts["harbour_jrt_focus"]
-    assert focus.startswith(f"Information about the captain. {document}\n") and focus.count("Ilse Maarten.") == 2
+    assert focus.startswith(f"Information about Captain. {document}\n") and focus.count("Ilse Maarten") == 2
     assert results["samples"]["harbour_once"][0]["target"] == ["Ilse Maarten", "Captain Maarten"]
     one_file = evaluate([str(THIRD_PARTY / "harbour_jrt.yaml")])
     assert one_file["results"]["harbour_jrt"]["contains,none"] == 0.0
+
+
+def test_the_shipped_model_answers_the_third_party_tasks_in_the_form_that_it_knows(tmp_path: Path) -> None:
+    def scores(tasks: list[str], folder: Path) -> dict[str, float]:
+        model = JRTRNN(feature_map="mlp")
+        results = simple_evaluate(model=model, tasks=tasks, task_manager=manager(folder), bootstrap_iters=0)["results"]
+        return {task: figures["contains,none"] for task, figures in results.items() if task != "harbour"}
+
+    assert min(scores(["harbour"], THIRD_PARTY).values()) > 0.5
+    for file in THIRD_PARTY.iterdir():
+        shutil.copy(file, tmp_path)
+    text = (tmp_path / "_harbour.yaml").read_text().replace("{{key | capitalize}}:", "The {{key}} is")
+    (tmp_path / "_harbour.yaml").write_text(text)
+    assert max(scores(["harbour_once", "harbour_jrt"], tmp_path).values()) < 0.1
 
 
 def test_the_page_shows_these_very_files() -> None:

@@ -68,9 +68,11 @@ def _about(collection: Collection) -> list[str]:
 # -------------------------------------------------------------------- the present scoring
 
 SCORES = {
-    name: getattr(scoring, name)
-    for name in ("contains", "contains_normalised", "contains_word", "exact", "f1")
-    if hasattr(scoring, name)
+    "contains": scoring.contains,
+    "contains_normalised": scoring.contains_normalised,
+    "contains_word": scoring.contains_word,
+    "exact": scoring.exact,
+    "f1": scoring.f1,
 }
 
 

@@ -263,14 +263,12 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
     notes = []
     if blind:
         told = ", ".join(blind)
-        notes.append(
+        notes = [
             f"A model that scores no more than a rule that reads no document ({told}) has not been shown to recall."
-        )
-    notes += (
-        [f"{' and '.join(reading).capitalize()} read the document: a model can recall and score less."]
-        if reading
-        else []
-    )
+        ]
+    if reading:
+        read = "read" if len(reading) > 1 else "reads"
+        notes.append(f"{' and '.join(reading).capitalize()} {read} the document: a model can recall and score less.")
     return [Table("rules", "Without a model: contains of simple rules", header, tuple(rows.values()), 2, tuple(notes))]
 
 

@@ -12,6 +12,7 @@ import pytest
 from reportlogs import BLOCK, sample, write_run
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.report.build import build
 from jrt_lmeval.report.cells import number_of
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
@@ -240,6 +241,12 @@ def test_old_answers_are_scored_again(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([str(tmp_path), "--rescore"]) == 0
     out = capsys.readouterr().out
     assert "contains 50.00 → 58.33" in out and "58.3" in out
+    lines[2]["filtered_resps"] = [" the ánswer 2"]  # right, but for an accent
+    write_run(tmp_path, lines=lines)
+    asked = {"paths": [str(tmp_path)], "rows": "", "cols": "", "metric": "", "where": [], "misses": False}
+    (scored,) = build({**asked, "rescore": True})[0].cells
+    assert scored.mean("contains") == pytest.approx(7 / 12)
+    assert scored.mean("contains_normalised") == pytest.approx(8 / 12)
     again = collect([tmp_path]).cells[0]
     assert again.mean("contains") == 0.5  # the log itself is left as it is
 

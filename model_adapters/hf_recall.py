@@ -22,7 +22,7 @@ class HFRecall(RecallLM):
         path: the same as `pretrained`.
         revision: branch, tag or commit on the hub.
         gguf_file: name of a GGUF file in `pretrained`.
-        peft: folder or hub id of an adapter of the package peft (LoRA and its kin), put into the model.
+        peft: folder or hub id of an adapter of the package peft (LoRA and the like), put into the model.
         device_map: passed to transformers, such as `auto` to spread a model over GPUs.
         trust_remote_code: run code that comes with the checkpoint. Only for checkpoints you have read.
         kv_window: every token sees itself, the `kv_window - 1` tokens before it and the first `kv_sinks` tokens, and

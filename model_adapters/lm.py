@@ -321,10 +321,10 @@ class RecallLM(TemplateLM):
 
 
 def is_default_batch_size(batch_size: Any) -> bool:
-    """Whether a batch size is the one that lm_eval's command line passes where nobody asked for any.
+    """Whether a batch size is the default of lm_eval's command line, and not one that a user gave.
 
-    That is the number 1; what a user writes after `--batch_size` arrives as text. From Python, and in a file given by
-    `--config`, 1 is what somebody asked for.
+    The default is the number 1, while what a user writes after `--batch_size` arrives as text. From Python, and in a
+    file given by `--config`, 1 means one.
     """
     if batch_size != 1 or isinstance(batch_size, str) or "lm_eval._cli" not in sys.modules:
         return False

@@ -209,7 +209,7 @@ def require_rows_first(cache: Any, rows: int, model_name: str) -> None:
     if wrong := misfits(cache, rows):
         raise JRTError(
             f"{model_name} keeps tensors in its {type(cache).__name__} whose first dimension is not the row "
-            f"({'; '.join(wrong[:3])}), so its rows cannot be told apart. {ELSEWHERE}"
+            f"({'; '.join(wrong[:3])}), so its rows cannot be separated. {ELSEWHERE}"
         )
 
 

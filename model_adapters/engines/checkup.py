@@ -30,8 +30,8 @@ class Check:
     seen: str
 
 
-class Patient:
-    """A model, and made-up texts to read.
+class Subject:
+    """The model under test, and made-up texts for it to read.
 
     Args:
         engine: the model.
@@ -69,83 +69,83 @@ class Patient:
         return Check(name, error <= self.limit, f"largest difference {error:.1e} of the largest logit")
 
 
-def weights(patient: Patient) -> Check:
-    bad = [name for name, weight in patient.parameters.items() if not bool(torch.isfinite(weight).all())]
-    count = f"{len(patient.parameters)} parameters from the checkpoint"
+def weights(subject: Subject) -> Check:
+    bad = [name for name, weight in subject.parameters.items() if not bool(torch.isfinite(weight).all())]
+    count = f"{len(subject.parameters)} parameters from the checkpoint"
     return Check("all weights loaded", not bad, f"not finite: {', '.join(bad[:5])}" if bad else count)
 
 
-def dtype_and_device(patient: Patient) -> Check:
-    kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in patient.parameters.values()})
-    devices = sorted({weight.device.type for weight in patient.parameters.values()})
+def dtype_and_device(subject: Subject) -> Check:
+    kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in subject.parameters.values()})
+    devices = sorted({weight.device.type for weight in subject.parameters.values()})
     coarse = devices == ["cpu"] and kinds != ["float32"] and kinds != ["float64"]
     seen = f"{'+'.join(kinds)} on {'+'.join(devices)}"
     fine = len(kinds) == 1 and "meta" not in devices and not coarse
     return Check("dtype and device sane", fine, seen + (": half precision is coarse there" if coarse else ""))
 
 
-def batch(patient: Patient) -> Check:
-    texts = patient.texts(19, 19, 19)
-    alone = torch.cat([patient.read([text])[0] for text in texts])
-    return patient.same("batch of 1 == batch of 3", patient.read(texts)[0], alone)
+def batch(subject: Subject) -> Check:
+    texts = subject.texts(19, 19, 19)
+    alone = torch.cat([subject.read([text])[0] for text in texts])
+    return subject.same("batch of 1 == batch of 3", subject.read(texts)[0], alone)
 
 
-def padding(patient: Patient) -> Check:
-    texts = patient.texts(23, 9, 1)
-    alone, together = torch.cat([patient.read([text])[0] for text in texts]), patient.read(texts)
-    nxt = torch.tensor([text[0] for text in patient.texts(1, 1, 1)])
-    steps = torch.cat([patient.engine.step(nxt[i : i + 1], patient.read([t])[1])[0] for i, t in enumerate(texts)])
-    first = patient.same("padded == unpadded", together[0], alone)
-    second = patient.same("padded == unpadded", patient.engine.step(nxt, together[1])[0], steps)
+def padding(subject: Subject) -> Check:
+    texts = subject.texts(23, 9, 1)
+    alone, together = torch.cat([subject.read([text])[0] for text in texts]), subject.read(texts)
+    nxt = torch.tensor([text[0] for text in subject.texts(1, 1, 1)])
+    steps = torch.cat([subject.engine.step(nxt[i : i + 1], subject.read([t])[1])[0] for i, t in enumerate(texts)])
+    first = subject.same("padded == unpadded", together[0], alone)
+    second = subject.same("padded == unpadded", subject.engine.step(nxt, together[1])[0], steps)
     return first if not first.passed else second
 
 
-def forms(patient: Patient) -> Check:
-    name, model = "chunked == naive", patient.engine.model
-    if isinstance(patient.engine, WindowEngine):
-        text = patient.texts(min(BLOCK + 45, patient.engine.max_length or BLOCK + 45))
-        return patient.same(name, patient.read(text)[0], full_pass(model, text[0], patient.engine.kv_window)[-1:])
+def forms(subject: Subject) -> Check:
+    name, model = "chunked == naive", subject.engine.model
+    if isinstance(subject.engine, WindowEngine):
+        text = subject.texts(min(BLOCK + 45, subject.engine.max_length or BLOCK + 45))
+        return subject.same(name, subject.read(text)[0], full_pass(model, text[0], subject.engine.kv_window)[-1:])
     if not isinstance(model, JRTForCausalLM):
         return Check(name, None, "not a model of ours")
-    texts, form = patient.texts(131, 70), model.linear_attention
-    fast, _ = patient.read(texts)
+    texts, form = subject.texts(131, 70), model.linear_attention
+    fast, _ = subject.read(texts)
     try:
         model.linear_attention = "naive"
-        slow, _ = patient.read(texts)
+        slow, _ = subject.read(texts)
     finally:
         model.linear_attention = form
-    return patient.same(name, fast, slow)
+    return subject.same(name, fast, slow)
 
 
-def decoding(patient: Patient) -> Check:
-    texts = patient.texts(21, 8)
+def decoding(subject: Subject) -> Check:
+    texts = subject.texts(21, 8)
     heads = [text[:-STEPS] for text in texts]
-    logits, state = patient.read(heads)
+    logits, state = subject.read(heads)
     for i in range(STEPS):
-        logits, state = patient.engine.step(torch.tensor([text[i - STEPS] for text in texts]), state)
-    whole, _ = patient.read(texts, [len(head) if patient.engine.has_prefix else 0 for head in heads])
-    return patient.same("prefill + decode == full forward", logits, whole)
+        logits, state = subject.engine.step(torch.tensor([text[i - STEPS] for text in texts]), state)
+    whole, _ = subject.read(texts, [len(head) if subject.engine.has_prefix else 0 for head in heads])
+    return subject.same("prefill + decode == full forward", logits, whole)
 
 
-def reuse(patient: Patient) -> Check:
-    name, engine = "reused state == fresh", patient.engine
+def reuse(subject: Subject) -> Check:
+    name, engine = "reused state == fresh", subject.engine
     if not engine.can_continue:
         return Check(name, None, "its state is never reused")
-    document, first, second = patient.texts(17, 6, 3)
+    document, first, second = subject.texts(17, 6, 3)
     prefix = len(document) if engine.has_prefix else 0
-    _, state = patient.read([document], [prefix])
+    _, state = subject.read([document], [prefix])
     logits, _ = engine.prefill([first, second], [0, 0], state.select(torch.tensor([0, 0])))
-    fresh = torch.cat([patient.read([document + text], [prefix])[0] for text in (first, second)])
+    fresh = torch.cat([subject.read([document + text], [prefix])[0] for text in (first, second)])
     again, _ = engine.prefill([first], [0], state.select(torch.tensor([0])))  # the first use must have left it alone
-    return patient.same(name, torch.cat([logits, again]), torch.cat([fresh, fresh[:1]]))
+    return subject.same(name, torch.cat([logits, again]), torch.cat([fresh, fresh[:1]]))
 
 
-def round_trip(patient: Patient) -> Check:
+def round_trip(subject: Subject) -> Check:
     name = "tokenizer round trip"
-    if patient.tokenizer is None:
+    if subject.tokenizer is None:
         return Check(name, None, "no tokenizer was asked for")
-    ids = patient.tokenizer.encode(SAMPLE, add_special_tokens=False)
-    text = patient.tokenizer.decode(ids, skip_special_tokens=True)
+    ids = subject.tokenizer.encode(SAMPLE, add_special_tokens=False)
+    text = subject.tokenizer.decode(ids, skip_special_tokens=True)
     seen = f"{len(ids)} tokens" if text.strip() == SAMPLE else f"reads back as {text[:60]!r}"
     return Check(name, text.strip() == SAMPLE, seen)
 
@@ -158,50 +158,50 @@ def appended(tokenizer: Any) -> list[int]:
     return list(whole[start + len(plain) :])
 
 
-def endings(patient: Patient) -> Check:
+def endings(subject: Subject) -> Check:
     name = "no end token after a prompt"
-    if patient.tokenizer is None:
+    if subject.tokenizer is None:
         return Check(name, None, "no tokenizer was asked for")
-    ids = appended(patient.tokenizer)
-    said = f"the tokenizer appends {patient.tokenizer.decode(ids)!r} to every text; prompts are read without it"
+    ids = appended(subject.tokenizer)
+    said = f"the tokenizer appends {subject.tokenizer.decode(ids)!r} to every text; prompts are read without it"
     return Check(name, True, said if ids else "the tokenizer appends nothing")
 
 
-def vocabulary(patient: Patient) -> Check:
-    name, rows = "no id beyond the vocabulary", patient.rows
-    if patient.tokenizer is not None:
-        beyond = {token: number for token, number in patient.tokenizer.get_vocab().items() if number >= rows}
+def vocabulary(subject: Subject) -> Check:
+    name, rows = "no id beyond the vocabulary", subject.rows
+    if subject.tokenizer is not None:
+        beyond = {token: number for token, number in subject.tokenizer.get_vocab().items() if number >= rows}
         said = f"the tokenizer has ids up to {max(beyond.values(), default=0)}, the embedding {rows} rows"
-        if beyond.keys() - patient.tokenizer.get_added_vocab().keys():
+        if beyond.keys() - subject.tokenizer.get_added_vocab().keys():
             return Check(name, False, said)
         if beyond:
             return Check(name, True, f"{said}; a prompt that needs {', '.join(map(repr, beyond))} is refused")
-    if patient.tokens == rows:
+    if subject.tokens == rows:
         return Check(name, True, f"{rows} rows, all of them tokens")
-    seen = f"{rows - patient.tokens} of {rows} rows are no tokens"
-    padding = getattr(patient.engine.model.config, "token_count", None) or rows
-    if isinstance(patient.engine.model, JRTForCausalLM) and padding < rows:
-        logits, _ = patient.read(patient.texts(5, 5))
+    seen = f"{rows - subject.tokens} of {rows} rows are no tokens"
+    padding = getattr(subject.engine.model.config, "token_count", None) or rows
+    if isinstance(subject.engine.model, JRTForCausalLM) and padding < rows:
+        logits, _ = subject.read(subject.texts(5, 5))
         barred = bool((logits[:, padding:] <= torch.finfo(logits.dtype).min).all())
         return Check(name, barred, seen + ("" if barred else ", and the model does not bar them"))
     return Check(name, True, seen + "; generation leaves them out")
 
 
-def length(patient: Patient) -> Check:
-    name, engine = "longest prompt fits", patient.engine
+def length(subject: Subject) -> Check:
+    name, engine = "longest prompt fits", subject.engine
     room = engine.max_length or engine.trained_length
-    longest = max(patient.prompt_lengths, default=min(room or LONGEST_UNASKED, LONGEST_UNASKED))
-    what = f"{longest} tokens" + ("" if patient.prompt_lengths else " (no tasks given)")
+    longest = max(subject.prompt_lengths, default=min(room or LONGEST_UNASKED, LONGEST_UNASKED))
+    what = f"{longest} tokens" + ("" if subject.prompt_lengths else " (no tasks given)")
     if engine.max_length is not None and longest > engine.max_length:
         return Check(name, False, f"{what}; the model can read {engine.max_length}")
-    logits, _ = patient.read(patient.texts(longest))
-    finite = bool(torch.isfinite(logits[:, : patient.tokens]).all())
+    logits, _ = subject.read(subject.texts(longest))
+    finite = bool(torch.isfinite(logits[:, : subject.tokens]).all())
     beyond = engine.trained_length is not None and longest > engine.trained_length
     seen = f"{what}; trained on rows of {engine.trained_length or 'unknown length'}"
     return Check(name, finite and not beyond, seen if finite else f"{seen}; logits are not finite")
 
 
-CHECKS: dict[str, Callable[[Patient], Check]] = {
+CHECKS: dict[str, Callable[[Subject], Check]] = {
     "all weights loaded": weights,
     "dtype and device sane": dtype_and_device,
     "batch of 1 == batch of 3": batch,
@@ -217,12 +217,12 @@ CHECKS: dict[str, Callable[[Patient], Check]] = {
 
 
 def checkup(engine: Engine, tokenizer: Any = None, prompt_lengths: Sequence[int] = ()) -> Iterator[Check]:
-    """All checks, one after the other; one that raises has failed. Arguments as `Patient`'s."""
-    patient = Patient(engine, tokenizer, prompt_lengths)
+    """All checks, one after the other; one that raises has failed. Arguments as `Subject`'s."""
+    subject = Subject(engine, tokenizer, prompt_lengths)
     for name, check in CHECKS.items():
         try:
             with torch.inference_mode():
-                yield check(patient)
+                yield check(subject)
         except Exception as error:  # whatever it is, it is the finding
             yield Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
 

@@ -1,7 +1,8 @@
 """Any Hugging Face causal language model as an engine: left padding with a mask, its cache as the state.
 
-Recurrent models need the mask as much as attention does: padding that enters a state stays in it. Those that heed none
-read rows of equal length together. What the cache holds is seen by reading a few tokens, not from the configuration.
+Recurrent models need the mask as much as attention does, because padding that enters a state stays in it. Models that
+heed no mask read rows of equal length together. What a cache holds is found by reading a few tokens, not from the
+configuration.
 
 The constants below say what had to be learned of single families of recurrent and hybrid models; their keys are model
 types. Whether a family is right through this engine, and what it keeps, stands in docs/recurrent-models.md, every line
@@ -114,7 +115,7 @@ class HFEngine:
     """Wraps a model of `AutoModelForCausalLM`.
 
     Raises:
-        JRTError: the model keeps no state whose rows can be told apart, or padding would change its answers.
+        JRTError: the model keeps no state whose rows can be separated, or padding would change its answers.
     """
 
     has_prefix = False

@@ -4,7 +4,7 @@
 its token, so padding, ragged batches and caches that were cut need no case of their own. The scheme is StreamingLLM's
 (arXiv 2309.17453), positions aside: they stay those of the whole text.
 
-`WindowEngine` reads a prompt in blocks through the cut cache, O(T (W + block)); `full_pass` is the readable truth, one
+`WindowEngine` reads a prompt in blocks through the cut cache, O(T (W + block)); `full_pass` is the reference, one
 pass with a T x T mask. Both give every token, not only the last one, no more than its window.
 """
 
@@ -295,7 +295,7 @@ def _cache_name(model: Any) -> str:
 
 @torch.inference_mode()
 def full_pass(model: Any, ids: Sequence[int], window: KVWindow) -> Tensor:
-    """Logits `[T, vocabulary]` of one row in one pass with a T x T mask: the truth that `WindowEngine` must equal."""
+    """Logits `[T, vocabulary]` of one row in one pass with a T x T mask: the reference for `WindowEngine`."""
     positions = torch.arange(len(ids), device=model.device)[None]
     tokens = torch.tensor([list(ids)], device=model.device)
     return _forward(model, tokens, positions, window.sees(positions, positions), DynamicCache(), 0)[0]

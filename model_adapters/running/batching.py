@@ -83,7 +83,7 @@ class Start:
 
     @property
     def new_ids(self) -> tuple[int, ...]:
-        """The tokens to read when the parent's state is at hand."""
+        """The tokens that remain to be read after the parent's state."""
         return self.ids[self.known :]
 
     @property
@@ -140,7 +140,7 @@ def forks(
     for batch in batches([len(start.new_ids) for start in starts], budget):
         chosen = [starts[number] for number in batch]
         copies = None if above is None else above.select(torch.tensor([parents[number] for number in batch]))
-        # with a state at hand the prefix lies behind it
+        # where a state is given, the prefix has been read
         prefixes = [start.prefix if copies is None else 0 for start in chosen]
         state, seconds = read([start.new_ids for start in chosen], prefixes, copies)
         for start, share in zip(chosen, seconds, strict=True):
@@ -195,7 +195,7 @@ def _begins(node: Start, parent: Start) -> bool:
 
 
 def _pruned(node: Start, known: int) -> tuple[list[Start], list[int]]:
-    """The tree without states that nobody shares: what is left of it, and the rows that went up to its parent."""
+    """The tree without states that serve a single row: what is left of it, and the rows that moved to its parent."""
     below: list[Start] = []
     rows = list(node.rows)
     for child in node.children:

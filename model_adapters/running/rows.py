@@ -45,7 +45,7 @@ def read_goal(kwargs: Mapping[str, Any]) -> Goal:
     for name in kwargs:
         if name not in known:
             raise unknown("generation argument", name, known)
-    # With do_sample=False written out, temperature and its kin have no effect anywhere in the harness.
+    # With do_sample=False written out, temperature and the like have no effect anywhere in the harness.
     names = ("do_sample", "num_beams") if kwargs.get("do_sample") is False else GREEDY_VALUES
     for name in names:
         if name in kwargs and kwargs[name] not in GREEDY_VALUES[name]:

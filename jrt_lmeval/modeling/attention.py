@@ -60,7 +60,7 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int) -> Tens
     writes every score out.
     """
     B, H, T, D = q.shape
-    block = max(window // 2, SMALLEST_BLOCK)  # smaller blocks see fewer keys in vain, larger ones cost fewer calls
+    block = max(window // 2, SMALLEST_BLOCK)  # smaller blocks mask more of what they read, larger ones need fewer calls
     front, back = window - (k.shape[2] - T), -T % block
     span, count = window + block, (T + back) // block
 

@@ -360,7 +360,7 @@ def monomials(x: Tensor, degree: int, taylor: bool = False) -> Tensor:
 
 
 class _Products(torch.autograd.Function):
-    """Products of picked variables `[N, variables, T] -> [N, F, T]`; only the variables are kept for the way back."""
+    """Products of picked variables `[N, variables, T] -> [N, F, T]`; the backward pass keeps the variables alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, weight: Tensor, picked: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class SelectiveScan(torch.autograd.Function):
     """h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t from h_{-1} = 0, y_t = h_t C_t (arXiv 2312.00752, eq. 2).
 
     u, dt and y `[T, B, E]`, A `[E, N]`, B and C `[T, B, N]`. Only the states between chunks are kept; those inside are
-    computed again on the way back. The state after the last token `[B, E, N]` is the second result.
+    computed again in the backward pass. The state after the last token `[B, E, N]` is the second result.
     """
 
     @staticmethod

@@ -7,7 +7,9 @@ at once. Imports no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +19,8 @@ from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling import with_prefix
 from jrt_lmeval.paths import weights_dir
+
+log = logging.getLogger("lm_eval.jrt")
 
 CONFIG, WEIGHTS, RECIPE = "config.json", "model.safetensors", "recipe.json"
 
@@ -28,6 +32,8 @@ MAMBAS = ("mamba", "mamba2", "falcon_mamba")
 PLAIN = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 PICKLED = ("pytorch_model*.bin",)
 """Files of a hub model that are fetched."""
+BUSY, WAITS = (429, 500, 502, 503, 504), (1.0, 2.0, 4.0)
+"""Answers of the hub that pass, and seconds to wait before each further try."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class Checkpoint:
     folder: Path
     kind: str
     fields: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What logs call it: the name of a shipped model, a hub id, or the last part of a folder."""
+        return self.folder.name if Path(self.name).expanduser() == self.folder else self.name
 
     @property
     def model_type(self) -> str | None:
@@ -186,16 +197,44 @@ def _from_hub(name: str, revision: str | None, extra: Sequence[str]) -> Path:
 
     wanted = [*PLAIN, *extra]
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        folder = Path(_patiently(snapshot_download, name, revision=revision, allow_patterns=wanted))
         # pickles only where there is nothing better
         if not any(folder.glob("model*.safetensors")) and not any((folder / file).is_file() for file in extra):
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, *PICKLED]))
-    except Exception as error:  # no network, no such repository, no rights: to the user they are the same
-        raise JRTError(
-            f"pretrained={name}: neither a folder here nor to be had from the hub ({type(error).__name__}: {error}). "
-            "Check the spelling, download the model beforehand and give its folder, or unset HF_HUB_OFFLINE."
-        ) from error
+            folder = Path(_patiently(snapshot_download, name, revision=revision, allow_patterns=[*wanted, *PICKLED]))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise JRTError(f"pretrained={name}: no folder here, and {_why(error, revision)}") from error
     return folder
+
+
+def _patiently(download: Callable[..., str], *what: Any, **options: Any) -> str:
+    """A download, tried again where the hub says that it is busy; what was fetched before is not fetched again."""
+    from huggingface_hub import errors
+
+    for wait in WAITS:
+        try:
+            return download(*what, **options)
+        except errors.HfHubHTTPError as error:
+            if getattr(error.response, "status_code", None) not in BUSY:
+                raise
+            log.info("%s: the hub is busy (%s), trying again in %g s", what[0], error.response.status_code, wait)
+            time.sleep(wait)
+    return download(*what, **options)
+
+
+def _why(error: Exception, revision: str | None) -> str:
+    """Why the hub gave no model, and what helps, in one line."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "the hub gives it only to those who accepted its terms: accept them on its page, then set HF_TOKEN."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such model, or it is private: check the spelling, or set HF_TOKEN."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the hub's model has no revision {revision!r}: give a branch, a tag or a commit of it."
+    if constants.HF_HUB_OFFLINE:
+        return "it is not in the hub's cache, and HF_HUB_OFFLINE is set: unset it, or give the folder of a download."
+    said = " ".join(str(error).split())
+    return f"the hub did not give it ({type(error).__name__}: {said}). Try again, or give the folder of a download."
 
 
 # ---------------------------------------------------------------- the models that come with the package

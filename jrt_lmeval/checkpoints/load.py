@@ -144,7 +144,7 @@ def load_model(
     options = {name: value for name, value in options.items() if value not in (None, False)}
     if modes and checkpoint.kind not in (OURS, HAZY):
         listed = ", ".join(f"{name}={value}" for name, value in modes.items())
-        raise JRTError(f"{listed}: {checkpoint.folder.name} has no linear attention; the option means nothing here.")
+        raise JRTError(f"{listed}: {checkpoint.title} has no linear attention; the option means nothing here.")
     if options and checkpoint.kind != TRANSFORMERS:
         raise JRTError(
             f"{', '.join(options)}: {checkpoint.name} is no model of transformers; the option means nothing here. To "
@@ -163,7 +163,7 @@ def _ours(
         tensors = read_weights(checkpoint.folder)
         config = released.jrt_config(checkpoint.fields, tensors)
         names = released.parameter_names(checkpoint.fields, tensors)
-        log.info("%s: %s", checkpoint.folder.name, config.describe())
+        log.info("%s: %s", checkpoint.title, config.describe())
     else:
         config, tensors = load_config(checkpoint), read_weights(checkpoint.folder)
         names = {name: [name] for name in tensors}
@@ -184,7 +184,7 @@ def _mamba_ssm(
     source = str(checkpoint.folder)
     model = assemble(lambda: MambaForCausalLM(config), tensors, names, released_mamba.EMBEDDING, source, dtype, device)
     suppress_beyond(model, config.token_count)
-    log.info("%s: Mamba, %d layers of width %d", checkpoint.name, config.num_hidden_layers, config.hidden_size)
+    log.info("%s: Mamba, %d layers of width %d", checkpoint.title, config.num_hidden_layers, config.hidden_size)
     return model
 
 

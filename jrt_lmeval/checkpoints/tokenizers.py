@@ -87,6 +87,7 @@ def gpt2() -> PreTrainedTokenizerFast:
         return _read("openai-community/gpt2", str(error))
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
+        name_or_path="gpt2",
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         unk_token=END_OF_TEXT,

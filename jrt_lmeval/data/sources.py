@@ -214,5 +214,6 @@ def _from_hub(dataset: str, split: str, config: str | None) -> Loaded:
     try:
         rows = datasets.load_dataset(dataset, config, split=split)
     except Exception as error:  # the hub's client raises a dozen kinds
-        raise JRTError(f"{dataset}: not to be had from the Hugging Face hub ({error}). {elsewhere}") from error
+        said = " ".join(str(error).split()).rstrip(".")
+        raise JRTError(f"{dataset}: not to be had from the Hugging Face hub ({said}). {elsewhere}") from error
     return Loaded(tuple(dict(row) for row in rows), "hub", dataset)

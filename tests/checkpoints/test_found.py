@@ -108,7 +108,7 @@ def test_shipped_models_of_every_family_are_found_and_a_teacher_is_none(shelf) -
 
 
 def test_a_hub_id_without_a_network() -> None:
-    with pytest.raises(JRTError, match=r"pretrained=nobody/nothing: neither a folder here nor .*unset HF_HUB_OFFLINE"):
+    with pytest.raises(JRTError, match=r"pretrained=nobody/nothing: no folder here, .*HF_HUB_OFFLINE is set: unset it"):
         find("nobody/nothing")
 
 

@@ -60,9 +60,10 @@ def anchors(page: Path) -> set[str]:
 
 @cache
 def tasks() -> set[str]:
-    """The names of tasks and groups in the checkout."""
+    """The names of tasks, groups and tags in the checkout."""
     files = [*tasks_dir().rglob("*.yaml"), *(ROOT / "tests" / "third_party").glob("*.yaml")]
-    return {name for file in files for name in re.findall(r"^(?:task|group): (\w+)$", file.read_text(), re.M)}
+    lines = [line for file in files for line in re.findall(r"^(?:task|group|tag): (.+)$", file.read_text(), re.M)]
+    return {name for line in lines for name in re.findall(r"\w+", line)}
 
 
 @each_page

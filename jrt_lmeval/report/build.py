@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from jrt_lmeval import scoring
+from jrt_lmeval import __version__, scoring
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cells import Broken, Cell, Collection, chosen
 from jrt_lmeval.report.collect import collect
@@ -222,3 +224,51 @@ def _other_files(folder: Path, made: Report) -> Iterator[str]:
         if old != new:
             at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
             yield f"{file}, line {at + 1}: {(old[at : at + 1] or ['nothing'])[0][:160]}"
+
+
+# -------------------------------------------------------------------- for a model's page on the hub
+
+METRIC = "contains"
+
+
+def eval_results(cells: Sequence[Cell]) -> str:
+    """A YAML file for a model repository's `.eval_results/`, written by huggingface_hub's own code.
+
+    There is a list for each model. Samples, parts of a task, controls and benchmarks without a data set on the hub are
+    left out, and a comment counts them.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    by_model: dict[str, list[Any]] = {}
+    for cell in cells:
+        if not (dataset := _dataset_of(cell)):
+            continue
+        found, first = cell.interval(METRIC), cell.first
+        spread = f", 95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}" if found else ""
+        documents = f" on {found.clusters} documents" if found and found.clusters else ""
+        day = first.run.date and datetime.fromtimestamp(first.run.date, tz=timezone.utc)
+        entry = EvalResultEntry(
+            dataset_id=dataset,
+            task_id=first.task,
+            value=round(100 * (cell.mean(METRIC) or 0.0), 2),
+            date=day.strftime("%Y-%m-%dT%H:%M:%SZ") if day else None,
+            notes=f"{METRIC}, %; {first.asked} questions{documents}{spread}; jrt-lmeval {__version__}; {cell.label}",
+        )
+        by_model.setdefault(cell.model, []).append(entry)
+    parts = [
+        f"# {model}\n{yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)}"
+        for model, entries in by_model.items()
+    ]
+    left = len(cells) - sum(map(len, by_model.values()))
+    if left:
+        parts.append(f"# {left} results left out: samples, parts of a task, controls, or no data set on the hub.\n")
+    return "\n".join(parts)
+
+
+def _dataset_of(cell: Cell) -> str:
+    """The hub's name of the data set that a cell is about; empty if its number is not of that whole data set."""
+    from jrt_lmeval.prompts.benchmarks import BENCHMARKS
+
+    recipe = BENCHMARKS.get(str(cell.first.block.get("recipe")))
+    whole = not cell.first.marks and cell.mean(METRIC) is not None
+    return str(recipe.dataset) if whole and recipe is not None and "/" in recipe.dataset else ""

@@ -61,7 +61,10 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-NAMES = {kind: name for kind, (name, _) in WRITERS.items()} | {"html": "report.html"}
+NAMES = {kind: name for kind, (name, _) in WRITERS.items()} | {
+    "html": "report.html",
+    "eval_results": "eval_results.yaml",
+}
 """Format -> name of the file in the report's folder."""
 FORMATS = tuple(NAMES)
 SAMPLES_HELP = "questions in the HTML page's browser of answers; 0: none (default: {:,})"
@@ -125,7 +128,11 @@ def write(kind: str, file: Path, report: Report, collection: Collection, most: i
     Raises:
         JRTError: the file cannot be written.
     """
-    if kind == "html":
+    if kind == "eval_results":
+        from jrt_lmeval.report.build import eval_results
+
+        text = eval_results(collection.cells)
+    elif kind == "html":
         from jrt_lmeval.report.page.render import page
 
         text = page(report, collection, report.arguments["metric"] or main_metric(collection.cells), most)

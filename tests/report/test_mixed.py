@@ -90,7 +90,7 @@ def test_the_whole_command_imports_no_model(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [1.0, 0.0] * 10)
     write_run(tmp_path / "b", [1.0, 1.0] * 10, facts={"pretrained": "other"})
     logs, out = [str(tmp_path / name) for name in "ab"], tmp_path / "out"
-    report = ["report", *logs, "--out", str(out), "--rescore", "--misses", "--format", "md,tex,csv,json"]
+    report = ["report", *logs, "--out", str(out), "--rescore", "--misses", "--format", "md,tex,csv,json,eval_results"]
     code = (
         "import sys; from jrt_lmeval import cli\n"
         f"for command in ({report!r}, ['compare', *{logs!r}]):\n"

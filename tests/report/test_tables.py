@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from reportlogs import BLOCK, sample, write_run
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.build import build
+from jrt_lmeval.report.build import build, eval_results
 from jrt_lmeval.report.cells import number_of
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
@@ -209,9 +210,9 @@ def test_csv_and_json_hold_what_markdown_shows(runs: Path) -> None:
 
 def test_a_report_is_derived_again(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report"
-    assert main([str(runs), "--out", str(out), "--format", "md,tex,csv,json"]) == 0
+    assert main([str(runs), "--out", str(out), "--format", "md,tex,csv,json,eval_results"]) == 0
     assert {file.name for file in out.iterdir()} == {
-        "report.md", "report.tex", "report.csv", "report.json", "index.md", "pictures"
+        "report.md", "report.tex", "report.csv", "report.json", "eval_results.yaml", "index.md", "pictures"
     }  # fmt: skip
     assert str(tmp_path) not in (out / "report.json").read_text()
     assert main(["--check", str(out)]) == 0
@@ -276,6 +277,17 @@ def test_logs_that_ship_keep_what_is_needed_to_score_them_again() -> None:
             if not line.figures.get("skipped")
         ]
         assert again == read_columns(file).scores["contains"].tolist()
+
+
+def test_eval_results_are_for_whole_benchmarks_on_the_hub(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", GOOD, facts=FACTS, block={**BLOCK, "recipe": "swde"})
+    write_run(tmp_path / "b", GOOD, facts=FACTS, block={**BLOCK, "recipe": "factbook"}, task="factbook_once")
+    write_run(tmp_path / "c", GOOD, facts=FACTS, block={**BLOCK, "recipe": "fda", "source": "sample"}, task="fda_once")
+    text = eval_results(collect([tmp_path]).cells)
+    (entry,) = yaml.safe_load(text)
+    assert entry["dataset"] == {"id": "hazyresearch/based-swde-v2", "task_id": "swde_jrt_hier"}
+    assert entry["value"] == pytest.approx(100 * np.mean(GOOD), abs=0.01) and "30 documents" in entry["notes"]
+    assert "2 results left out" in text
 
 
 @pytest.mark.parametrize(

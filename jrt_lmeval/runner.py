@@ -134,10 +134,8 @@ def finished(out: Path, run: EvalRun, options: Options) -> frozenset[str]:
         JRTError: they were made with other settings, weights or another version: numbers must not be mixed.
     """
     folder = stated_runs(out).get(run.key)
-    return frozenset() if folder is None else _finished(folder, run, options)
-
-
-def _finished(folder: Path, run: EvalRun, options: Options) -> frozenset[str]:
+    if folder is None:
+        return frozenset()
     content = _stated(folder / STATED)
     stated, wanted = content["identity"], json.loads(_as_text(_identity(run, options)))
     for name in {**wanted, **stated}:
@@ -219,8 +217,7 @@ def execute(
         JRTError: see `finished`.
         OSError: `out` cannot be written to; found out before anything is run.
     """
-    known = stated_runs(out)
-    done = [_finished(known[run.key], run, options) if run.key in known else frozenset[str]() for run in runs]
+    done = [finished(out, run, options) for run in runs]
     missing: list[tuple[EvalRun, str]] = []
     loaded: tuple[str, Any] | None = None
     for number, (run, have) in enumerate(zip(runs, done, strict=True), 1):

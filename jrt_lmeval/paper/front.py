@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.ticker import EngFormatter
 
@@ -32,7 +32,6 @@ from jrt_lmeval.paper.plan import (
 from jrt_lmeval.paper.tables import figure, paper_report
 from jrt_lmeval.paths import published_dir
 from jrt_lmeval.prompts.layouts import LAYOUTS
-from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.plots.picture import (
     COLOURS,
     FAINT,
@@ -65,10 +64,15 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "Based": (COLOURS[2], "D"),
     "Mamba-2": (COLOURS[4], "^"),
 }
-Point = tuple[str, float, Interval]
-"""Label, bytes, recall."""
-Rows = Mapping[str, Mapping[str, Cell]]
-"""Label -> what was measured by task."""
+
+
+class Point(NamedTuple):
+    """A row of the table `memory` in the picture."""
+
+    label: str
+    size: float
+    recall: Interval
+    sample: bool
 
 
 def _share(value: float | None) -> str:
@@ -156,21 +160,13 @@ def _name_of(model: str, given: Mapping[str, Any]) -> str:
 
 def points(entries: Sequence[TableRow], logs: Path, benchmark: str) -> list[Point]:
     """What the rows of the table `memory` keep and recall on a benchmark, by bytes."""
-    return _points(_rows(entries, logs), benchmark)
-
-
-def _rows(entries: Sequence[TableRow], logs: Path) -> Rows:
-    return {entry.label: measured(logs, entry.run) for entry in entries if entry.table == "memory"}
-
-
-def _points(rows: Rows, benchmark: str) -> list[Point]:
     found = []
-    for row, cells in rows.items():
-        cell = cells.get(f"{benchmark}_once")
+    for row in (entry for entry in entries if entry.table == "memory" and entry.label != TEACHER):
+        cell = measured(logs, row.run).get(f"{benchmark}_once")
         score = recall(cell)
-        if row != TEACHER and cell is not None and score is not None:
-            found.append((row, cell.figure("state_bytes"), score))
-    return sorted(found, key=lambda point: point[1])
+        if cell is not None and score is not None:
+            found.append(Point(row.label, cell.figure("state_bytes"), score, cell.first.source == "sample"))
+    return sorted(found, key=lambda point: point.size)
 
 
 def group_of(row: str) -> str:
@@ -185,22 +181,24 @@ def group_of(row: str) -> str:
 def memory_picture(entries: Sequence[TableRow], logs: Path, suite: Suite) -> Picture:
     """One panel a benchmark: Llama's windows as a curve, the others as points; bars are 95 % intervals by document."""
     figure, axes = canvas(1.7 * len(suite.benchmarks), rows=len(suite.benchmarks), sharex=True)
-    rows, counted = _rows(entries, logs), []
+    counted = []
     for axis, benchmark in zip(axes, suite.benchmarks, strict=True):
-        found = _points(rows, benchmark)
-        curve = [point for point in found if group_of(point[0]) == next(iter(GROUPS))]
-        axis.plot([x for _, x, _ in curve], [PERCENT * y.mean for _, _, y in curve], color=COLOURS[0], lw=0.8)
-        for row, x, y in found:
-            colour, marker = GROUPS[group_of(row)]
-            below, above = reach(Number(y.mean, PERCENT, 1, y))
-            axis.errorbar(x, PERCENT * y.mean, yerr=[[below], [above]], color=colour, marker=marker, lw=0.6, alpha=0.9)
-        asked = [cells[f"{benchmark}_once"] for cells in rows.values() if f"{benchmark}_once" in cells]
-        mark = " [sample]" if asked and asked[0].first.source == "sample" else ""
+        found = points(entries, logs, benchmark)
+        curve = [point for point in found if group_of(point.label) == next(iter(GROUPS))]
+        values = [PERCENT * point.recall.mean for point in curve]
+        axis.plot([point.size for point in curve], values, color=COLOURS[0], lw=0.8)
+        for label, size, score, _ in found:
+            colour, marker = GROUPS[group_of(label)]
+            below, above = reach(Number(score.mean, PERCENT, 1, score))
+            style = {"color": colour, "marker": marker, "lw": 0.6, "alpha": 0.9}
+            axis.errorbar(size, PERCENT * score.mean, yerr=[[below], [above]], **style)
+        mark = " [sample]" if any(point.sample for point in found) else ""
         axis.set_title(f"{benchmark}{mark}, read once", color=INK)
         axis.set_ylabel(f"{METRIC}, %")
         axis.set_ylim(-3, 100)
         axis.grid(axis="y", color=FAINT, lw=0.3, alpha=0.5)
-        counted += [f"{found[0][2].n} questions on {found[0][2].clusters} documents of {benchmark}"] if found else []
+        first = found[0].recall if found else None
+        counted += [] if first is None else [f"{first.n} questions on {first.clusters} documents of {benchmark}"]
     axes[-1].set_xscale("log")
     log_ticks(axes[-1].xaxis)
     axes[-1].xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -122,26 +122,21 @@ def _measures(perplexity: bool) -> dict[str, Callable[[Mapping[str, Cell]], Show
 
 def figure(cells: Mapping[str, Cell], name: str, scale: float, digits: int) -> Shown:
     """The median over all answers of a row's cells, or None where it was not measured."""
-    values = [
-        columns.figures[name]
-        for benchmark, cell in cells.items()
-        if benchmark != PERPLEXITY and (columns := cell.columns) is not None and name in columns.figures
-    ]
-    if not values:
-        return None
-    middle = float(np.nanmedian(np.concatenate(values)))
-    return None if math.isnan(middle) else Number(middle, scale, digits)
+    values = _values(cells, name)
+    return Number(float(np.median(values)), scale, digits) if len(values) else None
+
+
+def _values(cells: Mapping[str, Cell], name: str) -> np.ndarray:
+    """A figure of all answers of a row's cells, as far as it was logged."""
+    columns = [cell.columns for benchmark, cell in cells.items() if benchmark != PERPLEXITY]
+    logged = [one.figures[name] for one in columns if one is not None and name in one.figures]
+    values = np.concatenate([np.array([]), *logged])
+    return values[~np.isnan(values)]
 
 
 def _throughput(cells: Mapping[str, Cell]) -> Shown:
     """Answers by the model's seconds for them, what shared documents save included."""
-    timed = [
-        columns.figures["seconds"]
-        for benchmark, cell in cells.items()
-        if benchmark != PERPLEXITY and (columns := cell.columns) is not None and "seconds" in columns.figures
-    ]
-    seconds = np.concatenate(timed) if timed else np.array([])
-    seconds = seconds[~np.isnan(seconds)]
+    seconds = _values(cells, "seconds")
     return Number(len(seconds) / float(seconds.sum()), 1, 1) if seconds.sum() > 0 else None
 
 
@@ -201,16 +196,8 @@ def _printed(name: str) -> Table:
 
 
 def _verdict_table(judged: Iterable[Verdict]) -> Table:
-    header = (
-        "claim",
-        "benchmark",
-        "paper, points",
-        "ours, points [95 %]",
-        "p (Holm)",
-        "questions",
-        "documents",
-        "sign",
-    )
+    columns = "claim; benchmark; paper, points; ours, points [95 %]; p (Holm); questions; documents; sign"
+    header = tuple(columns.split("; "))
     rows: list[tuple[Shown, ...]] = []
     for one in judged:
         pair, said = one.found.paired, one.claim.published

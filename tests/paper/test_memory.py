@@ -18,13 +18,13 @@ def test_every_row_of_the_table_is_a_point_but_the_teacher() -> None:
     rows = {entry.label for entry in ENTRIES if entry.table == "memory"} - {TEACHER}
     for benchmark in SUITE.benchmarks:
         found = points(ENTRIES, LOGS, benchmark)
-        assert {row for row, _, _ in found} == rows
-        assert [size for _, size, _ in found] == sorted(size for _, size, _ in found)
+        assert {point.label for point in found} == rows
+        assert [point.size for point in found] == sorted(point.size for point in found)
 
 
 @pytest.mark.parametrize("benchmark", SUITE.benchmarks)
 def test_a_window_keeps_no_more_than_its_budget_and_nearly_all_of_it(benchmark: str) -> None:
-    sizes = {row: size for row, size, _ in points(ENTRIES, LOGS, benchmark)}
+    sizes = {point.label: point.size for point in points(ENTRIES, LOGS, benchmark)}
     token = 6 * 2 * 128 * 4  # layers, keys and values, width, bytes of a number
     for budget in SUITE.budgets:
         kept = sizes[f"{WINDOWED}, {budget / 1000:,.0f} KB"]

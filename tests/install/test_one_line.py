@@ -238,9 +238,8 @@ def test_results_lie_in_a_folder_named_for_the_model() -> None:
     assert len(folder("jrt_rnn", {f"argument_{number}": "x" * 50 for number in range(20)})) <= 80
     assert folder("hf", {"pretrained": "gpt2"}) == "gpt2"
     assert folder("dummy", {}) not in ("dummy", "")  # lm_eval's own models keep lm_eval's way
-    long = folder("jrt_rnn", {"prefix": "dynamic", "tokenizer": "/very/long" * 40})
-    assert len(long.encode()) == 200 and long.startswith("jrt_rnn,prefix=dynamic,")
-    assert long != folder("jrt_rnn", {"prefix": "dynamic", "tokenizer": "/very/long" * 41})
+    long = {"prefix": "dynamic", "tokenizer": "/very/long" * 40}
+    assert folder("jrt_rnn", long) == "jrt_rnn-dynamic-long", "of a path its last part; two runs may share a folder"
     assert len(folder("hf_recall", {"pretrained": "/a" * 200}).encode()) == 200
 
 

@@ -11,9 +11,9 @@ from jrt_lmeval.checkpoints.found import shipped_models
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.markdown import with_block
 from jrt_lmeval.paper.cli import write_tables
-from jrt_lmeval.paper.front import BLOCK, card_rows, front, reading_twice
 from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, plan, runs
 from jrt_lmeval.runner import stated_runs
+from tools.front import BLOCK, card_rows, front, reading_twice
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "results" / "measured" / "bundled"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jrt_lmeval.paper.front import FULL, group_of, memory_picture, points
 from jrt_lmeval.paper.plan import JRT_BYTES, SUITES, TEACHER, THRESHOLDS, WINDOWED, plan
+from tools.front import FULL, group_of, memory_picture, points
 
 LOGS = Path(__file__).resolve().parents[2] / "results" / "measured" / "bundled"
 SUITE = SUITES["bundled"]

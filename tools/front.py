@@ -1,6 +1,6 @@
 """What README and the model cards say in numbers, from a suite's logs alone.
 
-    python -m jrt_lmeval.paper.front results/measured/bundled README.md docs/reading-twice.md docs/recall_memory.png
+    python -m tools.front results/measured/bundled README.md docs/reading-twice.md docs/recall_memory.png
 
 rewrites what stands between the markers `<!-- measured -->` and `<!-- /measured -->` of both pages, the picture, and
 the measured figures on the cards of the shipped models.

@@ -48,7 +48,7 @@ class Hub:
         repositories: id -> repository.
         faults: asked for each request with its method and path; a status (429, 503) is answered in place of the file,
             and a negative number -n cuts the body after n bytes.
-        seen: method and path of every request.
+        seen: method and path of every request, and the range of bytes that it asked for.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -64,12 +64,13 @@ class Hub:
             def _serve(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(size) if size else b""
-                hub.seen.append(f"{self.command} {self.path}")
+                span = self.headers.get("Range")
+                hub.seen.append(" ".join(filter(None, (self.command, self.path, span))))
                 fault = hub.faults(self.command, self.path)
                 if fault and fault > 0:
                     status, headers, data = fault, {"Retry-After": "1"}, b"later"
                 else:
-                    status, headers, data = hub.answer(self.path, body, self.headers.get("Range"))
+                    status, headers, data = hub.answer(self.path, body, span)
                 self.send_response(status)
                 for name, value in ({"Content-Length": str(len(data))} | headers).items():
                     self.send_header(name, value)

@@ -143,7 +143,7 @@ def require_fitting(tokenizer: PreTrainedTokenizerBase, rows: int, source: str =
         log.warning(
             "%s embeds %d tokens and has no vector for %s of %r: prompts that need one of them are refused.",
             source[:1].upper() + source[1:],
-            *(rows, ", ".join(map(repr, list(beyond)[:5])), name),
+            *(rows, ", ".join(map(repr, sorted(beyond, key=beyond.__getitem__)[:5])), name),
         )
     if rows - tokens > PADDING:
         log.warning(

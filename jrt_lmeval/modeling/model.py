@@ -165,6 +165,28 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             logits[..., self.config.token_count :] = torch.finfo(logits.dtype).min
         return logits
 
+    def read(self, prompts: Prompts, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
+        """Read prompts (`config.filling` applies to those without a state), or tokens after a state.
+
+        Returns:
+            The hidden states `[B, C]` of each row's last token, and the state.
+        """
+        again = self.config.filling == "iterate" and self.has_prefix
+        if again and state is not None:
+            prompts, state = recall(state, prompts), None
+        elif state is None:
+            prompts = fill(prompts, self.config)
+        hidden, end = self.hidden_states(prompts.ids, prompts.lengths, prompts.prefix_lengths, state, prompts.keyless)
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, prompts.lengths - 1], remember(prompts) if again else end
+
+    def decode(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """Hidden states `[B, C]` after one more token per row, `[B]`, that the model chose itself."""
+        if self.config.filling == "iterate" and self.has_prefix:
+            return self.read(Prompts(input_ids[:, None], torch.ones_like(input_ids)), state)
+        hidden, state = self.hidden_states(input_ids[:, None], state=state, decoding=True)
+        return hidden[:, 0], state
+
     def prefill(
         self,
         input_ids: Tensor,
@@ -172,34 +194,17 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         prefix_lengths: Tensor | None = None,
         state: RecurrentState | None = None,
     ) -> tuple[Tensor, RecurrentState]:
-        """Read a prompt (as `config.filling` says), or go on reading after a state; arguments as `hidden_states`.
-
-        Returns:
-            Logits `[B, vocab]` after each row's last token, and the state.
-        """
+        """Read a prompt, or go on reading after a state; arguments as `hidden_states`. Returns logits
+        `[B, vocab]` after each row's last token, and the state."""
         if lengths is None:
             lengths = torch.full(input_ids.shape[:1], input_ids.shape[1], device=input_ids.device)
-        prompts = Prompts(input_ids, lengths, prefix_lengths)
-        if self._reads_again and state is not None:
-            prompts, state = recall(state, prompts), None
-        elif state is None:
-            prompts = fill(prompts, self.config)
-        hidden, end = self.hidden_states(prompts.ids, prompts.lengths, prompts.prefix_lengths, state, prompts.keyless)
-        last = hidden[torch.arange(len(hidden), device=hidden.device), prompts.lengths - 1]
-        return self.next_logits(last), remember(prompts) if self._reads_again else end
+        hidden, state = self.read(Prompts(input_ids, lengths, prefix_lengths), state)
+        return self.next_logits(hidden), state
 
     def step(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Decode one token per row, `[B]`, that the model chose itself: logits `[B, vocab]` for the next, and the new
-        state."""
-        if self._reads_again:
-            return self.prefill(input_ids[:, None], state=state)
-        hidden, state = self.hidden_states(input_ids[:, None], state=state, decoding=True)
-        return self.next_logits(hidden[:, 0]), state
-
-    @property
-    def _reads_again(self) -> bool:
-        """Whether every token is read again for each new one."""
-        return self.config.filling == "iterate" and self.has_prefix
+        """Decode one token per row, `[B]`: logits `[B, vocab]` for the next, and the new state."""
+        hidden, state = self.decode(input_ids, state)
+        return self.next_logits(hidden), state
 
     def forward(
         self,
@@ -224,7 +229,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             labels: `[B, T]`, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not
                 seen.
             logits_to_keep: only the last so many positions; 0 for all.
-            generating: read as `prefill` and `step` do; logits `[B, 1, vocab]`.
+            generating: read as `read` and `decode` do; logits `[B, 1, vocab]`.
 
         Raises:
             JRTError: a row without any token.
@@ -259,14 +264,14 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         self, ids: Tensor, attention_mask: Tensor | None, prefix_lengths: Tensor | None, state: RecurrentState | None
     ) -> JRTOutput:
         if state is not None:
-            logits, state = self.step(ids[:, -1], state)
+            hidden, state = self.decode(ids[:, -1], state)
         else:
             real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
             ids, lengths, _ = real_first(ids, real)
             if prefix_lengths is None and self.has_prefix:
                 prefix_lengths = lengths
-            logits, state = self.prefill(ids, lengths, prefix_lengths)
-        return JRTOutput(logits=logits[:, None], state=state)
+            hidden, state = self.read(Prompts(ids, lengths, prefix_lengths))
+        return JRTOutput(logits=self.logits(hidden)[:, None], state=state)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -175,14 +175,25 @@ def test_a_half_filled_checkpoint_is_an_error_that_names_the_weights(kind, folde
 
 
 @pytest.mark.parametrize("kind", ["llama", "jrt"])
-def test_a_tokenizer_of_another_model_is_an_error(kind, folders, tmp_path):
+def test_a_tokenizer_of_another_model_is_an_error(kind, folders, tmp_path, caplog):
     from tokenizers import AddedToken
 
     bigger = tiny.tokenizer().__class__.from_pretrained(folders[kind])
-    bigger.add_tokens([AddedToken(f"<extra{i}>") for i in range(9)])
     bigger.save_pretrained(tmp_path)
-    with pytest.raises(JRTError, match=r"tokenizer.*(320|328)"):
+    file = tmp_path / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["model"]["vocab"] |= {f"another{i}": 1000 + i for i in range(9)}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(JRTError, match=r"tokenizer.*1009"):
         CLASSES[kind](folders[kind], tokenizer=str(tmp_path))
+
+    # Added tokens that no prompt needs are no other model's tokenizer: they are named in a warning.
+    added = tiny.tokenizer().__class__.from_pretrained(folders[kind])
+    added.add_tokens([AddedToken(f"<extra{i}>") for i in range(9)])
+    added.save_pretrained(tmp_path / "added")
+    with caplog.at_level(logging.WARNING, logger="lm_eval.jrt"):
+        CLASSES[kind](folders[kind], tokenizer=str(tmp_path / "added"))
+    assert "has no vector for '<extra0>'" in caplog.text
 
 
 def test_random_weights_only_by_name_and_said_aloud(folders, caplog):

@@ -126,7 +126,7 @@ def test_filters_leave_the_runs_that_were_asked_for(chromium, file):
     )
     assert heads == ["model", "read once"]
     assert [option.text for option in Select(driver.find_element("id", "side-a")).options] == [
-        "jrt_rnn weights prefix=full · once"
+        "jrt_rnn weights prefix=full · read once"
     ]
     driver.find_element("css selector", "#filters button").click()
     until(driver, "return document.getElementById('filtered').textContent === ''")

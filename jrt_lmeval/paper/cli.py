@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, TableRow, plan, runs
+from jrt_lmeval.plugin import register
 from jrt_lmeval.runner import EvalRun, Options, execute, finished, metadata, task_manager
 
 ROWS_COUNTED = 8
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo = runs(rows)
     options = Options(arguments.limit, arguments.batch_size, arguments.device, compact=True)
     if arguments.dry_run:
+        register()
         listed = list(estimates(todo, arguments.out, options))
         for one in listed:
             time = "" if one.seconds is None else f"  about {one.seconds:,.0f} s"
@@ -100,8 +102,6 @@ def write_tables(rows: Sequence[TableRow], logs: Path, out: Path) -> list[Path]:
 
 
 def _run(todo: Sequence[EvalRun], out: Path, options: Options) -> list[tuple[EvalRun, str]]:
-    from jrt_lmeval.plugin import register
-
     register()
     with tqdm(total=len(todo), unit="run") as bar:
 

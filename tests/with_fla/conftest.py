@@ -10,7 +10,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+# Test folders are not packages (pytest's importlib mode), so this one's own modules must be found by path.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 if find_spec("fla") is None:
     collect_ignore_glob = ["test_*.py"]

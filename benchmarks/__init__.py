@@ -6,8 +6,8 @@
     reuse.py           many questions on a document that is read once
     processes.py       documents split among several processes
     start.py           the start-up hook, and the way of a run to its first prompt
-    gpu/               what needs a CUDA device: `python -m benchmarks.gpu`
+    gpu.py             what needs a CUDA device: `python -m benchmarks.gpu`
 
-`python -m benchmarks` runs all but the last. To add a benchmark, write `rows(options) -> list[Row]` in a file of its
-own and name it in `BENCHMARKS` of `__main__.py`.
+`python -m benchmarks` runs all but the last. To add a benchmark, write `rows(quick) -> list[Row]` in a file of its own
+and name it in `BENCHMARKS` of `__main__.py`.
 """

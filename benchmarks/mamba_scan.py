@@ -1,5 +1,5 @@
-"""Mamba's and Mamba-2's scans over a prompt, cache returned: ours against transformers' loop over tokens, or chunks,
-at 130M's geometry; and what they make of layers of Mamba, FalconMamba and Mamba-2.
+"""The scans of Mamba and Mamba-2 over a prompt, cache returned: ours against transformers' loop over tokens, or chunks,
+at 130M's geometry; and what they make of whole layers.
 
 python -m benchmarks --only mamba_scan
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import FalconMambaConfig, FalconMambaModel, Mamba2Config, Mamba2Model, MambaConfig, MambaModel
+from transformers import Mamba2Config, Mamba2Model, MambaConfig, MambaModel
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 from transformers.models.mamba2.modeling_mamba2 import mamba2_chunk_scan
 
-from benchmarks.measure import Options, Row, compared
+from benchmarks.measure import Row, compared
 from jrt_lmeval.modeling.scans import chunk_scan, fast_scans, selective_scan
 
 E, N = 1536, 16
@@ -24,18 +25,9 @@ HEADS, N2 = 24, 128
 LENGTHS, QUICK_LENGTHS = (1024, 256), (64, 64)
 """Tokens that the scans and the layers read."""
 TOLERANCE = 1e-3
-MODELS = {
-    "Mamba": (MambaConfig, MambaModel, {"state_size": N}),
-    "FalconMamba": (FalconMambaConfig, FalconMambaModel, {"state_size": N}),
-    "Mamba-2": (
-        Mamba2Config,
-        Mamba2Model,
-        {"state_size": N2, "num_heads": HEADS, "head_dim": E // HEADS, "n_groups": 1},
-    ),
-}
 
 
-def inputs(T: int) -> dict[str, Tensor | bool]:
+def inputs(T: int) -> dict[str, Any]:
     """What transformers passes, for one row of T tokens; in memory tokens come first in all but dt."""
     torch.manual_seed(T)
     u, z = torch.randn(2, 1, T, E).mT
@@ -46,7 +38,7 @@ def inputs(T: int) -> dict[str, Tensor | bool]:
     return {**given, "delta_bias": torch.zeros(E), "delta_softplus": True, "return_last_state": True}
 
 
-def inputs_2(T: int) -> dict[str, Tensor | bool | int]:
+def inputs_2(T: int) -> dict[str, Any]:
     """The same of Mamba-2, whose configuration asks for chunks of 256 tokens."""
     torch.manual_seed(T)
     B, C = torch.randn(2, 1, T, 1, N2)
@@ -55,10 +47,24 @@ def inputs_2(T: int) -> dict[str, Tensor | bool | int]:
     return {**given, "chunk_size": 256, "dt_softplus": True, "return_final_states": True}
 
 
-def rows(options: Options) -> list[Row]:
+def layers(model: Any, config: Any, T: int, **sizes: int) -> dict[str, Callable[[], object]]:
+    """Two layers that read T tokens with either scan."""
+    torch.manual_seed(T)
+    read = model(config(vocab_size=64, hidden_size=E // 2, num_hidden_layers=2, **sizes)).eval()
+    ids = torch.randint(0, 64, (1, T))
+
+    def within(scan: Callable[[], AbstractContextManager[None]]) -> Tensor:
+        with scan():
+            return read(ids, use_cache=True).last_hidden_state
+
+    return {"ours": lambda: within(fast_scans), "transformers": lambda: within(nullcontext)}
+
+
+def rows(quick: bool) -> list[Row]:
     """The scans of transformers over ours, and two layers of each model with them."""
-    T, short = QUICK_LENGTHS if options.quick else LENGTHS
+    T, short = QUICK_LENGTHS if quick else LENGTHS
     given, given_2 = inputs(T), inputs_2(T)
+    sizes = {"state_size": N2, "num_heads": HEADS, "head_dim": E // HEADS, "n_groups": 1}
     work: dict[str, dict[str, Callable[[], object]]] = {
         f"scan of {E} x {N}, T = {T}": {
             "ours": lambda: selective_scan(**given),
@@ -68,22 +74,8 @@ def rows(options: Options) -> list[Row]:
             "ours": lambda: chunk_scan(**given_2),
             "transformers": lambda: mamba2_chunk_scan(**given_2),
         },
+        f"2 layers of Mamba, {E} x {N}, T = {short}": layers(MambaModel, MambaConfig, short, state_size=N),
+        f"2 layers of Mamba-2, {E} x {N2}, T = {short}": layers(Mamba2Model, Mamba2Config, short, **sizes),
     }
-    for kind, (_, _, sizes) in MODELS.items():
-        work[f"2 layers of {kind}, {E} x {sizes['state_size']}, T = {short}"] = layers(kind, short)
     with torch.inference_mode():
-        return [compared(what, ways, TOLERANCE, options.repeats(5), "geometry") for what, ways in work.items()]
-
-
-def layers(kind: str, T: int) -> dict[str, Callable[[], object]]:
-    """Two layers that read T tokens with either scan."""
-    torch.manual_seed(T)
-    config, model, sizes = MODELS[kind]
-    layers = model(config(vocab_size=64, hidden_size=E // 2, num_hidden_layers=2, **sizes)).eval()
-    ids = torch.randint(0, 64, (1, T))
-
-    def read(scan: Callable[[], AbstractContextManager[None]]) -> Tensor:
-        with scan():
-            return layers(ids, use_cache=True).last_hidden_state
-
-    return {"ours": lambda: read(fast_scans), "transformers": lambda: read(nullcontext)}
+        return [compared(f"{what} (geometry)", ways, TOLERANCE, quick) for what, ways in work.items()]

@@ -9,30 +9,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
+from typing import NamedTuple
 
-
-@dataclass(frozen=True)
-class Options:
-    """How much to measure.
-
-    Attributes:
-        quick: small sizes and few rounds, to see that it runs; no figure of such a run belongs into a table.
-        rounds: how often each pair is timed; None for what the benchmark chooses.
-    """
-
-    quick: bool = False
-    rounds: int | None = None
-
-    def repeats(self, usual: int) -> int:
-        """Rounds to run: what was asked for, else 3 with `quick`, else `usual`."""
-        return self.rounds or (3 if self.quick else usual)
+ROUNDS, QUICK_ROUNDS = 3, 2
 
 
 @dataclass(frozen=True)
@@ -40,16 +26,14 @@ class Row:
     """One line of the table.
 
     Attributes:
-        what: what was done, sizes included; unique within its benchmark.
+        what: what was done, sizes included; unique within its benchmark. `(geometry)` stands for random weights of a
+            released model's size, which are good for times alone.
         ours: the fast way, in words.
         twin: what it is compared with, in words.
         ours_median, twin_median: cost of each, in `unit`.
         ratio: twin / ours, median over the rounds: above 1, ours is cheaper by that factor.
-        low, high: quartiles of that ratio.
-        repeats: rounds; 0 where something was counted and not timed.
+        low, high: quartiles of that ratio; equal where there was one round, or where something was counted.
         same: how the two results compare; a benchmark raises where they differ by more than it says.
-        weights: `trained` (a shipped model), `geometry` (random weights of a size: good for times alone), or `none`.
-        unit: of the medians.
     """
 
     what: str
@@ -60,10 +44,13 @@ class Row:
     ratio: float
     low: float
     high: float
-    repeats: int
     same: str
-    weights: str = "none"
     unit: str = "ms"
+
+
+def rounds(quick: bool) -> int:
+    """How often each pair is timed."""
+    return QUICK_ROUNDS if quick else ROUNDS
 
 
 def side_by_side(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -80,45 +67,30 @@ def side_by_side(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
 def ratios(twin: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:
     """Lower quartile, median and upper quartile of twin / ours within the rounds."""
     found = [a / b for a, b in zip(twin, ours, strict=True)]
-    if len(found) < 2:
-        return found[0], found[0], found[0]
-    low, middle, high = quantiles(found, n=4, method="inclusive")
+    low, middle, high = quantiles(found, n=4, method="inclusive") if len(found) > 1 else found * 3
     return low, middle, high
 
 
-def row(
-    what: str,
-    costs: Mapping[str, Sequence[float]],
-    ours: str,
-    twin: str,
-    same: str,
-    *,
-    weights: str = "none",
-    unit: str = "ms",
-    scale: float = 1000.0,
-) -> Row:
-    """A line from what `side_by_side` found; `scale` turns its figures into `unit`."""
+def row(what: str, costs: Mapping[str, Sequence[float]], same: str, unit: str = "ms", scale: float = 1000.0) -> Row:
+    """A line from what `side_by_side` found of two ways, ours first; `scale` turns its figures into `unit`."""
+    ours, twin = costs
     low, middle, high = ratios(costs[twin], costs[ours])
-    ours_median, twin_median = scale * median(costs[ours]), scale * median(costs[twin])
-    return Row(
-        what, ours, twin, ours_median, twin_median, middle, low, high, len(costs[ours]), same, weights, unit
-    )  # fmt: skip
+    medians = scale * median(costs[ours]), scale * median(costs[twin])
+    return Row(what, ours, twin, *medians, middle, low, high, same, unit)
 
 
-def compared(
-    what: str, work: Mapping[str, Callable[[], object]], tolerance: float, rounds: int, weights: str = "none"
-) -> Row:
-    """A line about two ways to the same tensors, the fast one first.
+def compared(what: str, work: Mapping[str, Callable[[], object]], tolerance: float, quick: bool) -> Row:
+    """A line about two ways to the same tensors, ours first.
 
     Raises:
         AssertionError: the results differ by more than `tolerance`, relative or absolute; nothing is timed then.
     """
     import torch
 
-    fast, plain = work
-    torch.testing.assert_close(work[fast](), work[plain](), rtol=tolerance, atol=tolerance)
-    costs = side_by_side({way: (lambda call=call: seconds(call)) for way, call in work.items()}, rounds)
-    return row(what, costs, fast, plain, f"within {tolerance:g}", weights=weights)
+    fast, plain = work.values()
+    torch.testing.assert_close(fast(), plain(), rtol=tolerance, atol=tolerance)
+    costs = side_by_side({way: (lambda call=call: seconds(call)) for way, call in work.items()}, rounds(quick))
+    return row(what, costs, f"within {tolerance:g}")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -128,8 +100,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(NamedTuple):
     """Seconds of a command: of the processor, its children included, and on the wall."""
 
     cpu: float
@@ -138,22 +109,12 @@ class Spent:
 
 def spent(command: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None) -> Spent:
     """Run a command to its end; RuntimeError with what it printed where it fails."""
-    started = time.perf_counter()
-    child = subprocess.Popen(
-        command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stderr is not None
-    said = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}: status {child.returncode}\n{said[-3000:]}")
-    return Spent(usage.ru_utime + usage.ru_stime, time.perf_counter() - started)
-
-
-def python(*arguments: str) -> list[str]:
-    """A command of this interpreter."""
-    return [sys.executable, *arguments]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True)
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stderr[-3000:]}")
+    return Spent(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
 
 
 def peak(prepare: Callable[..., Callable[[], object]], *arguments: object) -> int:
@@ -161,8 +122,7 @@ def peak(prepare: Callable[..., Callable[[], object]], *arguments: object) -> in
 
     It runs on one thread of a process of its own, where nothing else came before it. `prepare` is pickled.
     """
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_here, (prepare, arguments))
 
 

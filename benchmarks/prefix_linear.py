@@ -4,8 +4,8 @@
 
 Feature maps are part of what is timed, projections are not. The published form writes out its 1 + D + D^2 Taylor
 features for whole rows, the scores of all pairs of tokens, and running sums for the normaliser. Further lines: how the
-time of a token grows with the length, memory, and 200 questions that two shipped models must answer identically with
-both forms.
+time of a token grows with the length, memory, and questions that two shipped models must answer identically with both
+forms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Options, Row, compared, peak, row, seconds, side_by_side
+from benchmarks.measure import Row, compared, peak, rounds, row, seconds, side_by_side
 from benchmarks.reuse import answer
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.modeling.feature_maps import FeatureMap, build_feature_map, sum_normalised_heads
@@ -27,8 +27,8 @@ from jrt_lmeval.prompts import Prompt
 from jrt_lmeval.runner import load_model
 
 H, D, V = 16, 16, 112
-LENGTHS, QUICK_LENGTHS = (512, 2048), (128,)
-LONG, QUICK_LONG = (2048, 32768), (128, 256)
+LENGTHS, QUICK_LENGTHS = (1024, 2048, 32768), (96, 128, 256)
+"""Tokens of a row: against a learned map's quadratic form, against the published form, and the longest."""
 TOLERANCE = 5e-3
 MEGABYTE = 2**20
 MODELS = ("jrt-taylor", "jrt-mlp")
@@ -40,12 +40,12 @@ LETTERS = 1500
 Inputs = tuple[Tensor, Tensor, Tensor, Prefix]
 
 
-def inputs(T: int, M: int) -> Inputs:
-    """Queries and keys before the map `[1, H, T, D]`, values, and a prefix of M tokens."""
+def inputs(T: int) -> Inputs:
+    """Queries and keys before the map `[1, H, T, D]`, values, and a prefix of all T tokens."""
     generator = torch.Generator().manual_seed(T)
     q, k, ke = (torch.randn(1, H, T, D, generator=generator) for _ in range(3))
     v, ve = (torch.randn(1, H, T, V, generator=generator) for _ in range(2))
-    return q, k, v, Prefix(ke, ve, (torch.arange(T) < M)[None])
+    return q, k, v, Prefix(ke, ve, torch.ones(1, T, dtype=torch.bool))
 
 
 def published_features(x: Tensor) -> Tensor:
@@ -68,72 +68,54 @@ def ours(feature_map: FeatureMap, given: Inputs) -> Tensor:
     return normalise(y, d, sum_normalised_heads(feature_map))
 
 
-def at_once(feature_map: FeatureMap, given: Inputs, form: Callable = chunked) -> Tensor:
+def at_once(feature_map: FeatureMap, given: Inputs, form: Callable = naive) -> Tensor:
     """The same with all features of the row first."""
     q, k, v, prefix = given
     y, d, _ = form(feature_map(q), feature_map(k), v, prefix._replace(k=feature_map(prefix.k)))
     return normalise(y, d, sum_normalised_heads(feature_map))
 
 
-def prepared(form: str, T: int, gradients: bool) -> Callable[[], object]:
-    """One pass over T tokens, with `gradients` forward and backward: what `peak` measures."""
-    way, given = {"chunk by chunk": ours, "features at once": at_once}[form], inputs(T, T)
-    taylor = build_feature_map("taylor", H, D)
-    if not gradients:
-        return torch.inference_mode()(partial(way, taylor, given))
-    for x in (*given[:3], *given[3][:2]):
-        x.requires_grad_()
-    return lambda: way(taylor, given).sum().backward()
+def prepared(way: Callable[..., Tensor], T: int) -> Callable[[], object]:
+    """One pass over T tokens: what `peak` measures."""
+    return torch.inference_mode()(partial(way, build_feature_map("taylor", H, D), inputs(T)))
 
 
-def rows(options: Options) -> list[Row]:
+def rows(quick: bool) -> list[Row]:
     """The published form over ours, a learned map's quadratic form over ours, growth, memory, and answers."""
-    lengths, long = (QUICK_LENGTHS, QUICK_LONG) if options.quick else (LENGTHS, LONG)
-    with torch.inference_mode():
-        found = [_against_published(T, options) for T in lengths]
-        found += [_against_quadratic("mlp", min(1024, lengths[-1]), options), _a_token(*long, options)]
-    found += [_memory(long[-1], False), _memory(min(8192, long[-1]), True)]
-    return found + [_answers(name, options) for name in MODELS]
-
-
-def _against_published(T: int, options: Options) -> Row:
-    given, taylor = inputs(T, T), build_feature_map("taylor", H, D)
-    work = {"chunk by chunk": partial(ours, taylor, given), "published": partial(published, *given)}
-    return compared(f"taylor, published quadratic form, M = T = {T}", work, TOLERANCE, options.repeats(5))
-
-
-def _against_quadratic(name: str, T: int, options: Options) -> Row:
+    short, T, long = QUICK_LENGTHS if quick else LENGTHS
+    taylor, one, other = build_feature_map("taylor", H, D), inputs(T), inputs(short)
     torch.manual_seed(0)
-    feature_map, given = build_feature_map(name, H, D), inputs(T, T)
-    work = {
-        "chunk by chunk": partial(ours, feature_map, given),
-        "quadratic": partial(at_once, feature_map, given, naive),
-    }
-    return compared(f"{name}, quadratic form, M = T = {T}", work, TOLERANCE, options.repeats(5))
+    mlp = build_feature_map("mlp", H, D)
+    against_published = {"chunk by chunk": partial(ours, taylor, one), "published": partial(published, *one)}
+    against_quadratic = {"chunk by chunk": partial(ours, mlp, other), "quadratic": partial(at_once, mlp, other)}
+    with torch.inference_mode():
+        found = [
+            compared(f"taylor, published quadratic form, M = T = {T}", against_published, TOLERANCE, quick),
+            compared(f"mlp, quadratic form, M = T = {short}", against_quadratic, TOLERANCE, quick),
+            _a_token(T, long, quick),
+        ]
+    return [*found, _memory(long), *(_answers(name, quick) for name in MODELS)]
 
 
-def _a_token(first: int, other: int, options: Options) -> Row:
+def _a_token(first: int, other: int, quick: bool) -> Row:
     """Time of a token at one length over that at another: about 1 where time is linear."""
     taylor = build_feature_map("taylor", H, D)
-    given = {f"T = {T}": inputs(T, T) for T in (other, first)}
+    given = {f"T = {T}": inputs(T) for T in (other, first)}
     ways = {name: lambda one=one: seconds(partial(ours, taylor, one)) / one[0].shape[2] for name, one in given.items()}
     for way in ways.values():
         way()
-    longer, shorter = given
-    costs = side_by_side(ways, options.repeats(5))
-    return row(f"taylor, time of a token, {longer} and {shorter}", costs, longer, shorter, "-", unit="us", scale=1e6)
+    costs = side_by_side(ways, rounds(quick))
+    return row(f"taylor, time of a token, {' and '.join(ways)}", costs, "-", unit="us", scale=1e6)
 
 
-def _memory(T: int, gradients: bool) -> Row:
+def _memory(T: int) -> Row:
     """Peak of a pass over T tokens beyond its inputs."""
-    what = f"taylor, peak memory{' with gradients' if gradients else ''}, M = T = {T}"
-    ours, twin = "chunk by chunk", "features at once"
-    mine, theirs = (peak(prepared, way, T, gradients) / MEGABYTE for way in (ours, twin))
-    ratio = theirs / mine
-    return Row(what, ours, twin, mine, theirs, ratio, ratio, ratio, 0, "-", unit="MB")
+    mine, theirs = (peak(prepared, way, T) / MEGABYTE for way in (ours, partial(at_once, form=chunked)))
+    ways = ("chunk by chunk", "features at once")
+    return Row(f"taylor, peak memory, M = T = {T}", *ways, mine, theirs, *[theirs / mine] * 3, "-", unit="MB")
 
 
-def _answers(name: str, options: Options) -> Row:
+def _answers(name: str, quick: bool) -> Row:
     """Model seconds of a shipped model over questions of `factbook`, with features chunk by chunk and quadratic.
 
     Raises:
@@ -141,7 +123,7 @@ def _answers(name: str, options: Options) -> Row:
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     lm: Any = load_model("jrt_rnn", {"pretrained": name, "prefix": "document"}, batch_size="auto")
-    asked = questions(QUICK_QUESTIONS if options.quick else QUESTIONS)
+    asked = questions(QUICK_QUESTIONS if quick else QUESTIONS)
     fast, plain = "streamed", "naive"
     answers: dict[str, list[str]] = {}
 
@@ -155,7 +137,7 @@ def _answers(name: str, options: Options) -> Row:
     if different:
         raise AssertionError(f"{name}: {different} of {len(asked)} answers differ between {fast} and {plain}.")
     what, same = f"{name}, {len(asked)} questions of factbook", f"identical, {len(asked)} answers"
-    return row(what, costs, fast, plain, same, weights="trained", unit="s", scale=1)
+    return row(what, costs, same, unit="s", scale=1)
 
 
 def questions(count: int) -> list[Prompt]:

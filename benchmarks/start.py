@@ -14,24 +14,27 @@ import compileall
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.measure import Options, Row, python, row, side_by_side, spent
+from benchmarks.measure import Row, rounds, row, side_by_side, spent
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("_jrt_lmeval_hook.py", "jrt_lmeval_start.pth", "jrt_lmeval_start.start")
 OTHERS = "import torch, transformers.modeling_utils, lm_eval.models, lm_eval.tasks, lm_eval.evaluator"
 OURS = f"{OTHERS}; import jrt_lmeval, model_adapters.jrt_rnn, jrt_lmeval.task; jrt_lmeval.register()"
 RUN = ("--model", "jrt_rnn", "--tasks", "factbook_once", "--limit", "1")
+HOOK_ROUNDS = 100
 
 
-def environment(folder: Path, with_hook: bool) -> Path:
-    """Make an empty virtual environment and return its interpreter."""
+def interpreter_with(hook: bool, folder: Path) -> Path:
+    """The interpreter of a new, empty virtual environment."""
     venv.create(folder, symlinks=os.name != "nt")
     interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if with_hook:
+    if hook:
         show = "import sysconfig; print(sysconfig.get_path('purelib'))"
         site = subprocess.run([interpreter, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
         for name in FILES:
@@ -40,40 +43,29 @@ def environment(folder: Path, with_hook: bool) -> Path:
     return interpreter
 
 
-def rows(options: Options) -> list[Row]:
+def rows(quick: bool) -> list[Row]:
     """The hook, our imports, and a run of one question."""
-    return [_hook(options), _imports(options), _run(options)]
-
-
-def _hook(options: Options) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        ways = {}
-        for name, hooked in (("without the hook", False), ("with the hook", True)):
-            # -E: with a PYTHONPATH that holds a checkout, the hook would be read from there and not from site-packages
-            command = [environment(Path(folder) / name.replace(" ", "-"), hooked), "-E", "-c", "pass"]
-            ways[name] = lambda command=command: spent(command).cpu
+        # -E: with a PYTHONPATH that holds a checkout, the hook would be read from there and not from site-packages
+        ours, plain = ([interpreter_with(hook, Path(folder, str(hook))), "-E", "-c", "pass"] for hook in (True, False))
+        ways = {"with the hook": lambda: spent(ours).cpu, "without the hook": lambda: spent(plain).cpu}
         side_by_side(ways, 5)  # the first starts fill the disk's cache
-        costs = side_by_side(ways, options.repeats(100))
-    return row("a Python that does nothing, CPU time", costs, "with the hook", "without the hook", "nothing to answer")
+        costs = side_by_side(ways, rounds(quick) if quick else HOOK_ROUNDS)
+    hook = row("a Python that does nothing, CPU time", costs, "nothing to answer")
 
+    def child(env: Mapping[str, str], *arguments: str) -> float:
+        return spent([sys.executable, *arguments], env).cpu
 
-def _imports(options: Options) -> Row:
     off = {"JRT_LMEVAL_DISABLE": "1"}  # or the hook would load ours in both
-    ways = {
-        "others' and ours": lambda: spent(python("-c", OURS), off).cpu,
-        "others'": lambda: spent(python("-c", OTHERS), off).cpu,
-    }
-    costs = side_by_side(ways, 1 if options.quick else options.repeats(3))
-    what, ours = "imports of a run, CPU time", "others' and ours"
-    return row(what, costs, ours, "others'", "nothing to answer", unit="s", scale=1)
-
-
-def _run(options: Options) -> Row:
     offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    ways = {
-        "jrt-eval run": lambda: spent(python("-m", "jrt_lmeval", "run", *RUN), offline).cpu,
-        "lm_eval": lambda: spent(python("-m", "lm_eval", *RUN), offline).cpu,
+    imports = {"others' and ours": lambda: child(off, "-c", OURS), "others'": lambda: child(off, "-c", OTHERS)}
+    runs = {
+        "jrt-eval run": lambda: child(offline, "-m", "jrt_lmeval", "run", *RUN),
+        "lm_eval": lambda: child(offline, "-m", "lm_eval", *RUN),
     }
-    costs = side_by_side(ways, 1 if options.quick else options.repeats(3))
-    what = "a run of one question, CPU time"
-    return row(what, costs, "jrt-eval run", "lm_eval", "one question", weights="trained", unit="s", scale=1)
+    costs = [side_by_side(ways, rounds(quick)) for ways in (imports, runs)]
+    return [
+        hook,
+        row("imports of a run, CPU time", costs[0], "nothing to answer", unit="s", scale=1),
+        row("a run of one question, CPU time", costs[1], "one question", unit="s", scale=1),
+    ]

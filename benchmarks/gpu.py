@@ -1,4 +1,8 @@
-"""What `python -m benchmarks.gpu` does, part by part: is what runs on the GPU right, and how fast is it?
+"""python -m benchmarks.gpu [--out FOLDER] [--only PART ...] [--device cpu --tiny]
+
+Is what runs on the GPU right, and how fast is it? Runs every part, prints one table, and writes it to FOLDER as gpu.md.
+Status 1 where something is not as it must be or a part failed. `--device cpu --tiny` shows that the parts run; its
+figures say nothing.
 
 The published figures beside which those of `prefill` stand (JRT paper, arXiv 2407.05483, table 5, an H100, batch 16,
 one layer's kernel): JRT-RNN 0.4, 0.8, 1.5, 2.8, 5.6 ms and FlashAttention-2 0.5, 1.8, 6.8, 26.6, 107.8 ms at 2k to 32k
@@ -7,10 +11,12 @@ tokens. They are another kernel on another machine; the ratio to flash attention
 
 from __future__ import annotations
 
-import os
+import argparse
 import random
+import sys
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,7 +26,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -29,18 +34,21 @@ from jrt_lmeval.checkpoints.found import find, shipped_models
 from jrt_lmeval.checkpoints.load import load_model as load_checkpoint
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.doctor.model import NO_TOKENIZER, examine
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import build_feature_map
 from jrt_lmeval.modeling.linear_attention import Prefix, chunked, fla, naive, normalise
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prompts import Prompt, render
 from jrt_lmeval.runner import load_model
+from jrt_lmeval.training.recipes import published
 from model_adapters.engines.jrt import JRTEngine
 from model_adapters.options import TOKENS_CUDA
 from model_adapters.running.batching import Budget, batches
 
-FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "released"
-HEADS, D = 16, 16
+FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "released"
+HEADS, D, V = 16, 16, 64
 
 
 @dataclass(frozen=True)
@@ -58,40 +66,25 @@ class Setting:
     @property
     def on_cuda(self) -> bool:
         """Whether this is about a GPU."""
-        return torch.device(self.device).type == "cuda"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """bfloat16 on CUDA, float32 elsewhere."""
-        return torch.bfloat16 if self.on_cuda else torch.float32
+        return self.device.startswith("cuda")
 
     def wait(self) -> None:
         """Until the device has done all that it was given."""
         if self.on_cuda:
             torch.cuda.synchronize()
 
-    def forget_peak(self) -> None:
-        """Count memory afresh."""
-        if self.on_cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+    def random(self, *shape: int) -> Tensor:
+        """Random numbers on the device, in bfloat16 on a GPU."""
+        return torch.randn(*shape, device=self.device, dtype=torch.bfloat16 if self.on_cuda else torch.float32)
 
     def peak_gigabytes(self) -> float:
-        """Most that tensors held on the GPU since the last `forget_peak`; 0 on a CPU."""
-        return torch.cuda.max_memory_allocated() / 1e9 if self.on_cuda else 0.0
-
-    def milliseconds(self, work: Callable[[], object], repeats: int = 10) -> float:
-        """Median of `work`, after two runs that do not count (kernels are compiled and chosen in them)."""
-        for _ in range(2):
-            work()
-        found = []
-        for _ in range(1 if self.tiny else repeats):
-            self.wait()
-            started = time.perf_counter()
-            work()
-            self.wait()
-            found.append(1000 * (time.perf_counter() - started))
-        return median(found)
+        """Most that tensors held on the GPU since this was last asked; 0 on a CPU."""
+        if not self.on_cuda:
+            return 0.0
+        peak = torch.cuda.max_memory_allocated() / 1e9
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return peak
 
 
 @dataclass(frozen=True)
@@ -100,15 +93,14 @@ class Finding:
 
     Attributes:
         what: was done.
-        value, unit: the figure, None where there is none.
+        figure: with its unit; empty where there is none.
         passed: whether it is as it must be; None for a figure that has no right or wrong, or where nothing could be
             done, which `seen` then says.
         seen: in words.
     """
 
     what: str
-    value: float | None
-    unit: str
+    figure: str
     passed: bool | None
     seen: str = ""
 
@@ -124,10 +116,9 @@ def doctor(setting: Setting) -> Iterator[Finding]:
             checks = list(examine(source, tokenizer=tokenizer, device=setting.device, dtype=dtype))
             # on a CPU the doctor finds bfloat16 coarse, which is so
             expected = {"dtype and device sane"} if dtype == "bfloat16" and not setting.on_cuda else set()
-            failed = [f"{check.name}: {check.seen}" for check in checks if check.passed is False]
-            wrong = [line for line in failed if line.partition(":")[0] not in expected]
+            wrong = [f"{one.name}: {one.seen}" for one in checks if one.passed is False and one.name not in expected]
             done = sum(check.passed is not None for check in checks)
-            yield Finding(f"doctor {name}, {dtype}", done, "checks", not wrong, "; ".join(wrong) or "all passed")
+            yield Finding(f"doctor {name}, {dtype}", f"{done} checks", not wrong, "; ".join(wrong) or "all passed")
 
 
 def answers(setting: Setting, rows: int = 200) -> Iterator[Finding]:
@@ -141,7 +132,7 @@ def answers(setting: Setting, rows: int = 200) -> Iterator[Finding]:
         different = sum(mine != right for mine, right in zip(given, truth, strict=True))
         passed = different == 0 if dtype == "float32" else None
         seen = f"of {len(asked)} answers of jrt-mlp differ from the CPU's in float32"
-        yield Finding(f"answers, {dtype}", different, "answers", passed, seen)
+        yield Finding(f"answers, {dtype}", f"{different} answers", passed, seen)
 
 
 def answers_of(device: str, dtype: str, asked: list[Prompt]) -> list[str]:
@@ -149,24 +140,6 @@ def answers_of(device: str, dtype: str, asked: list[Prompt]) -> list[str]:
     lm: Any = load_model("jrt_rnn", {"prefix": "dynamic", "dtype": dtype}, device=device, batch_size="auto")
     requests = [SimpleNamespace(args=(prompt, {"until": ["\n"], "max_gen_toks": 16})) for prompt in asked]
     return [str(answer) for answer in lm.generate_until(requests, disable_tqdm=True)]
-
-
-def processes(setting: Setting) -> Iterator[Finding]:
-    """One process in a group of nccl (gloo on a CPU), with the calls that gathering the rows of several needs."""
-    backend = "nccl" if setting.on_cuda else "gloo"
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
-    dist.init_process_group(backend, rank=0, world_size=1)
-    try:
-        tensor = torch.arange(3.0, device=setting.device)
-        parts = [torch.empty_like(tensor)]
-        dist.all_gather(parts, tensor)
-        found: list[Any] = [None]
-        dist.gather_object({"rows": 3}, found, dst=0)
-        dist.barrier()
-        right = bool((parts[0] == tensor).all()) and found == [{"rows": 3}]
-        yield Finding(f"{backend} with one process", None, "", right, "all_gather, gather_object, barrier")
-    finally:
-        dist.destroy_process_group()
 
 
 def forms(setting: Setting) -> dict[str, Callable[..., Any]]:
@@ -188,7 +161,7 @@ LIMITS = {
 def linear_attention(setting: Setting) -> Iterator[Finding]:
     """Our chunked form on the device, and fla's kernels, against the naive form in float64 on the CPU."""
     if setting.on_cuda and not find_spec("fla"):
-        yield Finding("fla against naive", None, "", None, "not done: pip install flash-linear-attention")
+        yield Finding("fla against naive", "", None, "not done: pip install flash-linear-attention")
     for dtype in (torch.float32, torch.bfloat16) if setting.on_cuda else (torch.float32,):
         for B, H, T in SHAPES[:1] if setting.tiny else SHAPES:
             given, prefix, mask = _features(setting, B, H, T, dtype)
@@ -203,8 +176,7 @@ def linear_attention(setting: Setting) -> Iterator[Finding]:
                     relative_error(state.S, truth[2].S),
                 )
                 what = f"{name} against naive, {str(dtype).removeprefix('torch.')}, {B} x {H} x {T}"
-                limit = LIMITS[name, dtype]
-                yield Finding(what, error, "of the largest", error < limit, f"limit {limit:g}")
+                yield _error(what, error, LIMITS[name, dtype])
 
 
 def _features(setting: Setting, B: int, H: int, T: int, dtype: torch.dtype) -> tuple[list[Tensor], Prefix, Tensor]:
@@ -223,24 +195,28 @@ def relative_error(mine: Tensor, truth: Tensor) -> float:
     return float((mine - truth).abs().max() / truth.abs().max())
 
 
+def _error(what: str, error: float, limit: float) -> Finding:
+    return Finding(what, f"{error:.3g} of the largest", error < limit, f"limit {limit:g}")
+
+
 def mamba(setting: Setting) -> Iterator[Finding]:
     """Mamba on the device, by mamba-ssm's kernels where they are installed, against the CPU's logits."""
     fused = setting.on_cuda and bool(find_spec("mamba_ssm")) and bool(find_spec("causal_conv1d"))
     ids = torch.randint(0, 100, (2, 70), generator=torch.Generator().manual_seed(0))
     checkpoint = find(str(FIXTURES / "mamba_tiny"))
-    logits = []
     with torch.inference_mode():
-        for device in map(torch.device, ("cpu", setting.device)):
-            logits.append(load_checkpoint(checkpoint, torch.float32, device, {})(ids.to(device)).logits)
-    error = relative_error(logits[1], logits[0])
+        cpu, there = (
+            load_checkpoint(checkpoint, torch.float32, device)(ids.to(device)).logits
+            for device in ("cpu", setting.device)
+        )
     by = "mamba-ssm" if fused else "transformers' own scan"
-    yield Finding(f"mamba by {by} against the CPU", error, "of the largest", error < 1e-3, "limit 0.001")
+    yield _error(f"mamba by {by} against the CPU", relative_error(there, cpu), 1e-3)
     if setting.on_cuda and not fused:
-        yield Finding("mamba-ssm against naive", None, "", None, "not done: pip install mamba-ssm causal-conv1d")
+        yield Finding("mamba-ssm against naive", "", None, "not done: pip install mamba-ssm causal-conv1d")
 
 
 LENGTHS, TINY_LENGTHS = (2048, 4096, 8192, 16384, 32768), (96,)
-BATCH, V = 16, 64
+BATCH, REPEATS = 16, 10
 GOAL_MS, GOAL_RATIO = 5.6, 20.0
 """At 32,768 tokens."""
 
@@ -250,39 +226,35 @@ def prefill(setting: Setting) -> Iterator[Finding]:
     batch = 1 if setting.tiny else BATCH
     for T in TINY_LENGTHS if setting.tiny else LENGTHS:
         shape = f"{batch} rows, T = {T:,}"
-        flash, seen = _timed(setting, _flash(setting, batch, T))
-        yield Finding(f"flash attention, {shape}", flash, "ms", None, seen)
+        judged = setting.on_cuda and LENGTHS[-1] == T
+        flash, seen = timed(setting, _flash(setting, batch, T))
+        yield Finding(f"flash attention, {shape}", f"{flash:.3g} ms", None, seen)
         for name, form in forms(setting).items():
-            spent, seen = _timed(setting, _ours(setting, form, batch, T))
-            yield Finding(f"JRT-RNN by {name}, {shape}", spent, "ms", _goal(T, spent, GOAL_MS, setting), seen)
-            if flash and spent:
-                passed = _goal(T, GOAL_RATIO, flash / spent, setting)
-                yield Finding(f"flash attention / {name}, {shape}", flash / spent, "times", passed, "in this run")
+            ours, seen = timed(setting, _ours(setting, form, batch, T))
+            yield Finding(f"JRT-RNN by {name}, {shape}", f"{ours:.3g} ms", ours <= GOAL_MS if judged else None, seen)
+            passed = flash / ours >= GOAL_RATIO if judged else None
+            yield Finding(f"flash attention / {name}, {shape}", f"{flash / ours:.3g} times", passed, "in this run")
 
 
-def _goal(T: int, smaller: float | None, larger: float, setting: Setting) -> bool | None:
-    """Whether the goal is met where there is one: at the longest length, on CUDA."""
-    if LENGTHS[-1] != T or not setting.on_cuda or smaller is None:
-        return None
-    return smaller <= larger
-
-
-def _timed(setting: Setting, work: Callable[[], object]) -> tuple[float | None, str]:
-    """Milliseconds and gigabytes; or why there are none: a form that does not fit in memory is a finding too."""
-    setting.forget_peak()
+def timed(setting: Setting, work: Callable[[], object]) -> tuple[float, str]:
+    """Median milliseconds, after two runs in which kernels are compiled and chosen, and gigabytes; NaN where a form
+    does not fit in memory, which is a finding too."""
+    setting.peak_gigabytes()
+    found = []
     try:
-        spent = setting.milliseconds(work)
+        for _ in range(1 if setting.tiny else 2 + REPEATS):
+            setting.wait()
+            started = time.perf_counter()
+            work()
+            setting.wait()
+            found.append(1000 * (time.perf_counter() - started))
     except torch.OutOfMemoryError:
-        return None, "out of memory"
-    return spent, f"{setting.peak_gigabytes():.1f} GB"
-
-
-def _random(setting: Setting, *shape: int) -> Tensor:
-    return torch.randn(*shape, device=setting.device, dtype=setting.dtype)
+        return float("nan"), "out of memory"
+    return median(found[2:] or found), f"{setting.peak_gigabytes():.1f} GB"
 
 
 def _flash(setting: Setting, batch: int, T: int) -> Callable[[], object]:
-    q, k, v = (_random(setting, batch, HEADS, T, V) for _ in range(3))
+    q, k, v = (setting.random(batch, HEADS, T, V) for _ in range(3))
 
     def work() -> object:
         with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION) if setting.on_cuda else nullcontext():
@@ -292,9 +264,9 @@ def _flash(setting: Setting, batch: int, T: int) -> Callable[[], object]:
 
 
 def _ours(setting: Setting, form: Callable[..., Any], batch: int, T: int) -> Callable[[], object]:
-    phi = build_feature_map("taylor", HEADS, D).to(setting.device, setting.dtype)
-    q, k, ke = (_random(setting, batch, HEADS, T, D) for _ in range(3))
-    v, ve = (_random(setting, batch, HEADS, T, V) for _ in range(2))
+    q, k, ke = (setting.random(batch, HEADS, T, D) for _ in range(3))
+    v, ve = (setting.random(batch, HEADS, T, V) for _ in range(2))
+    phi = build_feature_map("taylor", HEADS, D).to(q.device, q.dtype)
     mask = torch.ones(batch, T, dtype=torch.bool, device=setting.device)
     half = (torch.arange(T, device=setting.device) < T // 2).expand(batch, T)
 
@@ -304,51 +276,6 @@ def _ours(setting: Setting, form: Callable[..., Any], batch: int, T: int) -> Cal
             return normalise(y, d.to(y.dtype), (True,) * HEADS)
 
     return work
-
-
-GEOMETRY = {
-    "360M": (1024, 26, (1, 6, 11, 16, 21), (2, 7, 12, 17, 22)),
-    "1.3B": (1792, 36, (1, 6, 11, 16, 21, 27, 33), (2, 7, 12, 17, 22, 28, 34)),
-}
-"""Width, layers, and which of them are prefix linear attention and window attention; the others convolve (JRT paper,
-appendix B.3, and the released config.json)."""
-
-
-def jrt_config(size: str, **changed: object) -> JRTConfig:
-    """Configuration of JRT-RNN at a released size, for random weights and so for times alone."""
-    width, count, at_linear, at_window = GEOMETRY[size]
-    mixers = ["prefix_linear" if i in at_linear else "swa" if i in at_window else "conv" for i in range(count)]
-    settings: dict = {
-        "vocab_size": 50264, "hidden_size": width, "intermediate_size": 2 * width, "mixers": mixers, "num_heads": 16,
-        "feature_map": "taylor", "feature_dim": 16, "window": 129, "conv_expand": 2, "context_length": 2048,
-    }  # fmt: skip
-    return JRTConfig(**{**settings, **changed})
-
-
-def random_model(setting: Setting, size: str, **changed: object) -> JRTForCausalLM:
-    """JRT-RNN of a released size on the device; with `tiny`, three layers of a toy size."""
-    toy = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 512, "mixers": ["conv", "prefix_linear", "swa"]}
-    with torch.device(setting.device):
-        return JRTForCausalLM(jrt_config(size, **{**changed, **(toy if setting.tiny else {})})).to(setting.dtype).eval()
-
-
-def decode(setting: Setting) -> Iterator[Finding]:
-    """A step of six layers of 360M geometry, batch 16."""
-    batch, model = (
-        2 if setting.tiny else BATCH,
-        random_model(setting, "360M", mixers=["conv", "prefix_linear", "swa"] * 2),
-    )
-    ids = torch.randint(0, 500, (batch, 160), device=setting.device)
-    with torch.inference_mode():
-        logits, state = model.prefill(ids, prefix_lengths=ids.new_full((batch,), 80))
-    token = logits.argmax(-1)
-
-    def work() -> Tensor:
-        with torch.inference_mode():
-            return model.step(token, state.clone())[0]
-
-    size = "a toy model" if setting.tiny else "six layers of 360M geometry"
-    yield Finding(f"decode step, {batch} rows, {size}", setting.milliseconds(work, 30), "ms", None)
 
 
 QUESTIONS = {
@@ -362,6 +289,17 @@ SUITE_SECONDS, SUITE_MINUTES = 90.0, 5.0
 """How long prompts are run, and the goal for all of them."""
 
 
+def random_model(setting: Setting) -> JRTForCausalLM:
+    """JRT-RNN of the geometry of 1.3B on the device; with `tiny`, three layers of a toy size."""
+    recipe = published("1b")
+    names = "hidden_size intermediate_size vocab_size mixers num_heads feature_map feature_dim window".split()
+    fields = {**{name: getattr(recipe, name) for name in names}, "conv_expand": 2, "context_length": 2048}
+    toy = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 512, "mixers": ["conv", "prefix_linear", "swa"]}
+    with torch.device(setting.device):
+        model = JRTForCausalLM(JRTConfig(**{**fields, **(toy if setting.tiny else {})}))
+    return model.to(torch.bfloat16 if setting.on_cuda else torch.float32).eval()
+
+
 def suite(setting: Setting) -> Iterator[Finding]:
     """The paper's six tasks at 1.3B, read once: as many prompts, as long, by this package's own engine.
 
@@ -371,9 +309,9 @@ def suite(setting: Setting) -> Iterator[Finding]:
     prompts = [min(WINDOW, mean) for count, mean in QUESTIONS.values() for _ in range(count)]
     random.Random(0).shuffle(prompts)
     prompts = prompts[: 4 if setting.tiny else None]
-    engine, new = JRTEngine(random_model(setting, "1.3B")), 2 if setting.tiny else ANSWER
+    engine, new = JRTEngine(random_model(setting)), 2 if setting.tiny else ANSWER
     _read_and_answer(engine, [32], 2)
-    setting.forget_peak()
+    setting.peak_gigabytes()
     setting.wait()
     started, done, asked = time.perf_counter(), 0, 0
     # batches of a part of the prompts at a time, so that whenever the time is over the mix is that of the whole
@@ -388,11 +326,10 @@ def suite(setting: Setting) -> Iterator[Finding]:
             break
     spent = time.perf_counter() - started
     minutes = spent * sum(prompts) / done / 60
-    what = f"six tasks, {'toy' if setting.tiny else 'JRT-RNN 1.3B geometry'}"
     seen = f"{asked:,} of {len(prompts):,} prompts run in {spent:.0f} s, {done / spent:,.0f} prompt tokens a second"
     passed = minutes < SUITE_MINUTES if setting.on_cuda and not setting.tiny else None
-    yield Finding(what, minutes, "min", passed, seen)
-    yield Finding(f"{what}, peak memory", setting.peak_gigabytes(), "GB", None, "tensors; 0 on a CPU")
+    what = f"six tasks, {'toy' if setting.tiny else 'JRT-RNN 1.3B geometry'}"
+    yield Finding(what, f"{minutes:.3g} min", passed, f"{seen}, {setting.peak_gigabytes():.1f} GB at most")
 
 
 def _read_and_answer(engine: JRTEngine, lengths: list[int], new: int) -> None:
@@ -402,22 +339,57 @@ def _read_and_answer(engine: JRTEngine, lengths: list[int], new: int) -> None:
         logits, state = engine.step(logits.argmax(-1), state)
 
 
-@dataclass(frozen=True)
-class Part:
-    """`run` gives findings; its process is ended after `seconds`."""
-
-    run: Callable[[Setting], Iterator[Finding]]
-    seconds: int
-
-
-PARTS = {
-    "doctor": Part(doctor, 100),
-    "answers": Part(answers, 80),
-    "processes": Part(processes, 20),
-    "linear_attention": Part(linear_attention, 60),
-    "mamba": Part(mamba, 30),
-    "prefill": Part(prefill, 70),
-    "decode": Part(decode, 60),
-    "suite": Part(suite, 120),
+PARTS: dict[str, Callable[[Setting], Iterator[Finding]]] = {
+    "doctor": doctor,
+    "answers": answers,
+    "linear_attention": linear_attention,
+    "mamba": mamba,
+    "prefill": prefill,
+    "suite": suite,
 }
-"""In the order of their value; their limits add up to the nine minutes of all."""
+MARKS = {True: "yes", False: "**NO**", None: "-"}
+
+
+def findings(name: str, setting: Setting) -> Iterator[Finding]:
+    """What a part finds; a part that fails is a finding, after those that it made before."""
+    try:
+        yield from PARTS[name](setting)
+    except Exception as error:  # a kernel may fail in any way
+        traceback.print_exc()
+        yield Finding(name, "", False, f"failed: {' '.join(str(error).split())[-300:]}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the parts and write what they found after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder for gpu.md")
+    parser.add_argument("--only", nargs="+", metavar="PART", default=list(PARTS), help=", ".join(PARTS))
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="sizes for a CPU, to see that it runs")
+    given = parser.parse_args(argv)
+    setting = Setting(given.device, given.tiny)
+    if setting.on_cuda and not torch.cuda.is_available():
+        raise JRTError("no CUDA device here; --device cpu --tiny shows that the parts run.")
+    for name in given.only:
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+    machine = f"{torch.cuda.get_device_name() if setting.on_cuda else 'cpu'}, torch {torch.__version__}"
+    lines, passed, text = [], True, ""
+    for name in given.only:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        found = list(findings(name, setting))
+        passed = passed and all(one.passed is not False for one in found)
+        lines += [[name, one.what, one.figure, MARKS[one.passed], one.seen] for one in found]
+        text = f"{markdown_table(('part', 'what', 'figure', 'as it must be', 'seen'), lines, left=2)}\n{machine}\n"
+        if given.out:  # after each part, so that nothing is lost where the next one ends the process
+            given.out.mkdir(parents=True, exist_ok=True)
+            (given.out / "gpu.md").write_text(text, encoding="utf-8")
+    print(text)
+    return int(not passed)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except JRTError as error:
+        sys.exit(f"benchmarks.gpu: {error}")

@@ -10,9 +10,11 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from experiments.recall_by_bytes import CONTROL, WHOLE
@@ -29,9 +31,6 @@ from jrt_lmeval.report.plots.picture import (
     legend,
     line,
     log_ticks,
-    png,
-    reach,
-    styled,
 )
 from jrt_lmeval.report.standard import distances
 from jrt_lmeval.report.tables import PERCENT, Number
@@ -171,8 +170,12 @@ def said(found: dict[str, Measured]) -> str:
     )
 
 
-@styled
 def picture(found: dict[str, Measured]) -> Picture:
+    """Recall against bytes of state."""
+    return Picture("recall_by_bytes", "Recall against bytes of state", partial(_draw, found))
+
+
+def _draw(found: dict[str, Measured]) -> tuple[str, Figure]:
     """The curve, what of the whole cache's answers lies in the window, other models, and what needs no document."""
     figure, (axis,) = canvas(2.6)
     kept, whole = curve(found), found[WHOLE]
@@ -202,13 +205,13 @@ def picture(found: dict[str, Measured]) -> Picture:
     log_ticks(axis.xaxis)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(figure, entries)
-    return Picture("recall_by_bytes", "Recall against bytes of state", said(found), figure)
+    return said(found), figure
 
 
 def _points(axis: object, shown: Sequence[Measured], colour: str, marker: str) -> None:
     for one in shown:
         number = Number(float(one.right.mean()), PERCENT, 1, one.recall())
-        below, above = reach(number)
+        below, above = number.reach
         place = {"x": one.state, "y": PERCENT * number.value, "yerr": [[below], [above]]}
         axis.errorbar(**place, color=colour, marker=marker, linestyle="", lw=0.8)  # type: ignore[attr-defined]
 
@@ -222,7 +225,7 @@ def main() -> None:
     found = read(given.logs)
     page = given.page.read_text(encoding="utf-8")
     given.page.write_text(with_block(page, BLOCK, table(found)), encoding="utf-8")
-    given.picture.write_bytes(png(picture(found)))
+    given.picture.write_bytes(picture(found).saved("png"))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Mamba2Config, Mamba2ForCausalLM
@@ -33,7 +35,7 @@ from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
-from jrt_lmeval.report.plots.picture import COLOURS, MARKERS, Picture, canvas, legend, line, png, styled
+from jrt_lmeval.report.plots.picture import COLOURS, MARKERS, Picture, canvas, legend, line
 from jrt_lmeval.training.models import start_recalling_llama
 
 LOG = Path("results/capacity/runs.jsonl")
@@ -402,8 +404,12 @@ def starts(found: Sequence[dict[str, Any]]) -> str:
     return markdown_table(["first weights", "facts", *SHOWN.values(), "gap", "seeds"], rows)
 
 
-@styled
 def picture(found: Sequence[dict[str, Any]]) -> Picture:
+    """Recall against facts over bytes of state."""
+    return Picture("capacity", "Recall against facts over bytes of state", partial(_draw, found))
+
+
+def _draw(found: Sequence[dict[str, Any]]) -> tuple[str, Figure]:
     """Recall against facts over bytes of state, a line a layout: the mean over seeds, and over sizes of equal ratio."""
     figure, axes = canvas(4.2, 2, 2, sharey=True)
     for axis, name in zip(axes, KINDS, strict=True):
@@ -427,7 +433,7 @@ def picture(found: Sequence[dict[str, Any]]) -> Picture:
     looks = zip(SHOWN.values(), COLOURS, MARKERS, ("-", "-", "--", ":"), strict=False)
     entries = [(words, line(color=c, marker=m, linestyle=d, markersize=3)) for words, c, m, d in looks]
     legend(figure, entries, columns=2)
-    return Picture("capacity", "Recall against facts over bytes of state", "Means over seeds.", figure)
+    return "Means over seeds.", figure
 
 
 def report(log: Path, out: Path) -> None:
@@ -435,7 +441,7 @@ def report(log: Path, out: Path) -> None:
     found, page = runs(log), out / "capacity.md"
     text = with_block(page.read_text(encoding="utf-8"), "capacity", table(found))
     page.write_text(with_block(text, "starts", starts(found)), encoding="utf-8")
-    (out / "capacity.png").write_bytes(png(picture(found)))
+    (out / "capacity.png").write_bytes(picture(found).saved("png"))
 
 
 def _train_all(given: argparse.Namespace) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
@@ -38,12 +40,10 @@ from jrt_lmeval.report.plots.picture import (
     INK,
     Picture,
     canvas,
+    errorbars,
     legend,
     line,
     log_ticks,
-    png,
-    reach,
-    styled,
 )
 from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.report.tables import TableEntry as Shown
@@ -177,8 +177,12 @@ def group_of(row: str) -> str:
     return row if row in others else jrt
 
 
-@styled
 def memory_picture(entries: Sequence[TableRow], logs: Path, suite: Suite) -> Picture:
+    """Recall of the rows of the table `memory` against the bytes of their state."""
+    return Picture("recall_memory", "Recall against memory", partial(_draw_memory, entries, logs, suite))
+
+
+def _draw_memory(entries: Sequence[TableRow], logs: Path, suite: Suite) -> tuple[str, Figure]:
     """One panel a benchmark: Llama's windows as a curve, the others as points; bars are 95 % intervals by document."""
     figure, axes = canvas(1.7 * len(suite.benchmarks), rows=len(suite.benchmarks), sharex=True)
     counted = []
@@ -189,9 +193,8 @@ def memory_picture(entries: Sequence[TableRow], logs: Path, suite: Suite) -> Pic
         axis.plot([point.size for point in curve], values, color=COLOURS[0], lw=0.8)
         for label, size, score, _ in found:
             colour, marker = GROUPS[group_of(label)]
-            below, above = reach(Number(score.mean, PERCENT, 1, score))
-            style = {"color": colour, "marker": marker, "lw": 0.6, "alpha": 0.9}
-            axis.errorbar(size, PERCENT * score.mean, yerr=[[below], [above]], **style)
+            number = Number(score.mean, PERCENT, 1, score)
+            errorbars(axis, [size], [number], color=colour, marker=marker, lw=0.6, alpha=0.9)
         mark = " [sample]" if any(point.sample for point in found) else ""
         axis.set_title(f"{benchmark}{mark}, read once", color=INK)
         axis.set_ylabel(f"{METRIC}, %")
@@ -206,7 +209,7 @@ def memory_picture(entries: Sequence[TableRow], logs: Path, suite: Suite) -> Pic
     entries_of = [(name, line(color=colour, marker=marker)) for name, (colour, marker) in GROUPS.items()]
     legend(figure, entries_of, columns=2)
     caption = f"{METRIC} against the bytes of a sequence's state; {'; '.join(counted)}; bars: 95 % by document."
-    return Picture("recall_memory", "Recall against memory", caption, figure)
+    return caption, figure
 
 
 def main(argv: list[str]) -> int:
@@ -218,7 +221,7 @@ def main(argv: list[str]) -> int:
     blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(logs, entries)}
     for page, block in blocks.items():
         Path(page).write_text(with_block(Path(page).read_text(encoding="utf-8"), BLOCK, block), encoding="utf-8")
-    Path(argv[3]).write_bytes(png(memory_picture(entries, logs, suite)))
+    Path(argv[3]).write_bytes(memory_picture(entries, logs, suite).saved("png"))
     for name, rows in card_rows(logs, suite).items():
         write_card(shipped_models()[name].folder, name, rows, STEPS / f"{name}.jsonl")
     return 0

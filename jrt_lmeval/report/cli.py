@@ -104,7 +104,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plot(collection: Collection, metric: str, file: Path) -> None:
     """Write the picture whose name a file has."""
     from jrt_lmeval.report.plots.gallery import gallery
-    from jrt_lmeval.report.plots.picture import SAVED
 
     drawn, missing = gallery(collection, metric)
     found = {picture.name: picture for picture in drawn}
@@ -112,7 +111,7 @@ def _plot(collection: Collection, metric: str, file: Path) -> None:
         raise JRTError(f"--plot {file}: no picture can be drawn: {'; '.join(one.why for one in missing)}.")
     if file.stem not in found:
         raise unknown("picture in --plot", file.stem, found)
-    _save(file, SAVED[file.suffix](found[file.stem]))
+    _save(file, found[file.stem].saved(file.suffix[1:]))
 
 
 def write(kind: str, file: Path, report: Report, collection: Collection, most: int = MOST_QUESTIONS) -> None:

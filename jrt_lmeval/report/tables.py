@@ -58,6 +58,19 @@ class Number:
             return f"{shown} [{self._shown(found.low)}, {self._shown(found.high)}]"
         return f"{shown}{plus_minus}{self._shown(found.half)}"
 
+    @property
+    def scaled(self) -> float:
+        """The value as it is shown."""
+        return self.value * self.scale
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the interval reaches below and above the shown value; 0 if there is none."""
+        found = self.interval
+        if found is None or math.isnan(found.low):
+            return 0.0, 0.0
+        return self.scale * (found.mean - found.low), self.scale * (found.high - found.mean)
+
     def _shown(self, value: float) -> str:
         return f"{value * self.scale:,.{self.digits}f}"
 

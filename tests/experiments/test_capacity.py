@@ -25,7 +25,6 @@ from experiments.capacity import (
     state_bytes,
     table,
 )
-from jrt_lmeval.report.plots.picture import png
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "capacity.md"
@@ -87,7 +86,7 @@ def test_the_page_shows_the_log(found: list[dict]) -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert f"<!-- capacity -->\n{table(found)}<!-- /capacity -->" in text
     assert f"<!-- starts -->\n{starts(found)}<!-- /starts -->" in text
-    assert (PAGE.parent / "capacity.png").read_bytes()[:4] == png(picture(found))[:4]
+    assert (PAGE.parent / "capacity.png").read_bytes()[:4] == picture(found).saved("png")[:4]
 
 
 def test_the_log_shows_the_effect_where_facts_exceed_the_state_and_none_where_all_is_kept(found: list[dict]) -> None:

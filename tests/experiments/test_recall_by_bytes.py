@@ -11,7 +11,6 @@ import numpy as np
 from experiments.bytes_page import BLOCK, Measured, curve, others, picture, read, table
 from experiments.recall_by_bytes import CONTROL, SHIPPED, WHOLE, rounds, settings, spread
 from jrt_lmeval.markdown import with_block
-from jrt_lmeval.report.plots.picture import png
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS, PAGE = ROOT / "results" / "measured" / "kv-window", ROOT / "docs" / "recurrent-models.md"
@@ -63,7 +62,7 @@ def test_answers_in_the_window_are_told_from_those_before_it() -> None:
 
 
 def test_the_picture_is_drawn() -> None:
-    assert png(picture(example())).startswith(b"\x89PNG")
+    assert picture(example()).saved("png").startswith(b"\x89PNG")
 
 
 def test_the_page_has_the_table_of_the_logs() -> None:

@@ -18,10 +18,9 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cells import Collection, number_of
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
+from jrt_lmeval.report.plots.drawings import families, published_points
 from jrt_lmeval.report.plots.gallery import PICTURES, gallery
-from jrt_lmeval.report.plots.lines import families
-from jrt_lmeval.report.plots.picture import COLOURS, SMALL, WIDTH, Picture, png, svg
-from jrt_lmeval.report.plots.recall import published_points
+from jrt_lmeval.report.plots.picture import COLOURS, SMALL, WIDTH, Picture
 from jrt_lmeval.report.published import published, state_bytes, timed
 
 FACTS = {
@@ -278,17 +277,17 @@ def test_long_names_are_broken_and_leave_the_axes_their_width(tmp_path: Path) ->
 
 
 def test_the_same_logs_give_the_same_svg_with_words_in_it(collection: Collection, drawn: dict[str, Picture]) -> None:
-    first = svg(drawn["recall_swde"])
+    first = drawn["recall_swde"].saved("svg").decode()
     again = next(picture for picture in gallery(collection)[0] if picture.name == "recall_swde")
-    assert svg(again) == first and ">hierarchical<" in first and len(first) < 60_000
+    assert again.saved("svg").decode() == first and ">hierarchical<" in first and len(first) < 60_000
     ET.fromstring(first)
-    assert png(again).startswith(b"\x89PNG")
+    assert again.saved("png").startswith(b"\x89PNG")
 
 
 def test_no_setting_of_the_users_matplotlib_changes_a_picture(collection: Collection) -> None:
-    plain = svg(gallery(collection)[0][0])
+    plain = gallery(collection)[0][0].saved("svg")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "path"}):
-        assert svg(gallery(collection)[0][0]) == plain
+        assert gallery(collection)[0][0].saved("svg") == plain
 
 
 def test_the_folder_holds_every_picture_twice_and_an_index(runs: Path, tmp_path: Path) -> None:

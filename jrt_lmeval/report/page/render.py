@@ -62,11 +62,9 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from jrt_lmeval.report.plots.gallery import gallery
-    from jrt_lmeval.report.plots.picture import svg
 
     cells = collection.cells
     drawn, missing = gallery(collection, metric)
-    inlined = [(picture, own(picture.name), inline(svg(picture), picture.name)) for picture in drawn]
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     facets = [tuple(_facet(cell, name) for name in FILTERS) for cell in cells]
     environment = Environment(
@@ -92,7 +90,7 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
     )
     bare = render(pictures=[], missing=missing, samples=None, samples_size="")
-    shown, left = within(inlined, ROOM - len(bare.encode()))
+    shown, left = within(drawn, ROOM - len(bare.encode()))
     found = browser(cells, metric, most)
     return render(pictures=shown, missing=[*missing, *left], samples=found, samples_size=_size(found))
 
@@ -102,24 +100,24 @@ def _facet(cell: Cell, name: str) -> str:
     return {"task": value_of(cell, "benchmark"), "layout": condition(cell)}.get(name) or value_of(cell, name) or "-"
 
 
-def within(pictures: Sequence[Inlined], budget: int) -> tuple[list[Inlined], list[NotDrawn]]:
-    """The pictures for which a page has room, in their order, and the others; the first of each kind go first."""
+def within(pictures: Sequence[Picture], budget: int) -> tuple[list[Inlined], list[NotDrawn]]:
+    """The pictures for which a page has room, in their order, and the others; the first of each kind go first.
+
+    Those that a page has no room for are not even drawn.
+    """
     from jrt_lmeval.report.plots.picture import NotDrawn
 
-    seen: defaultdict[str, int] = defaultdict(int)
-    turns = []
-    for at, (picture, _, _) in enumerate(pictures):
-        kind = picture.name.partition("_")[0]
-        turns.append((seen[kind], at))
-        seen[kind] += 1
-    taken: set[int] = set()
-    for _, at in sorted(turns):
-        if len(pictures[at][2]) <= budget:
-            budget -= len(pictures[at][2])
-            taken.add(at)
+    kinds = [picture.name.partition("_")[0] for picture in pictures]
+    taken: dict[int, Inlined] = {}
+    for at in sorted(range(len(pictures)), key=lambda at: (kinds[:at].count(kinds[at]), at)):
+        drawn = inline(pictures[at].saved("svg").decode(), pictures[at].name)
+        budget -= len(drawn)
+        if budget < 0:
+            break
+        taken[at] = (pictures[at], own(pictures[at].name), drawn)
     why = "left out to keep the page small; `jrt-eval report --out FOLDER` writes every picture"
-    left = [NotDrawn(one.name, one.title, why) for at, (one, _, _) in enumerate(pictures) if at not in taken]
-    return [pictures[at] for at in sorted(taken)], left
+    left = [NotDrawn(one.name, one.title, why) for at, one in enumerate(pictures) if at not in taken]
+    return [taken[at] for at in sorted(taken)], left
 
 
 def _sections(views: Sequence[View]) -> list[tuple[str, str, list[View]]]:

@@ -1,4 +1,4 @@
-"""A picture: how it looks, what its runs are called, and how it is written."""
+"""A picture: its style, its size, the names of its runs and how it is saved."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import math
 import re
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from functools import cached_property
+from typing import Any
 
 import matplotlib
 from matplotlib.axis import Axis
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from jrt_lmeval.report.cells import ORDER, Cell, Collection, condition
+from jrt_lmeval.report.cells import ORDER, Cell, condition
 from jrt_lmeval.report.tables import Number
 
 WIDTH = 3.3
@@ -26,11 +27,10 @@ WIDTH = 3.3
 INK = "#1b1b1d"
 """Colour of words, axes and error bars and of nothing else, so that a page can replace it by its own."""
 FAINT = "#8a8a8f"
-"""Colour of what is not measured here, legible on white and on black."""
+"""Colour of what was not measured here, legible on white and on black."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A5195")
 """Okabe and Ito's palette, with a violet instead of yellow and black, which vanish on white or on black."""
 MARKERS = "os^Dv<>"
-DASHES = ("-", "--", ":", "-.")
 SMALL = 7.0
 TITLE = 44
 """Number of characters of a title that fit above the axes."""
@@ -44,22 +44,76 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
     "ytick.major.width": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "legend.frameon": False,
     "errorbar.capsize": 1.5, "axes.titlelocation": "left", "axes.axisbelow": True, "hatch.linewidth": 0.5,
+    "svg.fonttype": "none", "svg.hashsalt": "jrt_lmeval", "savefig.dpi": 300,
 }  # fmt: skip
-SAVING = {"svg.fonttype": "none", "svg.hashsalt": "jrt_lmeval"}
+SAVING: dict[str, dict[str, Any]] = {
+    "png": {"facecolor": "white"},
+    "svg": {"transparent": True, "metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
+"""Format -> options of matplotlib's `savefig` with which the same logs give the same file."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in this style, whatever the user's own settings of matplotlib are; also a decorator."""
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
+        yield
 
 
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Let a function draw in this style, whatever the user's own settings of matplotlib are."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture, which is drawn when its caption or its figure is first asked for.
 
-    @wraps(draw)
-    def inner(*given: P.args, **named: P.kwargs) -> R:
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
-            return draw(*given, **named)
+    Attributes:
+        name: short name for files, such as `recall_factbook`, of which there is one in a report.
+        title: what it shows.
+        draw: returns the caption, with everything that must be read with the picture (metric, unit, n, documents, what
+            the error bars are), and a `matplotlib.figure.Figure` a column wide.
+    """
 
-    return inner
+    name: str
+    title: str
+    draw: Callable[[], tuple[str, Figure]]
+
+    @cached_property
+    def _drawn(self) -> tuple[str, Figure]:
+        with styled():
+            caption, figure = self.draw()
+            # Laid out once: each further layout moves everything by a millionth, so that two files would differ.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        return caption, figure
+
+    @property
+    def caption(self) -> str:
+        return self._drawn[0]
+
+    @property
+    def figure(self) -> Figure:
+        return self._drawn[1]
+
+    def saved(self, kind: str) -> bytes:
+        """The picture as `png` on white, or as `svg` or `pdf`; the same logs give the same bytes.
+
+        In the SVG words are words, and what has the colour `INK` may be given `currentColor` instead.
+        """
+        out = io.BytesIO()
+        with styled():
+            self.figure.savefig(out, format=kind, **SAVING[kind])
+        return out.getvalue()
+
+
+@dataclass(frozen=True)
+class NotDrawn:
+    """A picture that these logs do not allow, and what they lack for it."""
+
+    name: str
+    title: str
+    why: str
+
+
+# -------------------------------------------------------------------- parts of a figure
 
 
 def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, list[Any]]:
@@ -75,13 +129,14 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tup
 
 
 def look(at: int) -> dict[str, Any]:
-    """Colour, marker and dashes of a series; neighbours differ in both colour and marker."""
-    lap = at // len(COLOURS)
-    return {
-        "color": COLOURS[at % len(COLOURS)],
-        "marker": MARKERS[(at + lap) % len(MARKERS)],
-        "linestyle": DASHES[lap % len(DASHES)],
-    }
+    """Colour and marker of a series; a picture has at most as many series as there are colours."""
+    return {"color": COLOURS[at], "marker": MARKERS[at]}
+
+
+def errorbars(axis: Any, x: Sequence[float], numbers: Sequence[Number], **how: Any) -> None:
+    """Draw numbers, as tables show them, with their 95 % intervals."""
+    below, above = zip(*(number.reach for number in numbers), strict=True)
+    axis.errorbar(x, [number.scaled for number in numbers], yerr=[below, above], elinewidth=0.8, **how)
 
 
 def legend(figure: Figure, entries: Sequence[tuple[str, Any]], columns: int = 1, above: bool = False) -> None:
@@ -112,16 +167,14 @@ def line(**look: Any) -> Line2D:
     return Line2D([], [], **look)
 
 
-def letter(text: str) -> Line2D:
-    """A faint letter for a legend; in the axes it is a text."""
-    return line(color=FAINT, marker=rf"$\mathrm{{{text}}}$", linestyle="", markersize=5, markeredgewidth=0.2)
-
-
 def log_ticks(axis: Axis) -> None:
     """Put round numbers along a logarithmic axis, however short it is."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=6))
     axis.set_minor_formatter(NullFormatter())
+
+
+# -------------------------------------------------------------------- names and captions
 
 
 def file_name(text: str) -> str:
@@ -135,87 +188,9 @@ def listed(words: Iterable[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-DPI = 300
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture.
-
-    Attributes:
-        name: short name for files, such as `recall_factbook`, of which there is one in a report.
-        title: what it shows.
-        caption: everything that must be read with it: metric, unit, n, documents, what the error bars are.
-        figure: a `matplotlib.figure.Figure`, a column wide (3.3 inches).
-    """
-
-    name: str
-    title: str
-    caption: str
-    figure: Any
-
-    def __post_init__(self) -> None:
-        # Laid out once: each further layout moves everything by a millionth, so that two files would differ.
-        self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")
-
-
-@dataclass(frozen=True)
-class NotDrawn:
-    """A picture that these logs do not allow, and what they lack for it."""
-
-    name: str
-    title: str
-    why: str
-
-
-Draw = Callable[[Collection, str], "list[Picture] | str"]
-"""From everything collected and a metric to pictures, or to the reason why there are none."""
-
-
-@styled
-def _saved(picture: Picture, **how: Any) -> bytes:
-    out = io.BytesIO()
-    with matplotlib.rc_context(SAVING):
-        picture.figure.savefig(out, dpi=DPI, **how)
-    return out.getvalue()
-
-
-def svg(picture: Picture) -> str:
-    """The picture as SVG, the same text for the same logs, with words as words and a transparent ground.
-
-    What has the colour `INK` may be given `currentColor` instead.
-    """
-    return _saved(picture, format="svg", transparent=True, metadata={"Date": None}).decode()
-
-
-def png(picture: Picture) -> bytes:
-    """The picture as PNG, on white."""
-    return _saved(picture, format="png", facecolor="white")
-
-
-SAVED: dict[str, Callable[[Picture], bytes]] = {
-    ".png": png,
-    ".svg": lambda picture: svg(picture).encode(),
-    ".pdf": lambda picture: _saved(picture, format="pdf", metadata={"CreationDate": None}),
-}
-"""Ending of a file -> its content."""
-
-
-T = TypeVar("T")
-
-
-def scaled(number: Number) -> float:
-    """A number as tables show it."""
-    return number.value * number.scale
-
-
-def reach(number: Number) -> tuple[float, float]:
-    """How far the 95 % interval reaches below and above a number, as tables show it; 0 if there is none."""
-    found = number.interval
-    if found is None or math.isnan(found.low):
-        return 0.0, 0.0
-    return number.scale * (found.mean - found.low), number.scale * (found.high - found.mean)
+def place_of(kind: str) -> int:
+    """Position of a layout or control (`cells.condition`) in `cells.ORDER`."""
+    return ORDER.index(kind) if kind in ORDER else len(ORDER)
 
 
 class Names:
@@ -266,13 +241,14 @@ def _told(cell: Cell, names: Sequence[str]) -> list[str]:
 def asked(cells: Sequence[Cell], metric: str) -> str:
     """`n = 985 questions on 124 documents`, or ranges if runs were asked different numbers."""
     found = [interval for cell in cells if (interval := cell.interval(metric)) is not None]
-    questions = _range([interval.n for interval in found] or [cell.first.asked for cell in cells])
+    questions = spread([interval.n for interval in found] or [cell.first.asked for cell in cells])
     documents = [interval.clusters for interval in found if interval.clusters]
-    return f"n = {questions} questions" + (f" on {_range(documents)} documents" if documents else "")
+    return f"n = {questions} questions" + (f" on {spread(documents)} documents" if documents else "")
 
 
-def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
+def spread(counts: Iterable[int]) -> str:
+    """`12`, or `12 to 20` for different counts."""
+    low, *_, high = sorted([*counts] * 2)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
@@ -283,28 +259,5 @@ def bars_note(cells: Sequence[Cell], metric: str) -> str:
         return ""
     if all(clustered):
         return "Error bars: 95 % intervals, clustered by document."
-    some = "Error bars: 95 % intervals" + (
-        ", clustered by document where answers were logged, else" if any(clustered) else ""
-    )
-    return f"{some} by question, which is too narrow where questions share documents."
-
-
-def parts(cells: Sequence[Cell], name: Callable[[Cell], str], most: int) -> list[list[Cell]]:
-    """Cells in parts of at most `most` names each, so that no picture needs to leave any out."""
-    names = list(dict.fromkeys(name(cell) for cell in cells))
-    return [[cell for cell in cells if name(cell) in group] for group in batched(names, most)]
-
-
-def batched(items: Sequence[T], most: int) -> list[Sequence[T]]:
-    """The items in runs of so many, the last one shorter."""
-    return [items[at : at + most] for at in range(0, len(items), most)]
-
-
-def numbered(name: str, number: int) -> str:
-    """A picture's name, with its number from the second part on."""
-    return name if number == 1 else f"{name}_{number}"
-
-
-def place_of(kind: str) -> int:
-    """Position of a layout or control (`cells.condition`) in `cells.ORDER`."""
-    return ORDER.index(kind) if kind in ORDER else len(ORDER)
+    some = ", clustered by document where answers were logged, else" if any(clustered) else ""
+    return f"Error bars: 95 % intervals{some} by question, which is too narrow where questions share documents."

@@ -7,18 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from jrt_lmeval.checkpoints.found import CONFIG, Checkpoint, find
+from jrt_lmeval.checkpoints.found import CONFIG, HAZY, OURS, find
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tokenizer_dir, weights_dir
-
-HOW = {
-    "jrt": "import jrt_lmeval.modeling.model (it tells transformers of the model type), then "
-    "AutoModelForCausalLM.from_pretrained; in lm_eval --model {name} or hf",
-    "mamba": "AutoModelForCausalLM.from_pretrained; in lm_eval --model mamba or hf",
-    "mamba2": "AutoModelForCausalLM.from_pretrained; in lm_eval --model mamba or hf",
-    "llama": "AutoModelForCausalLM.from_pretrained; in lm_eval --model hf_recall or hf",
-}
-"""What loads the result, by its model type."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,44 +62,40 @@ def convert(
     if (target / CONFIG).exists():
         raise JRTError(f"{target}: holds a model already; give another folder.")
     checkpoint = find(source, revision)
-    if checkpoint.folder.parent == weights_dir() and dtype is None and tokenizer is None:
-        return _copied(checkpoint, target)
-    if checkpoint.family == "hf_recall":
-        raise JRTError(f"{checkpoint.name}: is an ordinary Hugging Face model already; there is nothing to convert.")
-    model = load_model(checkpoint, as_dtype(dtype))
-    lines = [f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters -> {target}"]
-    found = None
+    shipped = checkpoint.folder.parent == weights_dir() and dtype is None and tokenizer is None
     try:
-        found = find_tokenizer(checkpoint, tokenizer)
-        limit_to(model, found)
-    except JRTError as error:
-        if tokenizer is not None:
-            raise
-        found = None
-        lines.append(f"without a tokenizer: {error}")
-    try:
-        model.save_pretrained(target)
-        if found is not None:
+        if shipped:
+            target.mkdir(parents=True, exist_ok=True)
+            files = [*tokenizer_dir(checkpoint.folder).iterdir(), *checkpoint.folder.iterdir()]
+            for file in sorted(files, key=lambda file: file.name == CONFIG):
+                shutil.copyfile(file, target / file.name)
+            return [f"{checkpoint.name} -> {target}", _how(str(checkpoint.family), checkpoint.kind == OURS, target)]
+        if checkpoint.family == "hf_recall":
+            raise JRTError(
+                f"{checkpoint.name}: is an ordinary Hugging Face model already; there is nothing to convert."
+            )
+        model = load_model(checkpoint, as_dtype(dtype))
+        lines = [f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters -> {target}"]
+        try:
+            found = find_tokenizer(checkpoint, tokenizer)
+            limit_to(model, found)
             found.save_pretrained(target)
+        except JRTError as error:
+            if tokenizer is not None:
+                raise
+            lines.append(f"without a tokenizer: {error}")
+        model.save_pretrained(target)
     except (OSError, SafetensorError) as error:
         # without its config.json nothing takes the folder for a model, and the next attempt may use it
         (target / CONFIG).unlink(missing_ok=True)
         raise JRTError(f"{target}: cannot be written ({error}); what is there is not a whole model.") from error
-    return [*lines, _how(model.config.model_type, getattr(model, "has_prefix", False), target)]
+    family = checkpoint.family or ("jrt_rnn" if model.has_prefix else "based")
+    return [*lines, _how(family, checkpoint.kind in (OURS, HAZY), target)]
 
 
-def _copied(shipped: Checkpoint, target: Path) -> list[str]:
-    """Write a shipped model with the tokenizer that all shipped models share."""
-    target.mkdir(parents=True, exist_ok=True)
-    files = [*tokenizer_dir(shipped.folder).iterdir(), *shipped.folder.iterdir()]
-    try:
-        for file in sorted(files, key=lambda file: file.name == CONFIG):  # without it nothing takes this for a model
-            shutil.copyfile(file, target / file.name)
-    except OSError as error:
-        raise JRTError(f"{target}: cannot be written ({error}); what is there is not a whole model.") from error
-    return [f"{shipped.name} -> {target}", _how(str(shipped.model_type), shipped.family == "jrt_rnn", target)]
-
-
-def _how(model_type: str, has_prefix: bool, target: Path) -> str:
-    how = HOW[model_type].format(name="jrt_rnn" if has_prefix else "based")
-    return f"to load it: {how}, pretrained={target}"
+def _how(family: str, ours: bool, target: Path) -> str:
+    first = "import jrt_lmeval.modeling.model (it tells transformers of the model type), then " if ours else ""
+    return (
+        f"to load it: {first}AutoModelForCausalLM.from_pretrained; in lm_eval --model {family} or hf, "
+        f"pretrained={target}"
+    )

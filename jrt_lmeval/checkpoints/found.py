@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -87,7 +87,7 @@ def kind_of(fields: Mapping[str, Any]) -> str:
 
 
 def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[str] = ()) -> Checkpoint:
-    """The checkpoint that a name stands for.
+    """The checkpoint that a name stands for: the only way from a name to a model on disk.
 
     Args:
         pretrained: name of a shipped model, a folder, or a hub id.
@@ -98,25 +98,22 @@ def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[st
         JRTError: no such folder or hub id, a folder that holds no readable config.json, or a revision of what has
             none.
     """
-    name = str(pretrained)
-    if revision is not None and (name in shipped_names() or name in PACKAGED or Path(name).expanduser().is_dir()):
+    name, folder = str(pretrained), Path(pretrained).expanduser()
+    packaged = {**{one: weights_dir() / one for one in shipped_names()}, PACKAGED: None}
+    if revision is not None and (name in packaged or folder.is_dir()):
         raise JRTError(f"revision={revision}: {no_revisions(name)}")
-    if name in shipped_names():
-        return opened(weights_dir() / name, name)
-    if name in PACKAGED:
-        return opened(packaged_folder(name), name)
-    folder = Path(name).expanduser()
+    if name in packaged:
+        return opened(packaged[name] or packaged_folder(), name)
     needs_config = not any(file.endswith(".gguf") for file in extra)
     if folder.is_dir():
         return opened(folder, name, needs_config)
     if folder.is_file():
         raise JRTError(f"pretrained={name} is a file; give the folder it lies in (and gguf_file= for a GGUF file).")
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        shipped = [*shipped_names(), *PACKAGED]
         raise JRTError(
-            f"pretrained={name}: no such folder.{_near(folder, shipped)} Give a folder that 'jrt-eval train' wrote or "
-            "that holds a Hugging Face model, a hub id (owner/name), or the name of a shipped or packaged model "
-            f"({', '.join(shipped) or 'none'})."
+            f"pretrained={name}: no such folder.{_near(folder, list(packaged))} Give a folder that 'jrt-eval train' "
+            "wrote or that holds a Hugging Face model, a hub id (owner/name), or the name of a shipped or packaged "
+            f"model ({', '.join(packaged)})."
         )
     return opened(_from_hub(name, revision, extra), name, needs_config)
 
@@ -132,24 +129,13 @@ def opened(folder: Path, name: str | None = None, needs_config: bool = True) -> 
     Raises:
         JRTError: no config.json where one is needed, or one that is no JSON object; names the file.
     """
-    fields = read_config(folder) if needs_config or (folder / CONFIG).is_file() else {}
+    file = folder / CONFIG
+    if needs_config and not file.exists():
+        raise JRTError(f"{folder}: holds no {CONFIG}; a model folder has {CONFIG}, {WEIGHTS} and tokenizer.json.")
+    fields = read_object(file) if file.exists() else {}
     if not isinstance(kind := fields.get("model_type"), str | None):
-        raise JRTError(f"{folder / CONFIG}: model_type is {kind!r}, which is no str.")
+        raise JRTError(f"{file}: model_type is {kind!r}, which is no str.")
     return Checkpoint(name or str(folder), folder, kind_of(fields), fields)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a folder's config.json.
-
-    Raises:
-        JRTError: there is none, or it cannot be read as `read_object` reads.
-    """
-    try:
-        return read_object(folder / CONFIG)
-    except FileNotFoundError:
-        raise JRTError(
-            f"{folder}: holds no {CONFIG}; a model folder has {CONFIG}, {WEIGHTS} and tokenizer.json."
-        ) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -160,27 +146,25 @@ def read_object(path: Path) -> dict[str, Any]:
         JRTError: it is not a JSON object, it names a field twice, it is nested too deeply, or holds a number that is
             none.
     """
+
+    def once(pairs: Sequence[tuple[str, Any]]) -> Any:
+        if len(pairs) == 1 and pairs[0][0] == SPECIAL_FLOAT:
+            return float(pairs[0][1])
+        names = [name for name, _ in pairs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise JRTError(f"{path}: field {twice!r} stands there twice; only one of them can hold.")
+        return dict(pairs)
+
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _once(pairs, path))
-    except RecursionError:
-        raise JRTError(f"{path}: not readable as JSON (nested too deeply).") from None
-    except (ValueError, TypeError) as error:  # JSON's and Unicode's errors among them
+        fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    except JRTError:
+        raise
+    except (ValueError, TypeError, RecursionError) as error:  # JSON's and Unicode's errors among them
         raise JRTError(f"{path}: not readable as JSON ({error}).") from error
     if not isinstance(fields, dict):
         raise JRTError(
             f"{path}: holds a JSON {type(fields).__name__}; a configuration is an object of names and values."
         )
-    return fields
-
-
-def _once(pairs: Sequence[tuple[str, Any]], path: Path) -> Any:
-    if len(pairs) == 1 and pairs[0][0] == SPECIAL_FLOAT:
-        return float(pairs[0][1])
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise JRTError(f"{path}: field {name!r} stands there twice; only one of them can hold.")
-        fields[name] = value
     return fields
 
 
@@ -193,32 +177,31 @@ def _near(folder: Path, names: Sequence[str]) -> str:
 
 
 def _from_hub(name: str, revision: str | None, extra: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
     wanted = [*PLAIN, *extra]
     try:
-        folder = Path(_patiently(snapshot_download, name, revision=revision, allow_patterns=wanted))
+        folder = _fetched(name, revision, wanted)
         # pickles only where there is nothing better
         if not any(folder.glob("model*.safetensors")) and not any((folder / file).is_file() for file in extra):
-            folder = Path(_patiently(snapshot_download, name, revision=revision, allow_patterns=[*wanted, *PICKLED]))
+            folder = _fetched(name, revision, [*wanted, *PICKLED])
     except Exception as error:  # the hub's client raises a dozen kinds
         raise JRTError(f"pretrained={name}: no folder here, and {_why(error, revision)}") from error
     return folder
 
 
-def _patiently(download: Callable[..., str], *what: Any, **options: Any) -> str:
+def _fetched(name: str, revision: str | None, wanted: Sequence[str]) -> Path:
     """A download, tried again where the hub says that it is busy; what was fetched before is not fetched again."""
-    from huggingface_hub import errors
+    from huggingface_hub import errors, snapshot_download
 
-    for wait in WAITS:
+    for wait in (*WAITS, None):
         try:
-            return download(*what, **options)
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(wanted)))
         except errors.HfHubHTTPError as error:
-            if getattr(error.response, "status_code", None) not in BUSY:
+            status = getattr(error.response, "status_code", None)
+            if wait is None or status not in BUSY:
                 raise
-            log.info("%s: the hub is busy (%s), trying again in %g s", what[0], error.response.status_code, wait)
+            log.info("%s: the hub is busy (%s), trying again in %g s", name, status, wait)
             time.sleep(wait)
-    return download(*what, **options)
+    raise AssertionError("the last try returns or raises")
 
 
 def _why(error: Exception, revision: str | None) -> str:
@@ -260,10 +243,11 @@ def shipped_for(family: str, feature_map: str | None = None) -> Checkpoint:
         JRTError: none fits; says how to train one.
     """
     shipped = shipped_models()
-    fitting = [model for model in shipped.values() if _fits(model, family, feature_map)]
-    chosen = next((model for model in fitting if _is_default(model)), None)
-    if chosen is not None:
-        return chosen
+    for model in shipped.values():
+        if model.family == family and feature_map in (None, model.fields.get("feature_map")):
+            recipe = model.folder / RECIPE
+            if not recipe.is_file() or read_object(recipe).get("role", "default") == "default":
+                return model
     listed = ", ".join(shipped) or "none"
     if family not in ("jrt_rnn", "based"):
         raise JRTError(
@@ -277,12 +261,3 @@ def shipped_for(family: str, feature_map: str | None = None) -> Checkpoint:
         f"'jrt-eval train {train} --out DIR' and give pretrained=DIR, or ask for untrained weights by name with "
         "init=random (chance level, for tests of the machinery only)."
     )
-
-
-def _fits(model: Checkpoint, family: str, feature_map: str | None) -> bool:
-    return model.family == family and (feature_map is None or model.fields.get("feature_map") == feature_map)
-
-
-def _is_default(model: Checkpoint) -> bool:
-    file = model.folder / RECIPE
-    return not file.is_file() or read_object(file).get("role", "default") == "default"

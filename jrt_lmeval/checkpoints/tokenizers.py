@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from jrt_lmeval.checkpoints.found import HAZY, MAMBA_SSM, OURS, Checkpoint
@@ -22,7 +20,6 @@ log = logging.getLogger("lm_eval.jrt")
 
 NEOX = "EleutherAI/gpt-neox-20b"
 OWN_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token", "sep_token", "cls_token")
 PADDING = 512
 """Rows by which makers pad an embedding at most, for the speed of matrix products."""
 
@@ -48,31 +45,27 @@ def find_tokenizer(checkpoint: Checkpoint, given: str | Path | None = None, **op
         options["config"] = CONFIG_MAPPING[checkpoint.model_type].from_dict(dict(checkpoint.fields))
     if "gguf_file" in options or any((folder / name).is_file() for name in OWN_FILES):
         return _read(str(folder), str(folder), **options)
-    if checkpoint.kind == HAZY:
+    # Hazy Research trained its Mamba on GPT-2 tokens too, and GPT-2's fields show
+    if checkpoint.kind == HAZY or (checkpoint.kind == MAMBA_SSM and "n_embd" in checkpoint.fields):
         return gpt2()
-    if checkpoint.kind == MAMBA_SSM:  # Hazy Research trained its Mamba on GPT-2 tokens, and GPT-2's fields show
-        return gpt2() if "n_embd" in checkpoint.fields else neox()
+    if checkpoint.kind == MAMBA_SSM:
+        return _read(NEOX, "state-spaces' Mamba models were trained with the tokenizer of GPT-NeoX-20B")
     raise JRTError(_none_in(folder))
 
 
 def read_own(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model that `jrt-eval train` wrote, each of its files opened once.
+    """The tokenizer of a model that `jrt-eval train` wrote.
 
     Raises:
         JRTError: there is none, or it is damaged.
     """
-    file, settings = (tokenizer_dir(folder) / name for name in ("tokenizer.json", "tokenizer_config.json"))
+    file = tokenizer_dir(folder) / "tokenizer.json"
     if not file.is_file():
         raise JRTError(_none_in(folder))
     try:
-        core = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-        fields = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        return PreTrainedTokenizerFast.from_pretrained(file.parent)
     except Exception as error:  # the tokenizers library raises bare exceptions
         raise JRTError(f"{file}: not readable as a tokenizer ({error}).") from error
-    named = {name: fields[name] for name in (*SPECIAL, "model_max_length", "chat_template") if fields.get(name)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, name_or_path=str(folder), clean_up_tokenization_spaces=False, **named
-    )
 
 
 def gpt2() -> PreTrainedTokenizerFast:
@@ -94,15 +87,6 @@ def gpt2() -> PreTrainedTokenizerFast:
         model_max_length=2048,
         clean_up_tokenization_spaces=False,
     )
-
-
-def neox() -> PreTrainedTokenizerBase:
-    """The tokenizer of GPT-NeoX-20B, from the hub or its cache on this machine.
-
-    Raises:
-        JRTError: it is not to be had.
-    """
-    return _read(NEOX, "state-spaces' Mamba models were trained with the tokenizer of GPT-NeoX-20B")
 
 
 def _read(source: str, why: str, **options: Any) -> PreTrainedTokenizerBase:

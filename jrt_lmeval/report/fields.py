@@ -117,32 +117,6 @@ def arguments(value: Any) -> dict[str, Any]:
     return {name.strip(): text.strip() for name, _, text in parts}
 
 
-def document_of(doc: Any) -> str | None:
-    """What the questions on one document share: its id, as the task logged it or as the row has it, or its text.
-
-    Returns:
-        None where a row names no document; each such question then counts as a document of its own.
-    """
-    if not isinstance(doc, Mapping):
-        return None
-    known = _facts(doc).get("doc_id")
-    known = doc.get("doc_id") if known is None else known
-    return text_of(doc, "document") or None if known is None else str(known)
-
-
-def text_of(doc: Mapping[str, Any], name: str) -> str:
-    """The `document` or `question` of a logged row: as our task logs it, else from a field with a usual name."""
-    usual = DOCUMENT if name == "document" else QUESTION
-    logged = _facts(doc)
-    found = [logged.get(name), doc.get(str(logged.get(f"{name}_field"))), *(doc.get(field) for field in usual)]
-    return next((text for text in found if isinstance(text, str) and text), "")
-
-
-def _facts(doc: Mapping[str, Any]) -> Mapping[str, Any]:
-    logged = doc.get("jrt")
-    return logged if isinstance(logged, Mapping) else {}
-
-
 def layout_of(task: str, block: Mapping[str, Any]) -> str:
     """The layout of a task: from its block, else from the ending of its name, else `-`."""
     given = block.get("layout")

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jrt_lmeval.report.cells import Cell
-from jrt_lmeval.report.fields import text_of
 from jrt_lmeval.report.samples import Sample
 from jrt_lmeval.report.tables import PERCENT, Number, Table, TableEntry
 from jrt_lmeval.scoring import contains
@@ -80,7 +79,7 @@ def document_of(sample: Sample) -> str:
     if sample.prompt:
         stem = sample.question and sample.prompt.rfind(sample.question)
         return sample.prompt[:stem] if stem and stem > 0 else sample.prompt
-    return text_of(sample.doc, "document")
+    return sample.text
 
 
 def first_line(answer: str) -> str:

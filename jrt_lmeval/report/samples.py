@@ -10,6 +10,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.fields import FIGURES, document_of, text_of
+from jrt_lmeval.report.fields import DOCUMENT, FIGURES, QUESTION
 
 NO_FILTER = "none"
 _SPREAD = 0x9E3779B97F4A7C15  # odd, so that its multiples differ in 64 bits
@@ -26,31 +27,122 @@ _FIGURE_NAMES = frozenset(name for names in FIGURES.values() for name in names)
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer.
+    """One answer of a log, whose parts are read from its line when they are asked for.
 
     Attributes:
+        line: as logged.
         row: identifies the question; the same in all logs of one data set.
-        document: identifies the document, which several questions can share.
-        question: what was asked; empty if the log does not say.
-        gold: accepted answers; empty if the log does not say.
-        answer: what was generated; None if the log keeps no answers.
-        prompt: what the model was given; None if the log does not keep it.
-        scores: metric -> score.
-        figures: our names (`fields.FIGURES`) -> number.
-        facts: what the task and the model logged about it (`doc.jrt`).
-        doc: the row as logged.
     """
 
-    row: int
-    document: str
-    question: str
-    gold: tuple[str, ...]
-    answer: str | None
-    prompt: str | None
-    scores: Mapping[str, float]
-    figures: Mapping[str, float]
-    facts: Mapping[str, Any]
-    doc: Mapping[str, Any]
+    line: Mapping[str, Any]
+    row: int = 0
+
+    @property
+    def filter(self) -> str:
+        return str(self.line.get("filter", NO_FILTER))
+
+    @cached_property
+    def doc(self) -> Mapping[str, Any]:
+        """The row as logged."""
+        doc = self.line.get("doc")
+        return doc if isinstance(doc, dict) else {"doc": doc}
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What the task and the model logged about the answer (`doc.jrt`)."""
+        facts = self.doc.get("jrt")
+        return facts if isinstance(facts, dict) else {}
+
+    @cached_property
+    def document_id(self) -> str | None:
+        """What the questions on one document share: its id, as the task logged it or as the row has it, or its text.
+
+        None where a row names no document; each such question then counts as a document of its own.
+        """
+        known = (self.facts.get("doc_id"), self.doc.get("doc_id"))
+        return next((str(name) for name in known if name is not None), self.text or None)
+
+    @property
+    def document(self) -> str:
+        """Identifies the document, which several questions can share."""
+        return f"{self.row:016x}" if self.document_id is None else self.document_id
+
+    @property
+    def text(self) -> str:
+        """The row's document; empty if the log does not hold it."""
+        return self._text_of("document", DOCUMENT)
+
+    @property
+    def question(self) -> str:
+        """What was asked; empty if the log does not say."""
+        return self._text_of("question", QUESTION)
+
+    def _text_of(self, name: str, usual: Sequence[str]) -> str:
+        """A text of the row: as our task logs it, else from a field with a usual name."""
+        named = self.doc.get(str(self.facts.get(f"{name}_field")))
+        found = [self.facts.get(name), named, *(self.doc.get(field) for field in usual)]
+        return next((text for text in found if isinstance(text, str) and text), "")
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """The accepted answers, of which lm_eval logs a list as Python prints it; empty if the log does not say."""
+        target = self.line.get("target")
+        if isinstance(target, str) and target[:1] in "[(":
+            try:
+                target = ast.literal_eval(target)
+            except (ValueError, SyntaxError):
+                return (str(target),)
+        if isinstance(target, (list, tuple)):
+            return tuple(map(str, target))
+        return () if target is None else (str(target),)
+
+    @property
+    def answer(self) -> str | None:
+        """What was generated, after the filter; None if the log keeps no answers or they are no texts."""
+        answer = self.line.get("filtered_resps")
+        while isinstance(answer, list) and answer:
+            answer = answer[0]
+        return answer if isinstance(answer, str) else None
+
+    @property
+    def prompt(self) -> str | None:
+        """What the model was given; None if the log does not keep it."""
+        arguments = self.line.get("arguments")
+        first = arguments.get("gen_args_0") if isinstance(arguments, dict) else None
+        prompt = first.get("arg_0") if isinstance(first, dict) else None
+        if prompt is None and isinstance(arguments, list) and arguments and isinstance(arguments[0], list):
+            prompt = arguments[0][0]
+        return prompt if isinstance(prompt, str) else None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Metric -> score: the numbers that the log calls metrics, without figures and standard errors."""
+        names = self.line.get("metrics")
+        if not isinstance(names, list):  # old logs do not list their metrics: every number that is no figure is one
+            names = [name for name, value in self.line.items() if isinstance(value, float)]
+        return {
+            name: float(self.line[name])
+            for name in names
+            if isinstance(self.line.get(name), (int, float))
+            and name not in _FIGURE_NAMES
+            and not name.startswith("jrt_")
+            and not name.endswith("_stderr")
+        }
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """Our names (`fields.FIGURES`) -> number; `empty_answer` and `cut_by_length` are 0 or 1."""
+        facts, found = self.facts, {}
+        for ours, theirs in FIGURES.items():
+            for name in theirs:
+                if isinstance(value := facts.get(name, self.line.get(name)), (int, float)):
+                    found[ours] = float(value)
+                    break
+        if "empty_answer" not in found and self.answer is not None:
+            found["empty_answer"] = float(not self.answer.strip())
+        if isinstance(ended := facts.get("jrt_ended"), str):
+            found["cut_by_length"] = float(ended == "length")
+        return found
 
 
 def lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -77,17 +169,18 @@ def lines(file: Path) -> Iterator[dict[str, Any]]:
         raise JRTError(f"{file}, line {read}: cut, or not a sample: {error}.") from None
 
 
-def row_ids(line: Mapping[str, Any], document: str, seen: Counter[str]) -> tuple[int, bool]:
-    """A number that identifies the question, and whether it is made of the row's content.
+def _every_sample(file: Path) -> Iterator[Sample]:
+    """The answers of a log after each filter.
 
-    Equal rows are distinguished by their order. Old logs hold no hash of the row; there the order within the document
-    is all that identifies a question.
+    A row is known by the hash of its content, and equal rows by their order. Old logs hold no hash; there the order
+    within the document is all that identifies a question.
     """
-    known = line.get("doc_hash")
-    name = str(known) if known else f"document {document}"
-    order = seen[name]
-    seen[name] += 1
-    return (number(name) + order * _SPREAD) % 2**64, bool(known)
+    seen: Counter[tuple[str, str]] = Counter()
+    for line in lines(file):
+        name = line.get("doc_hash") or f"document {Sample(line).document_id or ''}"
+        place = str(line.get("filter")), str(name)
+        yield Sample(line, (number(place[1]) + seen[place] * _SPREAD) % 2**64)
+        seen[place] += 1
 
 
 def number(text: str) -> int:
@@ -100,100 +193,17 @@ def number(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def figures_of(line: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of an answer under our names; `empty_answer` and `cut_by_length` are 0 or 1."""
-    doc = line.get("doc")
-    facts = doc.get("jrt") if isinstance(doc, dict) else None
-    facts = facts if isinstance(facts, dict) else {}
-    found = {}
-    for ours, theirs in FIGURES.items():
-        for name in theirs:
-            value = facts.get(name, line.get(name))
-            if isinstance(value, (int, float)):
-                found[ours] = float(value)
-                break
-    if "empty_answer" not in found and (answer := answer_of(line)) is not None:
-        found["empty_answer"] = float(not answer.strip())
-    if isinstance(ended := facts.get("jrt_ended"), str):
-        found["cut_by_length"] = float(ended == "length")
-    return found
-
-
-def scores_of(line: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of an answer: the numbers that the log calls metrics, without figures and standard errors."""
-    names = line.get("metrics")
-    if not isinstance(names, list):  # old logs do not list their metrics: every number that is no figure is one
-        names = [name for name, value in line.items() if isinstance(value, float)]
-    return {
-        name: float(line[name])
-        for name in names
-        if isinstance(line.get(name), (int, float))
-        and name not in _FIGURE_NAMES
-        and not name.startswith("jrt_")
-        and not name.endswith("_stderr")
-    }
-
-
-def gold_of(line: Mapping[str, Any]) -> tuple[str, ...]:
-    """The accepted answers; lm_eval logs a list of them as the text that Python shows for it."""
-    target = line.get("target")
-    if isinstance(target, str) and target[:1] in "[(":
-        try:
-            target = ast.literal_eval(target)
-        except (ValueError, SyntaxError):
-            return (str(target),)
-    if isinstance(target, (list, tuple)):
-        return tuple(map(str, target))
-    return () if target is None else (str(target),)
-
-
-def answer_of(line: Mapping[str, Any]) -> str | None:
-    """What was generated, after the filter; None if the log keeps no answers or they are no texts."""
-    answer = line.get("filtered_resps")
-    while isinstance(answer, list) and answer:
-        answer = answer[0]
-    return answer if isinstance(answer, str) else None
-
-
-def prompt_of(line: Mapping[str, Any]) -> str | None:
-    """What the model was given; None if the log does not keep it."""
-    arguments = line.get("arguments")
-    first = arguments.get("gen_args_0") if isinstance(arguments, dict) else None
-    prompt = first.get("arg_0") if isinstance(first, dict) else None
-    if prompt is None and isinstance(arguments, list) and arguments and isinstance(arguments[0], list):
-        prompt = arguments[0][0]
-    return prompt if isinstance(prompt, str) else None
-
-
 def read_samples(file: Path) -> Iterator[Sample]:
     """The answers of a log one by one; of several filters, those of the one that comes first.
 
     Raises:
         JRTError: a line that is cut or is no sample; names the file and the line.
     """
-    seen: Counter[str] = Counter()
     wanted = ""
-    for line in lines(file):
-        name = str(line.get("filter", NO_FILTER))
-        wanted = wanted or name
-        if name != wanted:
-            continue
-        document = document_of(line.get("doc"))
-        row, _ = row_ids(line, document or "", seen)
-        doc = line["doc"] if isinstance(line.get("doc"), dict) else {"doc": line.get("doc")}
-        facts = doc.get("jrt")
-        yield Sample(
-            row,
-            document if document is not None else f"{row:016x}",
-            text_of(doc, "question"),
-            gold_of(line),
-            answer_of(line),
-            prompt_of(line),
-            scores_of(line),
-            figures_of(line),
-            facts if isinstance(facts, dict) else {},
-            doc,
-        )
+    for sample in _every_sample(file):
+        wanted = wanted or sample.filter
+        if sample.filter == wanted:
+            yield sample
 
 
 def content_hash(file: Path) -> str:
@@ -275,76 +285,48 @@ class Columns:
         )
 
 
-class _Growing:
-    """Columns that grow by one answer at a time, in 8 bytes a number."""
-
-    def __init__(self) -> None:
-        self.ids: list[array[int]] = [array("Q"), array("Q"), array("Q")]
-        self.scores: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
-        self.figures: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
-
-    def add(self, ids: tuple[int, int, int], scores: Mapping[str, float], figures: Mapping[str, float]) -> None:
-        count = len(self.ids[0])
-        for place, value in zip(self.ids, ids, strict=True):
-            place.append(value)
-        for columns, values in ((self.scores, scores), (self.figures, figures)):
-            for name, found in values.items():
-                column = columns[name]
-                column.extend([math.nan] * (count - len(column)))
-                column.append(found)
-
-    def columns(self, **flags: Any) -> Columns:
-        count = len(self.ids[0])
-
-        def whole(columns: Mapping[str, array[float]]) -> dict[str, np.ndarray]:
-            for column in columns.values():
-                column.extend([math.nan] * (count - len(column)))
-            return {name: np.array(column) for name, column in columns.items()}
-
-        rows, prompts, clusters = (np.array(column, dtype=np.uint64) for column in self.ids)
-        return Columns(rows, prompts, clusters, whole(self.scores), whole(self.figures), **flags)
-
-
 def read_columns(file: Path) -> Columns:
-    """All answers of a log as columns.
+    """All answers of a log as columns, which grow by 8 bytes a number while the log is read.
 
     If a log holds several filters of an answer, all but `none` stand after a comma in the names of the scores.
 
     Raises:
         JRTError: a line that is cut or is no sample; names the file and the line.
     """
-    growing: dict[str, _Growing] = {}
-    seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    documents: dict[str, int] = {}
-    skipped = 0
+    ids: defaultdict[str, array[int]] = defaultdict(lambda: array("Q"))
+    numbers: defaultdict[tuple[str, bool, str], array[float]] = defaultdict(lambda: array("d"))
     flags = {"by_content": True, "by_document": True, "has_answers": True}
-    for line in lines(file):
-        name = str(line.get("filter", NO_FILTER))
-        part = growing.setdefault(name, _Growing())
-        document = document_of(line.get("doc"))
-        row, content = row_ids(line, document or "", seen[name])
-        flags["by_content"] &= content
+    skipped = 0
+    for sample in _every_sample(file):
+        line, document, known = sample.line, sample.document_id, ids[sample.filter]
+        flags["by_content"] &= bool(line.get("doc_hash"))
         flags["by_document"] &= document is not None
         flags["has_answers"] &= line.get("filtered_resps") is not None and "target" in line
-        figures = figures_of(line)
-        if figures.get("skipped"):
+        if sample.figures.get("skipped"):
             skipped += 1
             continue
-        cluster = row if document is None else documents.setdefault(document, number(document))
-        prompt = line.get("prompt_hash")
-        part.add((row, number(prompt) if prompt else 0, cluster), scores_of(line), figures)
-    if not growing:
+        count, prompt = len(known) // 3, line.get("prompt_hash")
+        known.extend(
+            (sample.row, number(prompt) if prompt else 0, sample.row if document is None else number(document))
+        )
+        for is_score, values in ((True, sample.scores), (False, sample.figures)):
+            for name, value in values.items():
+                column = numbers[sample.filter, is_score, name]
+                column.extend([math.nan] * (count - len(column)))
+                column.append(value)
+    if not ids:
         raise JRTError(f"{file}: no samples.")
-    first, *others = sorted(growing, key=lambda name: name != NO_FILTER)
-    base = growing[first].columns(skipped=skipped // len(growing), **flags)
-    scores = _named(base.scores, first)
-    for name in others:
-        columns = growing[name].columns(**flags)
-        if not np.array_equal(columns.rows, base.rows):
-            raise JRTError(f"{file}: filter {name!r} does not hold the same questions as {first!r}.")
-        scores |= _named(columns.scores, name)
-    return replace(base, scores=scores)
-
-
-def _named(scores: Mapping[str, np.ndarray], filter_name: str) -> dict[str, np.ndarray]:
-    return {name if filter_name == NO_FILTER else f"{name},{filter_name}": values for name, values in scores.items()}
+    first, *others = sorted(ids, key=lambda name: name != NO_FILTER)
+    rows, prompts, clusters = np.array(ids[first], dtype=np.uint64).reshape(-1, 3).T
+    for other in others:
+        if not np.array_equal(np.array(ids[other], dtype=np.uint64)[::3], rows):
+            raise JRTError(f"{file}: filter {other!r} does not hold the same questions as {first!r}.")
+    scores: dict[str, np.ndarray] = {}
+    figures: dict[str, np.ndarray] = {}
+    for (filter_name, is_score, name), column in numbers.items():
+        found = np.concatenate([np.array(column), np.full(len(rows) - len(column), math.nan)])
+        if is_score:
+            scores[name if filter_name == NO_FILTER else f"{name},{filter_name}"] = found
+        elif filter_name == first:
+            figures[name] = found
+    return Columns(rows, prompts, clusters, scores, figures, skipped // len(ids), **flags)

@@ -22,7 +22,9 @@ DOCUMENT = "Capital: name: Vaduz\nPopulation: total: 40,197\nArea: land: 160 sq 
 
 def made(answer: str, gold: str, question: str = "Coastline", document: str = DOCUMENT, **figures: float) -> Sample:
     prompt = f"{document}{question}:"
-    return Sample(1, "d", question, (gold,), answer, prompt, {"contains": 0.0}, figures, {}, {})
+    doc = {"question": question, "jrt": figures}
+    arguments = {"gen_args_0": {"arg_0": prompt}}
+    return Sample({"doc": doc, "target": [gold], "filtered_resps": [answer], "arguments": arguments, "contains": 0.0})
 
 
 @pytest.mark.parametrize(
@@ -61,11 +63,11 @@ def test_what_was_not_in_the_prompt_is_outside() -> None:
 
 
 def test_without_answers_or_document_nothing_is_guessed() -> None:
-    bare = Sample(1, "d", "q", ("Vaduz",), None, None, {}, {}, {}, {})
+    bare = Sample({"doc": {"question": "q"}, "target": "Vaduz"})
     assert explain(bare).kind == "unknown"
-    no_document = Sample(1, "d", "q", ("Vaduz",), " 40,197", None, {}, {}, {}, {})
+    no_document = Sample({**bare.line, "filtered_resps": [" 40,197"]})
     assert explain(no_document).kind == "unknown"
-    assert explain(Sample(1, "d", "q", ("Vaduz",), "", None, {}, {}, {}, {})).kind == "nothing"
+    assert explain(Sample({**bare.line, "filtered_resps": [""]})).kind == "nothing"
 
 
 def test_thirty_misses_labelled_by_hand() -> None:

@@ -70,7 +70,7 @@ def test_a_task_with_names_of_its_own_is_read(
     assert (first.question, first.gold) == ("The captain is", ("Ilse Maarten",))
     from jrt_lmeval.report.misses import document_of
 
-    bare = Sample(**{**vars(first), "prompt": None})
+    bare = Sample({**first.line, "arguments": None})
     assert document_of(bare) == rows[0]["page"] + document.removeprefix("{{page}}")
     assert len({sample.document for sample in samples_of(tmp_path / "a")}) == 2
     lines[0]["f1"] = lines[0]["contains"] = 1.0 - lines[0]["contains"]

@@ -182,7 +182,7 @@ def by_cost(cells: Sequence[Cell], metric: str) -> Drawn:
     entries = [(kind, line(marker=_marker(kind), **hollow)) for kind in layouts]
     drawn = {mark.upper() for _, _, mark in (*points, *printed)}
     entries += [
-        (f"{name}, published", line(color=FAINT, marker=rf"$\mathrm{{{mark}}}$", linestyle="", markersize=5))
+        (f"{name}, published", line(color=FAINT, marker=rf"$\mathrm{{{mark}}}$", linestyle="", markersize=5, mew=0.2))
         for name, mark in [*LETTERS.items(), ("recall paper", PAPER)]
         if mark in drawn
     ]

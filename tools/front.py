@@ -19,13 +19,12 @@ from matplotlib.ticker import EngFormatter
 
 from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.markdown import markdown_table, with_block
-from jrt_lmeval.paper.claims import ALPHA, JRT_SAYS, LEAD, METRIC, SECOND_COPY, measured, percent, recall, rule, verdict
+from jrt_lmeval.paper.claims import ALPHA, JRT_SAYS, LEAD, METRIC, SECOND_COPY, Logs, percent, recall, rule, verdict
 from jrt_lmeval.paper.plan import (
     LAYOUT_ENDINGS,
     NO_CONTEXT,
     SUITES,
     TEACHER,
-    THRESHOLDS,
     WINDOWED,
     Suite,
     TableRow,
@@ -45,7 +44,7 @@ from jrt_lmeval.report.plots.picture import (
     line,
     log_ticks,
 )
-from jrt_lmeval.report.tables import PERCENT, Number
+from jrt_lmeval.report.tables import PERCENT, Number, Report
 from jrt_lmeval.report.tables import TableEntry as Shown
 from jrt_lmeval.runner import EvalRun
 from jrt_lmeval.stats import Interval
@@ -79,13 +78,13 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def front(logs: Path, suite: Suite) -> str:
+def front(logs: Logs, suite: Suite) -> str:
     """The README's table: recall of each family on the suite's first benchmark, and the bytes of its state."""
     benchmark = suite.benchmarks[0]
     once, flat = (benchmark + LAYOUT_ENDINGS[layout] for layout in ("once", "flat"))
     rows, asked, unread = [], {}, []
     for label, model, given in (("JRT-RNN", "jrt_rnn", {**suite.default, "prefix": "dynamic"}), *suite.others):
-        cells, without = (measured(logs, EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
+        cells, without = (logs.cells(EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
         if once not in cells or label == TEACHER:
             continue
         asked[label] = cells[once]
@@ -105,9 +104,8 @@ def front(logs: Path, suite: Suite) -> str:
     )
 
 
-def reading_twice(logs: Path, entries: Sequence[TableRow]) -> str:
+def reading_twice(report: Report) -> str:
     """What reading twice gives each family, what of it the second copy gives, and what the question in front."""
-    report = paper_report(entries, logs)
     rows = next((table.rows for table in report.tables if table.name == "claims"), ())
     shown = [row for row in rows if any(str(row[0]).endswith(f"({words})") for words in READ_TWICE)]
     table = markdown_table(
@@ -124,13 +122,13 @@ def _text(entry: Shown) -> str:
     return entry.text() if isinstance(entry, Number) else str(entry)
 
 
-def card_rows(logs: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
+def card_rows(logs: Logs, suite: Suite) -> dict[str, list[dict[str, Any]]]:
     """Name of a shipped model -> what its card says was measured."""
     kinds = [("jrt_rnn", {**given, "prefix": "full"}) for given in suite.maps.values()]
     kinds += [(model, dict(given)) for _, model, given in suite.others]
     found: dict[str, list[dict[str, Any]]] = {}
     for model, given in kinds:
-        cells, without = (measured(logs, EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
+        cells, without = (logs.cells(EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
         rows = []
         for benchmark in suite.benchmarks:
             task = f"{benchmark}_once"
@@ -158,11 +156,11 @@ def _name_of(model: str, given: Mapping[str, Any]) -> str:
     return str(given.get("pretrained") or Path(shipped_for(model, given.get("feature_map")).name).name)
 
 
-def points(entries: Sequence[TableRow], logs: Path, benchmark: str) -> list[Point]:
+def points(entries: Sequence[TableRow], logs: Logs, benchmark: str) -> list[Point]:
     """What the rows of the table `memory` keep and recall on a benchmark, by bytes."""
     found = []
     for row in (entry for entry in entries if entry.table == "memory" and entry.label != TEACHER):
-        cell = measured(logs, row.run).get(f"{benchmark}_once")
+        cell = logs.cells(row.run).get(f"{benchmark}_once")
         score = recall(cell)
         if cell is not None and score is not None:
             found.append(Point(row.label, cell.figure("state_bytes"), score, cell.first.source == "sample"))
@@ -177,12 +175,12 @@ def group_of(row: str) -> str:
     return row if row in others else jrt
 
 
-def memory_picture(entries: Sequence[TableRow], logs: Path, suite: Suite) -> Picture:
+def memory_picture(entries: Sequence[TableRow], logs: Logs, suite: Suite) -> Picture:
     """Recall of the rows of the table `memory` against the bytes of their state."""
     return Picture("recall_memory", "Recall against memory", partial(_draw_memory, entries, logs, suite))
 
 
-def _draw_memory(entries: Sequence[TableRow], logs: Path, suite: Suite) -> tuple[str, Figure]:
+def _draw_memory(entries: Sequence[TableRow], logs: Logs, suite: Suite) -> tuple[str, Figure]:
     """One panel a benchmark: Llama's windows as a curve, the others as points; bars are 95 % intervals by document."""
     figure, axes = canvas(1.7 * len(suite.benchmarks), rows=len(suite.benchmarks), sharex=True)
     counted = []
@@ -216,9 +214,9 @@ def main(argv: list[str]) -> int:
     """Bring a page and the cards of the shipped models up to date."""
     from jrt_lmeval.training.card import write_card
 
-    logs, suite = Path(argv[0]), SUITES["bundled"]
-    entries = plan(suite, THRESHOLDS)
-    blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(logs, entries)}
+    logs, suite = Logs(Path(argv[0])), SUITES["bundled"]
+    entries = plan(suite)
+    blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(paper_report(entries, logs))}
     for page, block in blocks.items():
         Path(page).write_text(with_block(Path(page).read_text(encoding="utf-8"), BLOCK, block), encoding="utf-8")
     Path(argv[3]).write_bytes(memory_picture(entries, logs, suite).saved("png"))

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from jrt_lmeval.errors import unknown
-from jrt_lmeval.paper.plan import SUITES, THRESHOLDS, TableRow, plan, runs
+from jrt_lmeval.paper.plan import SUITES, TableRow, plan, runs
 from jrt_lmeval.plugin import register
 from jrt_lmeval.runner import EvalRun, Options, execute, finished, metadata, task_manager
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if arguments.suite not in SUITES:
         raise unknown("suite", arguments.suite, SUITES)
-    rows = plan(SUITES[arguments.suite], THRESHOLDS)
+    rows = plan(SUITES[arguments.suite])
     todo = runs(rows)
     options = Options(arguments.limit, arguments.batch_size, arguments.device, compact=True)
     if arguments.dry_run:
@@ -89,10 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write_tables(rows: Sequence[TableRow], logs: Path, out: Path) -> list[Path]:
     """Write the tables of a suite from its logs in every format; returns the files."""
+    from jrt_lmeval.paper.claims import Logs
     from jrt_lmeval.paper.tables import paper_report
     from jrt_lmeval.report.tables import WRITERS
 
-    report = paper_report(rows, logs)
+    report = paper_report(rows, Logs(logs))
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for name, (_, write) in WRITERS.items():

@@ -1,7 +1,4 @@
-"""Which runs the paper's tables need: what is run, on what, for which row of which table.
-
-Several rows may need the same run; it is then made once.
-"""
+"""Which runs the paper's tables need, and for which row of which table; a run that several rows need is made once."""
 
 from __future__ import annotations
 
@@ -17,16 +14,19 @@ POLICIES = ("fixed", "dynamic", "full", "document", "none")
 STEPS = (0.05, 0.10, 0.20)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)
 THRESHOLDS = {"wide": (0.64, 0.83), "narrow": (0.76, 0.79)}
-"""Of the appendix, (low, high): fewer documents change their prefix, and more of them."""
+"""Entropy thresholds (low, high) of the appendix: with `wide` fewer documents change their prefix length."""
 NARROW = "Learnable MLP, 128 features"
-"""The state of the linear map, which cannot have a larger one: what the map does at equal memory."""
+"""An MLP whose state is as large as the linear map's, which shows the effect of the map at equal memory."""
 NO_LEAD = {"lead": False}
-"""The question does not stand before the first copy: what the second copy alone does."""
+"""Without the question before the first copy, which shows the effect of the second copy alone."""
 LAYOUT_ENDINGS = {name: layout.ending for name, layout in LAYOUTS.items() if layout.ending}
 PERPLEXITY = "recall_ppl"
 NO_CONTEXT = {"control": "no_context"}
 EQUAL_LENGTH = {"repeat_random": "sentences of other documents", "repeat_question": "the question again"}
-"""Layouts that hold the document once and are as long as another: what longer prompts alone do, by what fills them."""
+"""Layouts that hold the document once and fill the prompt to the length of another layout -> what fills it.
+
+They show the effect of longer prompts alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TableRow:
 
     Attributes:
         table: `prefix`, `feature_map`, `prompt`, `step`, `overlap`, `comparison`, `memory` or `control`.
-        label: of the row; where it stands in the paper's table too, the paper's own words (`recall_paper.yaml`).
+        label: of the row; in the paper's own words (`recall_paper.yaml`) if the paper's table has the row too.
         run: what it is made from.
     """
 
@@ -53,7 +53,6 @@ class Suite:
         default: `jrt_rnn` arguments of the main model, the prefix policy aside.
         others: the other families, as (row, model, arguments).
         benchmarks: of every table.
-        compared: of the main comparison.
         budgets: bytes that a windowed Transformer may keep, where recall is set against memory.
         about: a sentence for `--help` and `--dry-run`.
     """
@@ -62,7 +61,6 @@ class Suite:
     default: Mapping[str, Any]
     others: tuple[tuple[str, str, Mapping[str, Any]], ...]
     benchmarks: tuple[str, ...]
-    compared: tuple[str, ...]
     about: str
     budgets: tuple[int, ...] = ()
 
@@ -70,9 +68,9 @@ class Suite:
 WINDOWED = "Llama, window"
 AT_EQUAL_MEMORY = "Llama, as many bytes"
 TEACHER = "Softmax in its place"
-"""The teacher of the suite's students, no model of its own kind: its state grows with the text as Llama's does."""
+"""The teacher from which the students were distilled; its state grows with the text as Llama's does."""
 JRT_BYTES = 805_000
-"""State of the main bundled model: what a Transformer may keep that is compared with it at equal memory."""
+"""Bytes of the main bundled model's state, and of a Transformer's cache that is compared with it at equal memory."""
 
 SINKS = 4
 
@@ -81,7 +79,6 @@ def _windowed(budget: int) -> dict[str, Any]:
     return {"kv_bytes": budget, "kv_sinks": SINKS}
 
 
-ALL = ("swde", "fda", "squadv2", "nq_1024", "triviaqa", "drop")
 SUITES: dict[str, Suite] = {
     "bundled": Suite(
         maps={**{name: {"feature_map": name} for name in MAPS}, NARROW: {"pretrained": "jrt-mlp-128"}},
@@ -94,7 +91,6 @@ SUITES: dict[str, Suite] = {
             (TEACHER, "based", {"pretrained": "softmax-teacher"}),
         ),
         benchmarks=("factbook", "swde"),
-        compared=("factbook", "swde"),
         about="the models that come with the package, on local rows or samples; two CPU cores are enough",
         budgets=(100_000, 200_000, 400_000, JRT_BYTES, 1_600_000, 3_200_000),
     ),
@@ -110,8 +106,7 @@ SUITES: dict[str, Suite] = {
             ("Transformer 360M", "jrt_rnn", {"pretrained": "hazyresearch/attn-360M-30B"}),
             ("Transformer 1.3B", "jrt_rnn", {"pretrained": "hazyresearch/attn-1b-50bn"}),
         ),
-        benchmarks=ALL,
-        compared=ALL,
+        benchmarks=("swde", "fda", "squadv2", "nq_1024", "triviaqa", "drop"),
         about="the published checkpoints and data sets, for a machine with a GPU and access to the hub",
     ),
 }
@@ -130,36 +125,36 @@ PAPER_ROWS = {
 """Our name of a setting -> the paper's name of the row."""
 
 
-def plan(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> tuple[TableRow, ...]:
-    """All rows of all tables of a suite.
-
-    Args:
-        suite: what it evaluates.
-        thresholds: entropy thresholds (low, high) of the appendix, by name; the policy's own are always there.
-    """
-    return tuple(_rows(suite, thresholds))
+def plan(suite: Suite) -> tuple[TableRow, ...]:
+    """All rows of all tables of a suite."""
+    return tuple(_rows(suite))
 
 
-def _rows(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> Iterable[TableRow]:
+def _rows(suite: Suite) -> Iterable[TableRow]:
     once, hier = (_tasks(suite.benchmarks, layout) for layout in ("once", "hier"))
     main = {**suite.default, "prefix": "dynamic"}
-    full = {_label(name): {**given, "prefix": "full"} for name, given in suite.maps.items()}
+    full = {PAPER_ROWS.get(name, name): {**given, "prefix": "full"} for name, given in suite.maps.items()}
     for policy in POLICIES:
-        yield TableRow("prefix", _label(policy), EvalRun("jrt_rnn", {**suite.default, "prefix": policy}, once))
+        yield TableRow(
+            "prefix", PAPER_ROWS.get(policy, policy), EvalRun("jrt_rnn", {**suite.default, "prefix": policy}, once)
+        )
     for label, given in full.items():
         yield TableRow("feature_map", label, EvalRun("jrt_rnn", given, (*once, PERPLEXITY)))
     for label, given in full.items():
         yield TableRow("control", label, EvalRun("jrt_rnn", given, once, NO_CONTEXT))
     for layout in LAYOUT_ENDINGS:
-        yield TableRow("prompt", _label(layout), EvalRun("jrt_rnn", main, _tasks(suite.benchmarks, layout)))
+        yield TableRow(
+            "prompt", PAPER_ROWS.get(layout, layout), EvalRun("jrt_rnn", main, _tasks(suite.benchmarks, layout))
+        )
     for layout in ("flat", "hier"):
         for control, what in EQUAL_LENGTH.items():
             block = {"layout": control, "as_long_as": layout}
             run = EvalRun("jrt_rnn", main, _tasks(suite.benchmarks, layout), block)
-            yield TableRow("prompt", f"as long as {_label(layout)}: {what}", run)
-    for name, limits in _limits(thresholds).items():
+            yield TableRow("prompt", f"as long as {PAPER_ROWS[layout]}: {what}", run)
+    limits = {f"thresholds {name}": {"entropy_low": a, "entropy_high": b} for name, (a, b) in THRESHOLDS.items()}
+    for name, given in {"default thresholds": {}, **limits}.items():
         for step in STEPS:
-            run = EvalRun("jrt_rnn", {**main, "prefix_step": step, **limits}, once)
+            run = EvalRun("jrt_rnn", {**main, "prefix_step": step, **given}, once)
             yield TableRow("step", f"step {step}, {name}", run)
     for overlap in OVERLAPS:
         yield TableRow("overlap", f"{overlap:.0%}", EvalRun("jrt_rnn", main, hier, {"overlap": overlap}))
@@ -170,7 +165,7 @@ def _rows(suite: Suite, thresholds: Mapping[str, tuple[float, float]]) -> Iterab
 
 def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[TableRow]:
     for label, model, arguments in (("JRT-RNN", "jrt_rnn", main), *suite.others):
-        once, flat, hier = (_tasks(suite.compared, layout) for layout in ("once", "flat", "hier"))
+        once, flat, hier = (_tasks(suite.benchmarks, layout) for layout in ("once", "flat", "hier"))
         for layout, tasks in (("once", (*once, PERPLEXITY)), ("flat", flat), ("hier", hier)):
             yield TableRow("comparison", f"{label}, {layout}", EvalRun(model, arguments, tasks))
         yield TableRow("comparison", f"{label}, flat without the lead", EvalRun(model, arguments, flat, NO_LEAD))
@@ -178,7 +173,7 @@ def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[TableRow]:
 
 
 def _memory(suite: Suite, maps: Mapping[str, Mapping[str, Any]], once: tuple[str, ...]) -> Iterable[TableRow]:
-    """Every model beside a Transformer that keeps as much of the text as fits into so many bytes."""
+    """Every model, and a Transformer that keeps as much of the text as fits into each budget."""
     for label, given in maps.items():
         yield TableRow("memory", label, EvalRun("jrt_rnn", given, once))
     for label, model, arguments in suite.others:
@@ -189,9 +184,9 @@ def _memory(suite: Suite, maps: Mapping[str, Mapping[str, Any]], once: tuple[str
 
 
 def runs(rows: Iterable[TableRow]) -> tuple[EvalRun, ...]:
-    """What has to be run for the rows: each combination of model and block once, with all tasks asked of it.
+    """The runs that the rows need: each combination of model and block once, with all its tasks.
 
-    Runs of the same loaded model stand together, so that it is loaded once.
+    Runs of the same model follow each other, so that it is loaded once.
     """
     found: dict[str, EvalRun] = {}
     for row in rows:
@@ -203,14 +198,3 @@ def runs(rows: Iterable[TableRow]) -> tuple[EvalRun, ...]:
 
 def _tasks(benchmarks: Iterable[str], layout: str) -> tuple[str, ...]:
     return tuple(f"{name}{LAYOUT_ENDINGS[layout]}" for name in benchmarks)
-
-
-def _limits(thresholds: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
-    own: dict[str, dict[str, float]] = {"default thresholds": {}}
-    return own | {
-        f"thresholds {name}": {"entropy_low": low, "entropy_high": high} for name, (low, high) in thresholds.items()
-    }
-
-
-def _label(name: str) -> str:
-    return PAPER_ROWS.get(name, name)

@@ -1,16 +1,15 @@
-"""The paper's tables, and JRT's, from the logs of a suite: the printed numbers beside ours, never in one column."""
+"""The paper's tables and those of JRT from the logs of a suite; printed numbers have columns of their own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from jrt_lmeval.paper.claims import METRIC, Verdict, floor_table, measured, recall, verdicts
+from jrt_lmeval.paper.claims import METRIC, PRINTED, Logs, Verdict, floor_table, recall, verdicts
 from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, TableRow
-from jrt_lmeval.report.cells import Cell
+from jrt_lmeval.report.cells import SAMPLE, Cell, number_of
 from jrt_lmeval.report.fields import benchmark_of
 from jrt_lmeval.report.published import printed, published, source
 from jrt_lmeval.report.tables import Number, Report, Table
@@ -33,7 +32,6 @@ NOTES = {
     )
 }
 """Table -> what must be read with it."""
-PRINTED = ("prefix", "feature_map", "prompt")
 PRINTED_COLUMNS = {
     "recall_percent": "paper: recall, %",
     "inference_ms": "paper: inference, ms",
@@ -47,86 +45,77 @@ JRT_PRINTED = {
 }
 JRT_NOTE = "Printed in arXiv 2407.05483: models of 130 M to 2.8 B parameters, full data sets; single runs, no errors."
 
-Cells = Mapping[tuple[str, str], Mapping[str, Cell]]
+Cells = Mapping[str, Cell]
+"""Benchmark, or `PERPLEXITY`, -> what was measured of a row."""
 
 
-def paper_report(entries: Sequence[TableRow], folder: Path) -> Report:
-    """Every table of a suite from the logs below `folder`; rows that were not run have dashes.
+def paper_report(entries: Sequence[TableRow], logs: Logs) -> Report:
+    """Every table of a suite from its logs; rows that were not run have dashes.
 
     Args:
         entries: of the plan.
-        folder: that `jrt-eval paper` wrote.
+        logs: that `jrt-eval paper` wrote.
     """
-    runs = {run.key: measured(folder, run) for run in {e.run.key: e.run for e in entries}.values()}
-    cells = {(e.table, e.label): {t: c for t, c in runs[e.run.key].items() if t in e.run.tasks} for e in entries}
-    tables = [_table(name, [e for e in entries if e.table == name], cells) for name in TITLES]
-    if any(e.table == "control" for e in entries):
-        tables.append(floor_table(entries, runs))
-    by_benchmark = {key: {cell.first.benchmark: cell for cell in found.values()} for key, found in cells.items()}
-    judged = verdicts(by_benchmark)
-    shown = [table for table in tables if table is not None] + jrt_tables(entries, cells)
-    return Report(tuple([*shown, _verdict_table(judged)] if judged else shown), _about(cells))
+    cells: dict[tuple[str, str], Cells] = {}
+    for entry in entries:
+        found = {task: cell for task, cell in logs.cells(entry.run).items() if task in entry.run.tasks}
+        cells[entry.table, entry.label] = {cell.first.benchmark: cell for cell in found.values()}
+    samples = {name for found in cells.values() for name, cell in found.items() if cell.first.source == "sample"}
+    tables = []
+    for name in TITLES:
+        if of_table := [entry for entry in entries if entry.table == name]:
+            tables.append(_table(name, of_table, cells, samples))
+    if any(entry.table == "control" for entry in entries):
+        tables.append(floor_table(entries, logs))
+    tables += jrt_tables(entries, cells, samples)
+    judged = verdicts(cells)
+    return Report(tuple([*tables, _verdict_table(judged)] if judged else tables), _about(cells))
 
 
-def _table(name: str, entries: Sequence[TableRow], cells: Cells) -> Table | None:
-    if not entries:
-        return None
-    tasks = list(dict.fromkeys(task for entry in entries for task in entry.run.tasks))
-    benchmarks = list(dict.fromkeys(_benchmark(task) for task in tasks if task != PERPLEXITY))
-    said = printed(name) if name in PRINTED else None
-    columns = said.columns if said else ()
-    samples = {
-        cell.first.benchmark for found in cells.values() for cell in found.values() if cell.first.source == "sample"
-    }
-    columns_of = [f"{one}{' [sample]' if one in samples else ''}: {METRIC}, %" for one in benchmarks]
-    measures = _measures(PERPLEXITY in tasks)
-    header = (name.replace("_", " "), *(PRINTED_COLUMNS[c] for c in columns), *columns_of, *measures)
+def _table(
+    name: str, entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells], samples: Iterable[str]
+) -> Table:
+    benchmarks, perplexity = _benchmarks(entries), any(PERPLEXITY in entry.run.tasks for entry in entries)
+    said = printed(name) if name in PRINTED else {}
+    columns = list(next(iter(said.values()), {}))
+    measures = {"perplexity a token": _perplexity, **MEASURES} if perplexity else MEASURES
+    shown = [f"{_marked(one, samples)}: {METRIC}, %" for one in benchmarks]
+    header = (name.replace("_", " "), *(PRINTED_COLUMNS[column] for column in columns), *shown, *measures)
     rows: list[tuple[Shown, ...]] = []
     for entry in entries:
-        found = {_benchmark(task): cell for task, cell in cells[entry.table, entry.label].items()}
-        published = [said.value(entry.label, column) if said else None for column in columns]
-        printed_cells: list[Shown] = [None if v is None else Number(v) for v in published]
+        found, figures = cells[entry.table, entry.label], said.get(entry.label, {})
+        paper = [Number(figures[column]) if column in figures else None for column in columns]
         recalled = [_recall(found.get(benchmark)) for benchmark in benchmarks]
-        costs = [measure(found) for measure in measures.values()]
-        rows.append((entry.label, *printed_cells, *recalled, *costs))
+        rows.append((entry.label, *paper, *recalled, *(measure(found) for measure in measures.values())))
     note = (
         f"Columns `paper` are printed in {source()}: other models, other data; beside ours, not comparable with them."
     )
     return Table(name, TITLES[name], header, tuple(rows), notes=(note,) if said else NOTES.get(name, ()))
 
 
-def _benchmark(task: str) -> str:
-    return task if task == PERPLEXITY else benchmark_of(task)
+def _benchmarks(entries: Sequence[TableRow]) -> list[str]:
+    tasks = [task for entry in entries for task in entry.run.tasks if task != PERPLEXITY]
+    return list(dict.fromkeys(map(benchmark_of, tasks)))
+
+
+def _marked(benchmark: str, samples: Iterable[str]) -> str:
+    return benchmark + (SAMPLE if benchmark in samples else "")
 
 
 def _recall(cell: Cell | None) -> Shown:
-    found = recall(cell)
-    if cell is None or found is None:
-        return None
-    return Number(found.mean, 100.0, 1, found, "*" if cell.first.partly else "")
+    return None if cell is None or recall(cell) is None else number_of(cell, METRIC)
 
 
-def _measures(perplexity: bool) -> dict[str, Callable[[Mapping[str, Cell]], Shown]]:
-    """Column -> what makes it of a row's cells by benchmark."""
-    found: dict[str, Callable[[Mapping[str, Cell]], Shown]] = {
-        "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 1),
-        "prefix, share of the prompt (median)": lambda cells: figure(cells, "prefix_share", 1, 2),
-        "answers a second": _throughput,
-        "state, KB (median)": lambda cells: figure(cells, "state_bytes", 0.001, 0),
-        "of it recurrent, KB (median)": lambda cells: figure(cells, "recurrent_bytes", 0.001, 0),
-        "parameters": _parameters,
-        "features a head": _features,
-    }
-    return {"perplexity a token": _perplexity, **found} if perplexity else found
+# -------------------------------------------------------------------- what a row cost
 
 
-def figure(cells: Mapping[str, Cell], name: str, scale: float, digits: int) -> Shown:
-    """The median over all answers of a row's cells, or None where it was not measured."""
+def figure(cells: Cells, name: str, scale: float, digits: int) -> Shown:
+    """The median over all answers of a row's cells, or None if it was not measured."""
     values = _values(cells, name)
     return Number(float(np.median(values)), scale, digits) if len(values) else None
 
 
-def _values(cells: Mapping[str, Cell], name: str) -> np.ndarray:
+def _values(cells: Cells, name: str) -> np.ndarray:
     """A figure of all answers of a row's cells, as far as it was logged."""
     columns = [cell.columns for benchmark, cell in cells.items() if benchmark != PERPLEXITY]
     logged = [one.figures[name] for one in columns if one is not None and name in one.figures]
@@ -134,70 +123,73 @@ def _values(cells: Mapping[str, Cell], name: str) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
-def _throughput(cells: Mapping[str, Cell]) -> Shown:
-    """Answers by the model's seconds for them, what shared documents save included."""
+def _throughput(cells: Cells) -> Shown:
+    """Answers by the model's seconds for them, including what is saved when questions share a document."""
     seconds = _values(cells, "seconds")
-    return Number(len(seconds) / float(seconds.sum()), 1, 1) if seconds.sum() > 0 else None
+    return Number(len(seconds) / float(seconds.sum())) if seconds.sum() > 0 else None
 
 
-def _parameters(cells: Mapping[str, Cell]) -> Shown:
+def _parameters(cells: Cells) -> Shown:
     known = [cell.first.run.parameters for cell in cells.values() if cell.first.run.parameters]
     return Number(known[0], 1, 0) if known else None
 
 
-def _features(cells: Mapping[str, Cell]) -> Shown:
+def _features(cells: Cells) -> Shown:
     known = [cell.first.run.facts.get("features_per_head") for cell in cells.values()]
     return next((Number(found, 1, 0) for found in known if isinstance(found, int)), None)
 
 
-def _perplexity(cells: Mapping[str, Cell]) -> Shown:
+def _perplexity(cells: Cells) -> Shown:
     value = cells[PERPLEXITY].mean("token_perplexity") if PERPLEXITY in cells else None
-    return None if value is None else Number(value, 1, 1)
+    return None if value is None else Number(value)
 
 
-def jrt_tables(entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Mapping[str, Cell]]) -> list[Table]:
-    """Ours in the form of JRT's Table 1, and below it what JRT printed; nothing where the plan compares no models.
+MEASURES: dict[str, Callable[[Cells], Shown]] = {
+    "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 1),
+    "prefix, share of the prompt (median)": lambda cells: figure(cells, "prefix_share", 1, 2),
+    "answers a second": _throughput,
+    "state, KB (median)": lambda cells: figure(cells, "state_bytes", 0.001, 0),
+    "of it recurrent, KB (median)": lambda cells: figure(cells, "recurrent_bytes", 0.001, 0),
+    "parameters": _parameters,
+    "features a head": _features,
+}
+"""Column -> what makes it from a row's cells."""
 
-    Args:
-        entries: of the plan; those of the table `comparison` are looked at.
-        cells: (table, row) -> task -> what was measured.
-    """
+
+# -------------------------------------------------------------------- the tables of JRT, and the claims
+
+
+def jrt_tables(
+    entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells], samples: Iterable[str]
+) -> list[Table]:
+    """Our models in the form of JRT's Table 1, and what JRT printed; nothing if the plan compares no models."""
     compared = [entry for entry in entries if entry.table == "comparison" and entry.label.endswith(JRT_SETTINGS)]
     if not compared:
         return []
-    tasks = [task for entry in compared for task in entry.run.tasks if task != PERPLEXITY]
-    benchmarks = list(dict.fromkeys(map(benchmark_of, tasks)))
-    samples, rows = set(), []
+    benchmarks, rows = _benchmarks(compared), []
     for entry in compared:
         model, _, setting = entry.label.rpartition(", ")
-        found = {
-            benchmark_of(task): cell for task, cell in cells[entry.table, entry.label].items() if task != PERPLEXITY
-        }
-        samples |= {name for name, cell in found.items() if cell.first.source == "sample"}
+        found = cells[entry.table, entry.label]
         rows.append((model, setting, *(_recall(found.get(name)) for name in benchmarks)))
-    shown = [f"{name} [sample]" if name in samples else name for name in benchmarks]
-    ours = Table("jrt_form", "In the form of JRT's Table 1: our models", ("model", "read", *shown), tuple(rows))
-    return [ours, *(_printed(name) for name in JRT_PRINTED)]
+    header = ("model", "read", *(_marked(name, samples) for name in benchmarks))
+    ours = Table("jrt_form", "In the form of JRT's Table 1: our models", header, tuple(rows))
+    return [ours, *map(_as_printed, JRT_PRINTED)]
 
 
-def _printed(name: str) -> Table:
+def _as_printed(name: str) -> Table:
     numbers = published(name)
     columns = list(dict.fromkeys((one.task, one.context_length) for one in numbers))
-    rows: dict[tuple[str, ...], dict[tuple[str, int | None], float]] = {}
+    rows: dict[tuple[str, ...], dict[tuple[str, int | None], Number]] = {}
     for one in numbers:
         key = (one.model, one.params, one.tokens, one.setting)
-        rows.setdefault(key, {})[one.task, one.context_length] = one.value
+        rows.setdefault(key, {})[one.task, one.context_length] = Number(one.value)
     header = [task if length is None else f"{task}, {length:,}" for task, length in columns]
-    body = tuple(
-        (*key, *(None if found.get(column) is None else Number(found[column], 1, 1) for column in columns))
-        for key, found in rows.items()
-    )
+    body = tuple((*key, *(found.get(column) for column in columns)) for key, found in rows.items())
     return Table(name, JRT_PRINTED[name], ("model", "parameters", "tokens", "read", *header), body, 4, (JRT_NOTE,))
 
 
 def _verdict_table(judged: Iterable[Verdict]) -> Table:
     columns = "claim; benchmark; paper, points; ours, points [95 %]; p (Holm); questions; documents; sign"
-    header = tuple(columns.split("; "))
     rows: list[tuple[Shown, ...]] = []
     for one in judged:
         pair, said = one.found.paired, one.claim.published
@@ -211,18 +203,17 @@ def _verdict_table(judged: Iterable[Verdict]) -> Table:
         "same (Holm). `undecided`: at this number of questions the sign cannot be told. Maps are compared as each is "
         "used, at unequal state (Table 2); `at equal state` says what is left of it there."
     )
-    return Table("claims", "What holds of the claims", header, tuple(rows), 2, (note,))
+    return Table("claims", "What holds of the claims", tuple(columns.split("; ")), tuple(rows), 2, (note,))
 
 
-def _about(cells: Cells) -> tuple[str, ...]:
+def _about(cells: Mapping[tuple[str, str], Cells]) -> tuple[str, ...]:
     sizes = {}
     for found in cells.values():
-        for task, cell in found.items():
+        for name, cell in found.items():
             columns = cell.columns
-            if columns is not None and task != PERPLEXITY:
-                mark = " [sample]" if cell.first.source == "sample" else ""
-                count = f"{len(columns):,} questions on {columns.documents} documents"
-                sizes[_benchmark(task)] = f"`{_benchmark(task)}{mark}`: {count}"
+            if columns is not None and name != PERPLEXITY:
+                mark = SAMPLE if cell.first.source == "sample" else ""
+                sizes[name] = f"`{name}{mark}`: {len(columns):,} questions on {columns.documents} documents"
     told = "; ".join(sizes.values())
     return (
         f"{told}. `{METRIC}`: the answer stands in what was generated, with 95 % intervals by document. `[sample]`: "

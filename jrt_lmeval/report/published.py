@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -48,35 +48,32 @@ def published(table: str | None = None) -> tuple[Published, ...]:
     """The numbers of one table (`jrt_table1`, ...) or of all, in the order in which they are printed.
 
     Raises:
-        JRTError: no such table, or a row with a wrong number of values; names the file and the row.
+        JRTError: no such table, a row with a wrong number of values, or a value that is no percentage; names the file.
     """
     files = {file.stem: file for file in sorted(published_dir().glob("jrt_*.yaml"))}
     if table is not None and table not in files:
         raise unknown("published table", table, files)
-    wanted = files.values() if table is None else [files[table]]
-    return tuple(number for file in wanted for number in _numbers(file))
+    return tuple(number for name, file in files.items() if table in (None, name) for number in _numbers(file))
 
 
 def _numbers(file: Path) -> Iterator[Published]:
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    columns = content["columns"]
     for row in content["rows"]:
         model, params, tokens = (str(row[key]) for key in ("model", "params", "tokens"))
         for setting, values in row["values"].items():
-            if len(values) != len(content["columns"]):
+            if len(values) != len(columns):
                 raise JRTError(
-                    f"{file}: {model} {params}/{tokens}, {setting}: {len(values)} values for "
-                    f"{len(content['columns'])} columns; write null where the table has none."
+                    f"{file}: {model} {params}/{tokens}, {setting}: {len(values)} values for {len(columns)} columns; "
+                    "write null where the table has none."
                 )
-            for column, value in zip(content["columns"], values, strict=True):
-                if value is not None:
-                    place = (column["task"], column["context_length"], setting)
-                    yield Published(model, params, tokens, *place, _percent(value, file), content["source"])
-
-
-def _percent(value: Any, file: Path) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-        raise JRTError(f"{file}: {value!r} is not a percentage; it must be a number from 0 to 100.")
-    return float(value)
+            for column, value in zip(columns, values, strict=True):
+                if value is None:
+                    continue
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+                    raise JRTError(f"{file}: {value!r} is not a percentage; it must be a number from 0 to 100.")
+                place = (column["task"], column["context_length"], setting)
+                yield Published(model, params, tokens, *place, float(value), content["source"])
 
 
 def state_bytes(number: Published, tokens_per_copy: int = 1024) -> float:
@@ -98,29 +95,11 @@ def _elements() -> dict[str, dict[str, int]]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))["models"]
 
 
-@dataclass(frozen=True)
-class PrintedTable:
-    """One printed table of the paper (`recall_paper.yaml`).
+def printed(table: str) -> dict[str, dict[str, float]]:
+    """A table of the paper (`prefix`, `feature_map` or `prompt` in `recall_paper.yaml`).
 
-    Attributes:
-        title: as printed, with its number.
-        columns: what the figures are, such as `recall_percent`, `inference_ms` or `perplexity`.
-        rows: row label as printed -> its figures, in the order of the columns.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Mapping[str, tuple[float, ...]]
-
-    def value(self, row: str, column: str) -> float | None:
-        """A figure, or None where the paper prints none."""
-        if row not in self.rows or column not in self.columns:
-            return None
-        return self.rows[row][self.columns.index(column)]
-
-
-def printed(table: str) -> PrintedTable:
-    """The printed table called `prefix`, `feature_map` or `prompt`.
+    Returns:
+        Label of a row as printed -> column, such as `recall_percent`, `inference_ms` or `perplexity` -> figure.
 
     Raises:
         JRTError: no such table, or a row with more or fewer figures than columns; names the file and the row.
@@ -128,12 +107,17 @@ def printed(table: str) -> PrintedTable:
     tables = _paper()["tables"]
     if table not in tables:
         raise unknown("printed table", table, tables)
-    content = tables[table]
-    rows = {name: tuple(float(value) for value in values) for name, values in content["rows"].items()}
+    columns, rows = tables[table]["columns"], tables[table]["rows"]
     for name, values in rows.items():
-        if len(values) != len(content["columns"]):
-            raise JRTError(f"{PAPER}, {table}: {name} has {len(values)} figures for {len(content['columns'])} columns.")
-    return PrintedTable(content["title"], tuple(content["columns"]), rows)
+        if len(values) != len(columns):
+            raise JRTError(f"{PAPER}, {table}: {name} has {len(values)} figures for {len(columns)} columns.")
+    return {name: dict(zip(columns, map(float, values), strict=True)) for name, values in rows.items()}
+
+
+def timed() -> list[tuple[float, float]]:
+    """Seconds and recall in per cent of the rows of the paper's tables that print both; they name no task."""
+    rows = [row for table in _paper()["tables"] for row in printed(table).values()]
+    return [(row["inference_ms"] / 1000, row["recall_percent"]) for row in rows if "inference_ms" in row]
 
 
 def source() -> str:
@@ -144,19 +128,3 @@ def source() -> str:
 @lru_cache(maxsize=1)
 def _paper() -> dict[str, Any]:
     return yaml.safe_load((published_dir() / PAPER).read_text(encoding="utf-8"))
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A row of the paper's tables that has a time: recall in percent and milliseconds, no task named."""
-
-    row: str
-    recall: float
-    milliseconds: float
-
-
-def timed() -> tuple[Timed, ...]:
-    """The rows of the paper's tables that print recall beside a time."""
-    tables = [printed(table) for table in _paper()["tables"]]
-    found = [table for table in tables if table.columns == ("recall_percent", "inference_ms")]
-    return tuple(Timed(row, *values) for table in found for row, values in table.rows.items())

@@ -17,9 +17,20 @@ from reportlogs import sample, write_run
 from jrt_lmeval import cli, runner
 from jrt_lmeval.checkpoints.found import shipped_for
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paper.claims import verdict, verdicts
+from jrt_lmeval.paper.claims import Logs, verdict, verdicts
 from jrt_lmeval.paper.cli import estimates, measured_speed, write_tables
-from jrt_lmeval.paper.plan import NO_CONTEXT, NO_LEAD, PAPER_ROWS, POLICIES, STEPS, SUITES, TableRow, plan, runs
+from jrt_lmeval.paper.plan import (
+    NO_CONTEXT,
+    NO_LEAD,
+    PAPER_ROWS,
+    POLICIES,
+    STEPS,
+    SUITES,
+    THRESHOLDS,
+    TableRow,
+    plan,
+    runs,
+)
 from jrt_lmeval.paper.tables import paper_report
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.plugin import register
@@ -44,12 +55,10 @@ from jrt_lmeval.scoring import contains
 from jrt_lmeval.stats import interval
 from jrt_lmeval.task.recall import RecallTask
 
-LIMITS = {"wide": (0.6, 0.8)}
-
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None:
-    entries = plan(SUITES[suite], LIMITS)
+    entries = plan(SUITES[suite])
     tables = {entry.table for entry in entries}
     wanted = {"prefix", "prompt", "step", "overlap", "comparison", "control"}
     assert tables == (wanted | {"feature_map", "memory"} if suite == "bundled" else wanted)
@@ -59,7 +68,7 @@ def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None
         (run,) = [run for run in todo if run.key == entry.run.key]
         assert set(entry.run.tasks) <= set(run.tasks)
     assert sum(entry.table == "prefix" for entry in entries) == len(POLICIES)
-    assert sum(entry.table == "step" for entry in entries) == len(STEPS) * (1 + len(LIMITS))
+    assert sum(entry.table == "step" for entry in entries) == len(STEPS) * (1 + len(THRESHOLDS))
 
 
 def test_a_run_is_found_by_what_its_folder_states(built: list[str], tmp_path: Path) -> None:
@@ -78,7 +87,7 @@ def test_a_run_is_found_by_what_its_folder_states(built: list[str], tmp_path: Pa
 
 
 def test_folders_have_short_plain_names() -> None:
-    names = {folder_name(run.model, {**run.arguments, **run.block}) for run in runs(plan(SUITES["bundled"], LIMITS))}
+    names = {folder_name(run.model, {**run.arguments, **run.block}) for run in runs(plan(SUITES["bundled"]))}
     assert {"jrt_rnn-mlp-dynamic-overlap-0.2", "mamba-lead-false", "hf_recall-kv_bytes-805000-kv_sinks-4"} <= names
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,80}", name) for name in names)
     levels = {"levels": ["document", {"name": "sentence, twice", "repeats": 2}] * 9}
@@ -99,22 +108,20 @@ def test_a_name_too_long_for_a_log_is_told_before_anything_is_run(built: list[st
 
 
 def test_runs_of_one_model_stand_together() -> None:
-    models = [run.loaded for run in runs(plan(SUITES["bundled"], LIMITS))]
+    models = [run.loaded for run in runs(plan(SUITES["bundled"]))]
     assert len(set(models)) == sum(a != b for a, b in zip([None, *models], models, strict=False))
 
 
 def test_rows_that_the_paper_has_bear_the_papers_name() -> None:
-    names = {name for table in ("prefix", "feature_map", "prompt") for name in printed(table).rows}
+    names = {name for table in ("prefix", "feature_map", "prompt") for name in printed(table)}
     assert names == set(PAPER_ROWS.values())
-    planned = {entry.label for entry in plan(SUITES["bundled"], {})}
+    planned = {entry.label for entry in plan(SUITES["bundled"])}
     assert names <= planned
 
 
 def test_printed_numbers() -> None:
-    table = printed("prefix")
-    assert table.value("JRT-RNN dynamic prefix", "recall_percent") == 48.2
-    assert table.value("JRT-RNN dynamic prefix", "perplexity") is None
-    assert printed("feature_map").value("ReLU", "perplexity") == 35.6
+    assert printed("prefix")["JRT-RNN dynamic prefix"] == {"recall_percent": 48.2, "inference_ms": 158.0}
+    assert printed("feature_map")["ReLU"]["perplexity"] == 35.6
     with pytest.raises(JRTError, match="Did you mean 'prompt'"):
         printed("promt")
 
@@ -165,7 +172,7 @@ def test_a_model_that_does_not_recall_is_told(built: list[str], tmp_path: Path) 
     assert control.plain.key == plain.key and control.key != plain.key
     assert execute([plain, control], tmp_path, Options(limit=40), nothing) == []
     entries = (TableRow("prefix", "A dummy", plain), TableRow("control", "A dummy", control))
-    table = paper_report(entries, tmp_path).tables[-1]
+    table = paper_report(entries, Logs(tmp_path)).tables[-1]
     swde, factbook = table.rows
     assert table.name == "control" and swde[:2] == ("A dummy", "swde_once [sample]")
     once, without, majority, match, blind = swde[2:7]
@@ -215,7 +222,7 @@ def test_a_shipped_model_is_known_by_its_weights() -> None:
 
 
 def test_longer_prompts_have_controls_of_their_length() -> None:
-    planned = {entry.label: entry.run for entry in plan(SUITES["bundled"], {}) if entry.table == "prompt"}
+    planned = {entry.label: entry.run for entry in plan(SUITES["bundled"]) if entry.table == "prompt"}
     control = planned["as long as hierarchical JRT prompt: sentences of other documents"]
     assert control.block == {"layout": "repeat_random", "as_long_as": "hier"}
     assert control.tasks == planned["hierarchical JRT prompt"].tasks
@@ -291,7 +298,7 @@ def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -
     entries = (entry("prefix", fixed, {}), entry("prefix", dynamic, {"control": "no_context"}))
     missing = TableRow("prefix", "none", EvalRun("based", {}, ("factbook_once",)))
     assert execute([e.run for e in entries], tmp_path, Options(limit=80), nothing) == []
-    made = paper_report((*entries, missing), tmp_path)
+    made = paper_report((*entries, missing), Logs(tmp_path))
     (table, claims) = made.tables
     assert table.header[:4] == ("prefix", "paper: recall, %", "paper: inference, ms", "factbook: contains, %")
     assert [row[0] for row in table.rows] == [fixed, dynamic, "none"]
@@ -314,7 +321,7 @@ def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path)
     alone = TableRow("comparison", "Mamba-2, flat without the lead", EvalRun("dummy", {}, ("factbook_jrt",), NO_LEAD))
     entries = (once, flat, alone)
     assert execute([entry.run for entry in entries], tmp_path, Options(limit=30), nothing) == []
-    tables = {table.name: table for table in paper_report(entries, tmp_path).tables}
+    tables = {table.name: table for table in paper_report(entries, Logs(tmp_path)).tables}
     ours, printed_table = tables["jrt_form"], tables["jrt_table1"]
     assert ours.header == ("model", "read", "factbook")
     assert [row[:2] for row in ours.rows] == [("Mamba-2", "once"), ("Mamba-2", "flat")]
@@ -332,7 +339,7 @@ def test_the_tables_of_jrt_stand_in_their_form(built: list[str], tmp_path: Path)
 
 
 def test_what_fills_the_second_copy_alone_has_no_lead() -> None:
-    rows = [entry for entry in plan(SUITES["bundled"], {}) if entry.label == "Based, flat without the lead"]
+    rows = [entry for entry in plan(SUITES["bundled"]) if entry.label == "Based, flat without the lead"]
     assert [entry.run.block for entry in rows] == [{"lead": False}] and rows[0].run.tasks[0] == "factbook_jrt"
 
 
@@ -410,7 +417,7 @@ def test_maps_are_compared_with_their_features_parameters_and_state(tmp_path: Pa
             facts={"feature_map": name, "features_per_head": features}, config={"model_num_parameters": 1_600_000},
         )  # fmt: skip
         rows.append(TableRow("feature_map", name, run))
-    table = paper_report(rows, tmp_path).tables[0]
+    table = paper_report(rows, Logs(tmp_path)).tables[0]
     shown = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     assert [row["features a head"].text() for row in shown] == ["512", "32"]  # type: ignore[union-attr]
     assert [row["state, KB (median)"].text() for row in shown] == ["332", "80"]  # type: ignore[union-attr]

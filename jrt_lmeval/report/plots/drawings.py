@@ -164,7 +164,7 @@ def by_cost(cells: Sequence[Cell], metric: str) -> Drawn:
     """Above, recall against bytes of state; below, against seconds; a colour for each model, a marker for a layout."""
     benchmark, names = value_of(cells[0], "benchmark"), Names(cells)
     points, source = published_points(benchmark) if metric == "contains" else ([], "")
-    printed = [(row.milliseconds / 1000, row.recall, PAPER) for row in timed()] if metric == "contains" else []
+    printed = [(*row, PAPER) for row in timed()] if metric == "contains" else []
     figure, axes = canvas(3.7, rows=2, sharey=True)
     groups = defaultdict[str, list[Cell]](list)
     for cell in sorted(cells, key=lambda cell: place_of(condition(cell))):

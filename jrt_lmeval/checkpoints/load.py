@@ -48,12 +48,7 @@ log = logging.getLogger("lm_eval.jrt")
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 OPTIONS = ("revision", "dtype", "device", "enc_length", *MODES)
-DTYPES = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-}
+DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
 GENERATION = "generation_config.json"
 HEAD = "lm_head.weight"
 LISTED = 20

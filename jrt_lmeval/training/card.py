@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import prod
@@ -16,7 +15,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError, safe_open
 
-from jrt_lmeval.checkpoints.found import CONFIG, RECIPE, WEIGHTS, opened
+from jrt_lmeval.checkpoints.found import RECIPE, WEIGHTS, opened
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling import with_feature_map
@@ -44,43 +43,44 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] = (),
     Raises:
         JRTError: one of the four files is missing or unreadable.
     """
-    (config,), (saved,) = (_json(folder / name, whole=True) for name in (CONFIG, RECIPE))
-    log = _json(steps or folder / LOG)
-    recipe = {**asdict(TrainRecipe()), **saved}
-    stages, last = recipe["curriculum"], log[-1]
-    shapes, dtypes = tensors(folder / WEIGHTS)
-    total = sum(recipe["sources"].values())
+    model = opened(folder)
+    config, recipe = model.fields, {**asdict(TrainRecipe()), **_json(folder / RECIPE)[0]}
+    log, shapes, dtypes = _json(steps or folder / LOG, lines=True), *tensors(folder / WEIGHTS)
+    stages, last, total = recipe["curriculum"], log[-1], sum(recipe["sources"].values())
     hours, minutes = divmod(round(last["seconds"] / 60), 60)
-    family, has_map = opened(folder).family, with_feature_map(config.get("mixers", ()))
+    has_map = with_feature_map(config.get("mixers", ()))
+    ours = "jrt-rnn" if model.family == "jrt_rnn" else "based" if has_map else "softmax-attention"
+    kind = ours if model.model_type == "jrt" else str(model.model_type)
     card = ModelCard.from_template(
         ModelCardData(
             license="apache-2.0",
             library_name="transformers",
             pipeline_tag="text-generation",
             language="en",
-            tags=["jrt_lmeval", _tag(config, family, has_map), "recall", "lm-evaluation-harness"],
+            tags=["jrt_lmeval", kind, "recall", "lm-evaluation-harness"],
         ),
         template_path=str(TEMPLATE),
         name=name,
         config=config,
         recipe=recipe,
-        family=family,
+        family=model.family,
         has_map=has_map,
         features=_features(config) if has_map else None,
-        beside=_beside(config),
         shipped=folder.parent == weights_dir(),
         parameters=sum(map(prod, shapes)),
         dtypes=dtypes,
         longest=max(stage["max_tokens"] for stage in stages),
         sources={source: weight / total for source, weight in recipe["sources"].items() if weight},
-        stages=_count(len(stages), "stage"),
         words=(min(stage["words"][0] for stage in stages), max(stage["words"][1] for stage in stages)),
-        layouts=_layouts(stages),
+        layouts=[
+            LAYOUTS[layout].label
+            for at, layout in enumerate(LAYOUT_NAMES)
+            if any(sum(stage["layouts"][at : at + 1]) for stage in stages)
+        ],
         teacher=Path(recipe["teacher"]).name,
-        tokens=last["tokens"],
-        steps=_count(last["step"], "step"),
+        last=last,
         time=f"{hours} h {minutes:02d} min" if hours else f"{minutes} min" if minutes else f"{last['seconds']:.0f} s",
-        hardware=list(dict.fromkeys(map(_hardware, log))),
+        hardware=list(dict.fromkeys(f"CPU, {n} thread{'s' * (n > 1)}" if n else "a GPU" for n in map(_threads, log))),
         heldout=_heldout(folder / HELDOUT),
         measured=_measured(measured),
     )
@@ -88,24 +88,21 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] = (),
     return folder / CARD
 
 
-def _json(file: Path, whole: bool = False) -> list[Any]:
-    """The lines of a JSONL file, or the one entry of a JSON file (`whole`)."""
-    if not file.is_file():
-        raise JRTError(f"{file.parent}: holds no {file.name}, which the model card is written from.")
-    text = file.read_text(encoding="utf-8")
+def _json(file: Path, lines: bool = False) -> list[Any]:
+    """The content of a JSON file, or of a JSONL file with an entry a line."""
     try:
-        entries = [json.loads(line) for line in ([text] if whole else text.splitlines())]
-    except json.JSONDecodeError as error:
-        raise JRTError(f"{file}: not readable as JSON ({error}).") from error
-    if not entries:
-        raise JRTError(f"{file}: holds no step of a training.")
-    return entries
+        text = file.read_text(encoding="utf-8")
+        return [json.loads(line) for line in (text.splitlines() if lines else [text])]
+    except (OSError, ValueError) as error:
+        raise JRTError(f"{file}: not readable, and the model card is written from it ({error}).") from error
 
 
 def tensors(file: Path) -> tuple[list[list[int]], list[str]]:
-    """Shapes of a safetensors file's tensors, and the number formats in it, from its header alone."""
-    if not file.is_file():
-        raise JRTError(f"{file.parent}: holds no {file.name}, which the model card is written from.")
+    """Shapes of a safetensors file's tensors, and the number formats in it, from its header alone.
+
+    Raises:
+        JRTError: it is missing or damaged.
+    """
     try:
         with safe_open(file, framework="pt") as weights:
             slices = [weights.get_slice(name) for name in weights.keys()]  # noqa: SIM118
@@ -114,43 +111,22 @@ def tensors(file: Path) -> tuple[list[list[int]], list[str]]:
         raise JRTError(f"{file}: not readable as safetensors ({error}).") from error
 
 
-def _tag(config: dict[str, Any], family: str | None, has_map: bool) -> str:
-    if config["model_type"] != "jrt":
-        return str(config["model_type"])
-    return "jrt-rnn" if family == "jrt_rnn" else "based" if has_map else "softmax-attention"
-
-
-def _beside(config: dict[str, Any]) -> str:
-    """What else mixes tokens in a model of linear attention."""
-    others = {"conv": "short convolutions", "swa": f"a sliding window of {config.get('window')} tokens"}
-    found = [words for mixer, words in others.items() if mixer in config.get("mixers", ())]
-    return f" beside {' and '.join(found)}" if found else ""
-
-
-def _features(config: dict[str, Any]) -> int:
+def _features(config: Any) -> int:
     options = config.get("feature_map_options") or {}
     return build_feature_map(config["feature_map"], config["num_heads"], config["feature_dim"], **options).feature_dim
 
 
-def _layouts(stages: list[dict[str, Any]]) -> list[str]:
-    """What the layouts that any stage draws are called."""
-    used = [any(weights) for weights in zip(*(stage["layouts"] for stage in stages), strict=True)]
-    return [LAYOUTS[name].label for name, is_used in zip(LAYOUT_NAMES, used, strict=False) if is_used]
-
-
-def _hardware(step: dict[str, Any]) -> str:
-    """Where a step was taken. Logs from before this was noted were written where their card is."""
-    if step.get("device", "cpu") != "cpu":
-        return "a GPU"
-    return f"CPU, {_count(step['threads'], 'thread')}" if "threads" in step else _count(os.cpu_count() or 1, "CPU core")
+def _threads(step: dict[str, Any]) -> int:
+    """Threads that a step was taken with on a CPU; 0 on a GPU."""
+    return int(step["threads"]) if step["device"] == "cpu" else 0
 
 
 def _heldout(file: Path) -> str:
     """A table of what the run itself measured on held-out documents; empty where it measured nothing."""
     if not file.is_file():
         return ""
-    last = {key: value for key, value in _json(file)[-1].items() if key not in ("step", "tokens", "seconds")}
-    return markdown_table(list(last), [[f"{value:.3f}" for value in last.values()]], left=len(last))
+    last = _json(file, lines=True)[-1]
+    return _measured([{key: value for key, value in last.items() if key not in ("step", "tokens", "seconds")}])
 
 
 def _measured(rows: Sequence[dict[str, Any]]) -> str:
@@ -158,7 +134,3 @@ def _measured(rows: Sequence[dict[str, Any]]) -> str:
     cells = [[row.get(column, "") for column in columns] for row in rows]
     lines = [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in line] for line in cells]
     return markdown_table(columns, lines, left=len(columns)) if rows else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

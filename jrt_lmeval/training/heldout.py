@@ -20,6 +20,7 @@ from itertools import islice
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from jrt_lmeval.checkpoints.found import find
@@ -31,7 +32,7 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
 from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
 from jrt_lmeval.training.models import last_hidden, logits_of
-from jrt_lmeval.training.rows import Encode, kept_out
+from jrt_lmeval.training.rows import Encode, encoder, kept_out
 
 SEED = 4_100
 QUESTIONS = 6
@@ -47,14 +48,10 @@ class Asked:
     questions: tuple[tuple[list[int], list[int]], ...]
 
 
-def _sheets(words: tuple[int, int]) -> Iterator[Page]:
-    return (page for page in train_sheets(SEED, words) if kept_out(page.doc_id))
-
-
 SETS: dict[str, tuple[Callable[[], Iterator[Page]], int]] = {
     "short": (lambda: generate_pages("test", SEED, words=(55, 90)), 48),
     "long": (lambda: generate_pages("test", SEED, words=(240, 320)), 32),
-    "sheets": (lambda: _sheets((150, 350)), 32),
+    "sheets": (lambda: (page for page in train_sheets(SEED, (150, 350)) if kept_out(page.doc_id)), 32),
 }
 """Name -> how its documents are made, and how many there are."""
 
@@ -96,11 +93,9 @@ def exact_recall(model: PreTrainedModel, documents: list[Asked]) -> float:
 
 
 def _recalled(model: PreTrainedModel, asked: Asked) -> list[bool]:
-    device = next(model.parameters()).device
-    tails = [question + answer for question, answer in asked.questions]
-    width = max(map(len, tails))
-    ids = torch.tensor([tail + [0] * (width - len(tail)) for tail in tails], device=device)
-    hidden = _after(model, asked.body, ids, torch.tensor([len(tail) for tail in tails], device=device))
+    tails = [torch.tensor(question + answer, device=model.device) for question, answer in asked.questions]
+    lengths = torch.tensor([len(tail) for tail in tails], device=model.device)
+    hidden = _after(model, asked.body, pad_sequence(tails, batch_first=True), lengths)
     found = []
     for row, (question, answer) in enumerate(asked.questions):
         at = slice(len(question) - 1, len(question) + len(answer) - 1)
@@ -127,11 +122,10 @@ LAYOUTS = {name: layout_spec({"layout": name}) for name in ("once", "flat", "lea
 def recall_of(pretrained: str) -> dict[tuple[str, str], float]:
     """Exact recall of a shipped model or a folder, by set and layout."""
     folder = find(pretrained).folder
-    core = read_own(folder).backend_tokenizer
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    encode, model = encoder(read_own(folder)), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with fast_scans():
         return {
-            (name, layout): exact_recall(model, held_out(name, lambda text: core.encode(text).ids, spec))
+            (name, layout): exact_recall(model, held_out(name, encode, spec))
             for name in SETS
             for layout, spec in LAYOUTS.items()
         }
@@ -139,9 +133,8 @@ def recall_of(pretrained: str) -> dict[tuple[str, str], float]:
 
 def main(argv: Sequence[str]) -> int:
     """Print a table of the models named."""
-    found = {pretrained: recall_of(pretrained) for pretrained in argv}
+    rows = [[name, *(f"{100 * share:.1f}" for share in recall_of(name).values())] for name in argv]
     head = ["model", *(f"{name}, {layout}" for name in SETS for layout in LAYOUTS)]
-    rows = [[name, *(f"{100 * share:.1f}" for share in recall.values())] for name, recall in found.items()]
     print(markdown_table(head, rows), end="")
     return 0
 

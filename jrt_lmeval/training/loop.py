@@ -1,7 +1,7 @@
-"""One training run, from its loss to the finished model: the step, the checkpoint, and the loop around them.
+"""One training run, from its loss to the finished model. It can be stopped at any moment and resumed.
 
 The loss is JRT's (arXiv 2407.05483, eq. 5): next tokens after the prefix, plus masked tokens inside it. The optimiser
-is AdamW with a cosine schedule. A run can be stopped at any moment and resumed; each step is logged as a line of JSON.
+is AdamW with a cosine schedule. Each step is logged as a line of JSON.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from jrt_lmeval.training.rows import (
     Place,
     TrainBatch,
     batches,
+    encoder,
     masking_gpt2,
     require_sources,
     train_tokenizer,
@@ -53,8 +54,8 @@ SAVE_SECONDS = 300
 class Share:
     """Some rows of a batch, and the sums over the whole batch that its mean losses are divided by.
 
-    The losses and the gradients of all shares add up to those of the batch, however it was divided: among processes,
-    or one after the other where memory holds no more.
+    The losses and gradients of all shares add up to those of the batch, however it was divided: among processes, or one
+    after the other where memory holds no more.
     """
 
     rows: TrainBatch
@@ -74,13 +75,9 @@ def shares(batch: TrainBatch, tokens: int | None, rank: int = 0, processes: int 
     sums = (float(batch.weights.sum()), int(batch.masked.sum()), int(batch.answer.sum()))
     for first in range(0, mine, size):
         numbers = [number * processes + rank for number in range(first, min(first + size, mine))]
-        there = [number for number in numbers if number < rows]
-        picked = there or [0]
-        longest = int(batch.lengths[picked].max())
-        part = TrainBatch(
-            **{name: x[picked] if x.dim() == 1 else x[picked, :longest] for name, x in vars(batch).items()}
-        )
-        if not there:
+        picked = [number for number in numbers if number < rows]
+        part = batch.rows(picked or [0])
+        if not picked:
             silent = torch.zeros_like(part.masked)
             part = replace(part, weights=part.weights * 0, masked=silent, answer=silent)
         yield Share(part, *sums)
@@ -174,7 +171,7 @@ class Run:
         saved: Mapping[str, Any] | None,
         teacher: JRTForCausalLM | None = None,
     ) -> Run:
-        """A new run, or with `saved`, the contents of a checkpoint, the run that it was written by.
+        """A new run, or the one that wrote the checkpoint with the contents `saved`.
 
         Raises:
             JRTError: weights are to be divided among processes in a run that needs them whole.
@@ -207,20 +204,19 @@ class Run:
         weights, moments = whole_state(self.model, self.optimiser)
         if not self.team.leads:
             return
-        state = {
-            "model": weights,
-            "optimiser": moments,
-            "done": self.done,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "place": asdict(self.place),
-        }
+        state = {"model": weights, "optimiser": moments, "place": asdict(self.place)}
+        state |= {name: getattr(self, name) for name in ("done", "steps", "seconds")}
+        part = out / f"{CHECKPOINT}.part"
         try:
-            torch.save(state, out / f"{CHECKPOINT}.part")
+            torch.save(state, part)
         except RuntimeError as error:  # what torch says of a full disk
-            (out / f"{CHECKPOINT}.part").unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise OSError(f"{CHECKPOINT}: {' '.join(str(error).split())[:200]}") from error
-        (out / f"{CHECKPOINT}.part").replace(out / CHECKPOINT)
+        part.replace(out / CHECKPOINT)
+
+    def progress(self) -> dict[str, float]:
+        """What each line of a log begins with."""
+        return {"step": self.steps, "tokens": self.done, "seconds": round(self.seconds, 1)}
 
     def step(self, batch: TrainBatch) -> dict[str, float]:
         """One step of the optimiser on a whole batch; returns the figures of `jrt_loss`.
@@ -231,7 +227,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.done)
         matching = self.done < self.recipe.match * self.recipe.tokens
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         parts = list(shares(batch, None if matching else self.recipe.share_tokens, self.team.rank, self.team.size))
         figures: dict[str, float] = {}
         for number, share in enumerate(parts, 1):
@@ -317,7 +313,7 @@ def train(
     Raises:
         JRTError: `out` holds a run with another recipe, or a finished model, or cannot be written; there is nothing to
             train for; the extra `train` is not installed; the training diverged.
-        KeyboardInterrupt: the run was interrupted; it is saved first.
+        KeyboardInterrupt: the run was interrupted; it was saved first.
     """
     if recipe.tokens < 1:
         raise JRTError(f"tokens={recipe.tokens}: a model is trained for at least 1 token.")
@@ -339,13 +335,12 @@ def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: 
     if team.leads:
         _replace(out / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n")
         if saved is None:
-            _new_tokenizer(recipe, teacher).save_pretrained(out)
+            _new_tokenizer(recipe).save_pretrained(out)
+        for log in (LOG, HELDOUT):
+            _cut_log(out / log, saved["done"] if saved else 0)
     team.wait()
     tokenizer = read_own(out)
-    run = Run.start(recipe, team, tokenizer, saved, teacher[0] if teacher else None)
-    if team.leads:
-        for log in (LOG, HELDOUT):
-            _cut_log(out / log, run.done)
+    run = Run.start(recipe, team, tokenizer, saved, teacher)
     try:
         with fast_scans():
             average = _loop(run, tokenizer, out, quiet or not team.leads)
@@ -359,13 +354,18 @@ def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: 
     return {"tokens": run.done, "steps": run.steps, "seconds": run.seconds, **average}
 
 
-def _new_tokenizer(recipe: TrainRecipe, teacher: tuple[JRTForCausalLM, Path] | None) -> PreTrainedTokenizerFast:
+def _new_tokenizer(recipe: TrainRecipe) -> PreTrainedTokenizerFast:
     """The teacher's tokenizer, the one that the recipe names, or one that is trained on the recipe's texts."""
-    if teacher:
-        return read_own(teacher[1])
-    if recipe.tokenizer == SHIPPED:
-        return read_own(find(SHIPPED_TEACHER).folder)
+    if recipe.teacher or recipe.tokenizer == SHIPPED:
+        return read_own(find(recipe.teacher or SHIPPED_TEACHER).folder)
     return masking_gpt2() if recipe.tokenizer == GPT2 else train_tokenizer(training_texts(recipe), recipe.vocab_size)
+
+
+def _teacher(recipe: TrainRecipe) -> JRTForCausalLM | None:
+    """The recipe's teacher in float32; JRTError where there is no such model."""
+    if not recipe.teacher:
+        return None
+    return JRTForCausalLM.from_pretrained(find(recipe.teacher).folder, dtype=torch.float32).eval()
 
 
 def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -395,13 +395,9 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
     stream = iter(loader)
     average: dict[str, float] = {}
     where: dict[str, str | int] = {"device": str(run.team.device)}
-    if run.team.device.type == "cpu":
-        where["threads"] = torch.get_num_threads()
-    if run.team.size > 1:
-        where["processes"] = run.team.size
-    core = tokenizer.backend_tokenizer
-    sets = SETS if run.recipe.evaluations else ()
-    judges = {name: held_out(name, lambda text: core.encode(text).ids) for name in sets}
+    where |= {"threads": torch.get_num_threads()} if run.team.device.type == "cpu" else {}
+    where |= {"processes": run.team.size} if run.team.size > 1 else {}
+    judges = {name: held_out(name, encoder(tokenizer)) for name in (SETS if run.recipe.evaluations else ())}
     last_save = time.monotonic()
     before = last_save - run.seconds
     bar = tqdm(total=run.recipe.tokens, initial=run.done, unit="tok", unit_scale=True, mininterval=1, disable=quiet)
@@ -414,9 +410,8 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
             run.seconds = time.monotonic() - before
             # over about the last hundred steps that had the figure
             average |= {name: 0.99 * average.get(name, value) + 0.01 * value for name, value in figures.items()}
-            state = {"step": run.steps, "tokens": run.done, "seconds": round(run.seconds, 1)}
             rounded = {name: round(value, 3) for name, value in figures.items()}
-            log.write(json.dumps({**state, **rounded, **where}) + "\n")
+            log.write(json.dumps({**run.progress(), **rounded, **where}) + "\n")
             bar.set_postfix({name: round(value, 3) for name, value in average.items()}, refresh=False)
             bar.update(run.done - bar.n)
             if run.done * run.recipe.evaluations // run.recipe.tokens > judged:
@@ -432,24 +427,11 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
     return average
 
 
-def _teacher(recipe: TrainRecipe) -> tuple[JRTForCausalLM, Path] | None:
-    """The recipe's teacher in float32 and its folder, or None.
-
-    Raises:
-        JRTError: there is no such model.
-    """
-    if not recipe.teacher:
-        return None
-    folder = find(recipe.teacher).folder
-    return JRTForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), folder
-
-
 def _judge(run: Run, judges: dict[str, list[Asked]], log: Path) -> None:
     """Add a line of held-out recall to the log."""
     recall = {name: round(exact_recall(run.model, documents), 4) for name, documents in judges.items()}
-    line = {"step": run.steps, "tokens": run.done, "seconds": round(run.seconds, 1), **recall}
     with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json.dumps({**run.progress(), **recall}) + "\n")
 
 
 def _cut_log(log: Path, done: int) -> None:

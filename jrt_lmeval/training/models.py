@@ -31,38 +31,7 @@ from jrt_lmeval.modeling.mixers import Attention, LinearAttention
 from jrt_lmeval.modeling.model import Block, JRTForCausalLM
 from jrt_lmeval.training.recipes import TrainRecipe
 
-
-def _ours(recipe: TrainRecipe, common: dict[str, Any], longest: int, mask: int) -> PreTrainedModel:
-    names = ("intermediate_size", "mixers", "num_heads", "feature_map", "feature_map_options", "feature_dim")
-    same = {name: getattr(recipe, name) for name in (*names, "shifted_heads", "window", "normaliser")}
-    fields = {**common, **same, "initializer_range": recipe.hidden_size**-0.5, "context_length": longest}
-    return JRTForCausalLM(JRTConfig(**{**fields, "mask_token_id": mask, **recipe.config}))
-
-
-def _llama(recipe: TrainRecipe, common: dict[str, Any], longest: int, mask: int) -> PreTrainedModel:
-    config = LlamaConfig(
-        **common,
-        intermediate_size=recipe.intermediate_size,
-        num_hidden_layers=len(recipe.mixers),
-        num_attention_heads=recipe.num_heads,
-        num_key_value_heads=recipe.num_heads,
-        max_position_embeddings=longest,
-        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config)
-
-
-def _mamba(recipe: TrainRecipe, common: dict[str, Any], longest: int, mask: int) -> PreTrainedModel:
-    fields = {**common, "num_hidden_layers": len(recipe.mixers), "tie_word_embeddings": True, **recipe.config}
-    fields["initializer_range"] = recipe.hidden_size**-0.5 / 2
-    if recipe.model == "mamba":
-        return MambaForCausalLM(MambaConfig(**fields))
-    fields = {"head_dim": 64, "n_groups": 1, **fields}
-    return Mamba2ForCausalLM(Mamba2Config(**fields, num_heads=2 * recipe.hidden_size // fields["head_dim"]))
-
-
-MODELS = {"jrt_rnn": _ours, "based": _ours, "llama": _llama, "mamba": _mamba, "mamba2": _mamba}
+MODELS = ("jrt_rnn", "based", "llama", "mamba", "mamba2")
 """What `jrt-eval train --model` builds. Of a transformers model's recipe, `mixers` gives only the number of layers."""
 
 
@@ -72,12 +41,26 @@ def new_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTra
     Raises:
         JRTError: no such kind of model.
     """
-    if recipe.model not in MODELS:
-        raise unknown("model to train", recipe.model, MODELS)
-    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    common = {"vocab_size": len(tokenizer), "hidden_size": recipe.hidden_size, **special}
     longest = max(stage.max_tokens for stage in recipe.curriculum)
-    return MODELS[recipe.model](recipe, common, longest, tokenizer.mask_token_id)
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    fields: dict[str, Any] = {"vocab_size": len(tokenizer), "hidden_size": recipe.hidden_size, **special}
+    if recipe.model in ("jrt_rnn", "based"):
+        names = "intermediate_size mixers num_heads feature_map feature_map_options feature_dim shifted_heads window"
+        fields |= {name: getattr(recipe, name) for name in (*names.split(), "normaliser")}
+        fields |= {"initializer_range": recipe.hidden_size**-0.5, "context_length": longest}
+        return JRTForCausalLM(JRTConfig(**{**fields, "mask_token_id": tokenizer.mask_token_id, **recipe.config}))
+    fields |= {"num_hidden_layers": len(recipe.mixers), "tie_word_embeddings": True}
+    if recipe.model == "llama":
+        fields |= {"num_attention_heads": recipe.num_heads, "num_key_value_heads": recipe.num_heads}
+        fields |= {"intermediate_size": recipe.intermediate_size, "max_position_embeddings": longest}
+        return LlamaForCausalLM(LlamaConfig(**fields, rope_parameters={"rope_type": "default", "rope_theta": 5e5}))
+    fields["initializer_range"] = recipe.hidden_size**-0.5 / 2
+    if recipe.model == "mamba":
+        return MambaForCausalLM(MambaConfig(**fields, **recipe.config))
+    if recipe.model == "mamba2":
+        fields |= {"head_dim": 64, "n_groups": 1, **recipe.config}
+        return Mamba2ForCausalLM(Mamba2Config(**fields, num_heads=2 * recipe.hidden_size // fields["head_dim"]))
+    raise unknown("model to train", recipe.model, MODELS)
 
 
 def last_hidden(model: PreTrainedModel, ids: Tensor, lengths: Tensor, prefix_lengths: Tensor) -> Tensor:

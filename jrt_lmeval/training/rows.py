@@ -31,6 +31,13 @@ from jrt_lmeval.training.recipes import LAYOUT_NAMES, Stage, TrainRecipe
 
 Encode = Callable[[str], list[int]]
 
+
+def encoder(tokenizer: PreTrainedTokenizerFast) -> Encode:
+    """A tokenizer as the function from a text to its tokens."""
+    core = tokenizer.backend_tokenizer
+    return lambda text: core.encode(text).ids
+
+
 LAYOUTS = tuple(layout_spec({"layout": name}) for name in LAYOUT_NAMES)
 MOST_LED = 4
 """Most questions that a matching lead names: a lead that names all of a document's facts selects none."""
@@ -73,7 +80,7 @@ def random_prefix(rng: random.Random, prompt: int, document: int, shares: tuple[
 
 
 def cropped(rng: random.Random, page: Page) -> Page:
-    """A stretch of a page with the facts that are left; like a window, it may begin and end in the middle of a line."""
+    """A stretch of a page with the facts that are left; it may begin and end in the middle of a line."""
     if rng.random() < 0.5:
         return page
     low, high = sorted((rng.uniform(0, 0.4), rng.uniform(0.6, 1.0)))
@@ -94,10 +101,10 @@ def question_row(
     """A page laid out for one of its facts, the answer, and then further questions on it, one on each line.
 
     Args:
-        questions: most facts that are asked for. The number is drawn; a page with fewer facts is asked for all of them.
+        questions: most facts that are asked for; their number is drawn.
         prefixes: see `random_prefix`.
-        matching_leads: where the layout has a lead, it names all questions of the row: one in half of the rows, else up
-            to `MOST_LED`. Otherwise it names the first.
+        matching_leads: a lead names all questions of the row: one in half of the rows, else up to `MOST_LED`. Otherwise
+            it names the first.
     """
     led = matching_leads and layout.lead
     if led:
@@ -136,8 +143,7 @@ def prose_row(
     rng: random.Random, text: str, encode: Encode, end_of_text: int, max_tokens: int, weight: float | None = None
 ) -> TrainRow:
     """A stretch of running text, with a prefix of up to half of it or none."""
-    ids = [end_of_text, *encode(text)]
-    ids = ids[:max_tokens]
+    ids = [end_of_text, *encode(text)][:max_tokens]
     prefix = 0 if rng.random() < PROSE_PREFIX else rng.randint(1, max(1, len(ids) // 2))
     return TrainRow(ids, prefix, [False] * len(ids), weight)
 
@@ -280,8 +286,7 @@ class Mixture:
         return str(self.texts[self.rng.randrange(len(self.texts))]["text"])
 
     def row(self, progress: float) -> TrainRow:
-        """One row of the stage that `progress` (0 to 1) falls into; a row longer than the stage allows is replaced by
-        another."""
+        """One row of the stage that `progress` (0 to 1) falls into; another is drawn where it is too long."""
         r, stage = self.recipe, stage_at(self.recipe, progress)
         names, weights = zip(*r.sources.items(), strict=True)
         while True:
@@ -354,6 +359,11 @@ class TrainBatch:
         """The same rows on a device."""
         return TrainBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
+    def rows(self, numbers: list[int]) -> TrainBatch:
+        """Some of the rows, padded to the longest of them."""
+        T = int(self.lengths[numbers].max())
+        return TrainBatch(**{name: x[numbers] if x.dim() == 1 else x[numbers, :T] for name, x in vars(self).items()})
+
 
 def collate(
     rows: list[TrainRow],
@@ -386,9 +396,8 @@ def batches(
     recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast, place: Place = Place()
 ) -> Iterator[tuple[TrainBatch, Place]]:
     """A recipe's endless batches from a place on, each with the place of the one that follows."""
-    core, r = tokenizer.backend_tokenizer, recipe
-    mixture = Mixture(r, lambda text: core.encode(text).ids, tokenizer.eos_token_id)
-    for at, rows in mixture.batches(place):
+    r = recipe
+    for at, rows in Mixture(r, encoder(tokenizer), tokenizer.eos_token_id).batches(place):
         masks = torch.Generator().manual_seed(zlib.crc32(f"{r.seed}/{at.pool}/{at.batch}".encode()))
         batch = collate(rows, tokenizer.mask_token_id, r.mask_rate, r.masked_rows, r.context_weight, masks)
         yield batch, replace(at, batch=at.batch + 1)

@@ -1,8 +1,7 @@
-"""`jrt-eval train --suite`: all models of the suite, each with several seeds, one run after the other."""
+"""`jrt-eval train --suite`: trains all models of the suite, each with several seeds, one after the other."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -52,19 +51,13 @@ class SuiteRun:
         """Whether there is a checkpoint to go on from."""
         return (self.folder / CHECKPOINT).exists()
 
-    def seconds(self) -> float:
-        """Wall time of the steps so far."""
-        lines = (self.folder / LOG).read_text(encoding="utf-8").splitlines()
-        return float(json.loads(lines[-1])["seconds"])
-
 
 def suite_runs(out: Path, seeds: int) -> Iterator[SuiteRun]:
     """The runs of the suite in `out`, `seed<number>/<model>`, in the order in which they are trained. A student starts
     from the teacher of its own seed."""
     names = list(MODELS)
-    first = itertools.product(range(seeds), names[:FIRST])
-    others = ((seed, name) for name, seed in itertools.product(names[FIRST:], range(seeds)))
-    for seed, name in itertools.chain(first, others):
+    first = [(seed, name) for seed in range(seeds) for name in names[:FIRST]]
+    for seed, name in [*first, *((seed, name) for name in names[FIRST:] for seed in range(seeds))]:
         recipe, model, feature_map = MODELS[name]
         folder = out / f"seed{seed}"
         has_teacher = name != SHIPPED_TEACHER and model not in BASELINES
@@ -73,17 +66,13 @@ def suite_runs(out: Path, seeds: int) -> Iterator[SuiteRun]:
 
 
 def time_left(runs: list[SuiteRun]) -> float | None:
-    """Seconds that the unfinished runs will take, by the time that finished ones took for a token: those of the same
-    model where there are any, else all. None before the first run is finished."""
-    done = [(run.name, run.recipe.tokens, run.seconds()) for run in runs if run.finished]
-    if not done:
-        return None
-    total = 0.0
-    for run in runs:
-        if not run.finished:
-            alike = [line for line in done if line[0] == run.name] or done
-            total += run.recipe.tokens * sum(line[2] for line in alike) / sum(line[1] for line in alike)
-    return total
+    """Seconds that the unfinished runs will take, by the time that finished ones took for a token; None before the
+    first run is finished."""
+    finished = [run for run in runs if run.finished]
+    logs = [(run.folder / LOG).read_text(encoding="utf-8").splitlines() for run in finished]
+    seconds = sum(json.loads(lines[-1])["seconds"] for lines in logs)
+    tokens = sum(run.recipe.tokens for run in finished)
+    return seconds / tokens * sum(run.recipe.tokens for run in runs if not run.finished) if finished else None
 
 
 def train_suite(out: Path, seeds: int, device: str = "cpu", quiet: bool = False) -> int:

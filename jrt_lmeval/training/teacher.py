@@ -18,6 +18,7 @@ Its D largest singular directions are the student's queries and keys (`fit_to_at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import cast
 
@@ -93,17 +94,11 @@ def _resized(up: Tensor, down: Tensor, ours: Tensor) -> tuple[Tensor, Tensor]:
 def layers_of(teacher: JRTForCausalLM, layers: Sequence[int], batch: TrainBatch) -> dict[int, tuple[Tensor, Tensor]]:
     """What goes into the mixers of some of a teacher's layers for the rows of a batch, and what comes out."""
     seen: dict[int, tuple[Tensor, Tensor]] = {}
-    hooks = [
-        _mixer(teacher.blocks[i]).register_forward_hook(
-            lambda _, inputs, outputs, i=i: seen.__setitem__(i, (inputs[0], outputs[0]))
-        )
-        for i in layers
-    ]
-    try:
+    with ExitStack() as hooks:
+        for i in layers:
+            keep = lambda _, inputs, outputs, i=i: seen.__setitem__(i, (inputs[0], outputs[0]))  # noqa: E731
+            hooks.enter_context(_mixer(teacher.blocks[i]).register_forward_hook(keep))
         teacher.hidden_states(batch.ids, batch.lengths)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return seen
 
 
@@ -127,17 +122,14 @@ def matching_loss(
     layers = [i for i, block in enumerate(student.blocks) if isinstance(_mixer(block), LinearAttention)]
     seen = layers_of(teacher, layers, batch)
     order = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-    real = order < batch.lengths[:, None]
-    prefix = order < batch.prefix_lengths[:, None]
+    real, prefix = order < batch.lengths[:, None], order < batch.prefix_lengths[:, None]
     start = torch.zeros_like(batch.lengths)
     span = Span(batch.lengths, real, prefix if bool(prefix.any()) else None, start, student.linear_attention)
     counted = (real & ~prefix & (batch.weights > 0).any(1, keepdim=True))[..., None]
     losses = []
     for i, (x, target) in seen.items():
-        y, _ = _mixer(student.blocks[i])(x, span, None)
-        losses.append(
-            F.mse_loss(y * counted, target * counted, reduction="sum") / total((target * counted).square().sum())
-        )
+        error = (_mixer(student.blocks[i])(x, span, None)[0] - target) * counted
+        losses.append(error.square().sum() / total((target * counted).square().sum()))
     return torch.stack(losses).mean()
 
 

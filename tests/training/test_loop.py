@@ -20,7 +20,7 @@ from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.training import card, cli, loop
+from jrt_lmeval.training import cli, loop
 from jrt_lmeval.training.card import TEMPLATE, write_card
 from jrt_lmeval.training.loop import Run, jrt_loss, learning_rate, train
 from jrt_lmeval.training.recipes import SMOKE, TrainRecipe
@@ -347,17 +347,16 @@ def test_the_card_lists_what_was_measured(remains) -> None:
     ]
 
 
-def test_the_card_of_another_run_says_otherwise(remains, monkeypatch) -> None:
+def test_the_card_of_another_run_says_otherwise(remains) -> None:
     config, recipe = (json.loads((remains / name).read_text()) for name in ("config.json", "recipe.json"))
     config |= {"mixers": ["conv", "linear"], "feature_map_options": {"features": 4}}
     config["shifted_heads"] = 1
     recipe |= {"sources": {"factbook": 3, "prose": 1, "pages": 0}, "mlm_weight": 0}
     (remains / "config.json").write_text(json.dumps(config))
     (remains / "recipe.json").write_text(json.dumps(recipe))
-    old = {"step": 1, "tokens": 9, "seconds": 1.0}  # logs of before the device was noted
-    steps = [old, {**old, "step": 5000, "seconds": 7000.0, "device": "cuda:0"}]
+    first = {"step": 1, "tokens": 9, "seconds": 1.0, "device": "cpu", "threads": 6}
+    steps = [first, {"step": 5000, "tokens": 9, "seconds": 7000.0, "device": "cuda:0"}]
     (remains / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-    monkeypatch.setattr(card.os, "cpu_count", lambda: 6)
     text = write_card(remains, "other").read_text()
     assert "based" in front_matter(text)["tags"] and "lm_eval --model based --model_args pretrained=other --" in text
     assert "75% of the rows: fact sheets" in text and "25% of the rows: annual messages" in text
@@ -365,7 +364,7 @@ def test_the_card_of_another_run_says_otherwise(remains, monkeypatch) -> None:
     assert '`mlp` with `{"features": 4}`' in text and "| first weights | 1 of 2 heads of each attention layer" in text
     (remains / "config.json").write_text(json.dumps({**config, "shifted_heads": 0}))
     assert "induction" not in write_card(remains, "other").read_text()
-    assert "| 1 h 57 min |" in text and "| 6 CPU cores, then a GPU |" in text and "5,000 steps" in text
+    assert "| 1 h 57 min |" in text and "| CPU, 6 threads, then a GPU |" in text and "5,000 steps" in text
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "recipe.json", "log.jsonl"])
@@ -374,5 +373,5 @@ def test_what_a_card_cannot_be_written_from_is_named(remains, name) -> None:
     with pytest.raises(JRTError, match=rf"{re.escape(name)}: .*not readable"):
         write_card(remains, "mine")
     (remains / name).unlink()
-    with pytest.raises(JRTError, match=f"holds no {re.escape(name)}"):
+    with pytest.raises(JRTError, match=re.escape(name)):
         write_card(remains, "mine")

@@ -154,7 +154,8 @@ def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypa
     assert (half / "model.safetensors").exists() and (half / "training.pt").exists()
     runs = list(suite.suite_runs(tmp_path, 2))
     assert [run.finished for run in runs] == [True, False, False, False] and runs[1].begun
-    assert suite.time_left(runs) == pytest.approx(3 * runs[0].seconds())
+    finished = json.loads((runs[0].folder / "log.jsonl").read_text().splitlines()[-1])
+    assert suite.time_left(runs) == pytest.approx(3 * finished["seconds"])
     capsys.readouterr()
     assert cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"]) == 0
     out = capsys.readouterr().out

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,12 @@ class Number:
 
     def _shown(self, value: float) -> str:
         return f"{value * self.scale:,.{self.digits}f}"
+
+
+def spread(counts: Iterable[int]) -> str:
+    """`12`, or `12 to 20` for different counts."""
+    low, *_, high = sorted([*counts] * 2)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 TableEntry = str | Number | None

@@ -18,7 +18,7 @@ from reportlogs import write_run
 
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.page.browser import PackedPrompts, browser, merged, shared_start, utf16
+from jrt_lmeval.report.page.browser import PackedPrompts, browser, in_pieces, merged, shared_start, utf16
 from jrt_lmeval.report.page.render import inline, within
 from jrt_lmeval.report.plots.picture import Picture
 
@@ -147,7 +147,7 @@ def decoded(entries) -> list[tuple[str, list[tuple[int, int]], int]]:
 def test_packed_prompts_are_the_prompts(texts, size):
     prompts = PackedPrompts(size)
     numbers = [prompts.add(text, [(0, len(text))], True) for text in texts]
-    found = [entry for piece in prompts.pieces.close() for entry in decoded(unpacked_piece(piece))]
+    found = [entry for piece in in_pieces(prompts.entries, size) for entry in decoded(unpacked_piece(piece))]
     assert [found[number][0] for number in numbers] == texts
     assert len(found) == len(set(texts))
     for text, spans, _ in found:

@@ -25,7 +25,7 @@ SWITCHES = (
     "--window-size=1360,1000"
 ).split()
 PATIENCE = 120  # seconds; of a busy machine
-MANY = 20_000
+MANY = 4_000
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_every_word_stands_out_in_both_themes(chromium, file, theme, tmp_path):
     no_errors(driver)
 
 
-def test_twenty_thousand_questions_keep_few_rows(chromium, tmp_path):
+def test_thousands_of_questions_keep_few_rows(chromium, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     folder = pagelogs.write_pair(tmp_path / "logs", count=MANY, layouts=("once",))
@@ -252,14 +252,16 @@ def test_twenty_thousand_questions_keep_few_rows(chromium, tmp_path):
     assert items == MANY and rows < 60 and elements < 2_000
     keys(driver, "j", Keys.END)
     assert chosen(driver) == MANY
-    for top in (0, 1_234, 500_000, 10**9):
+    for top in (0, 1_234, 50_000, 10**9):
         driver.execute_script("document.getElementById('list').scrollTop = arguments[0]", top)
         until(driver, "const l = document.getElementById('list'), b = l.getBoundingClientRect(); "
               "return document.elementFromPoint(b.left + 40, b.top + b.height / 2)?.closest('.row')")  # fmt: skip
         assert driver.execute_script(counts)[0] < 60
-    keys(driver, "/", "page 9999")
+    keys(driver, "/", f"page {MANY // 2 - 1}")
     until(driver, "return browser.items.length === 2")
-    until(driver, "return document.getElementById('detail').textContent.includes('Page 9999.')")
+    until(
+        driver, "return document.getElementById('detail').textContent.includes(arguments[0])", f"Page {MANY // 2 - 1}."
+    )
     no_errors(driver)
 
 

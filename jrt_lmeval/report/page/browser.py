@@ -8,7 +8,7 @@ import math
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -56,39 +56,10 @@ class Browser:
         return len(self.index) + sum(map(len, self.prompts)) + sum(map(len, self.details))
 
 
-@dataclass
-class _Side:
-    """The answers of one model under one condition on all tasks, as columns."""
-
-    name: list[str]
-    cells: list[int] = field(default_factory=list)
-    question: list[int] = field(default_factory=list)
-    score: list[float | None] = field(default_factory=list)
-    answer: list[str | None] = field(default_factory=list)
-    kind: list[int] = field(default_factory=list)
-    prompt: list[int] = field(default_factory=list)
-    detail: list[int] = field(default_factory=list)
-
-
-@dataclass
-class _Questions:
-    """Questions as columns; `known` finds a question again."""
-
-    known: dict[Any, int] = field(default_factory=dict)
-    task: list[int] = field(default_factory=list)
-    document: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    gold: list[tuple[str, ...]] = field(default_factory=list)
-
-    def number(self, task: int, sample: Sample) -> int:
-        key = (task, sample.row, sample.gold)
-        if key not in self.known:
-            self.known[key] = len(self.task)
-            self.task.append(task)
-            self.document.append(sample.document)
-            self.asked.append(sample.question)
-            self.gold.append(sample.gold)
-        return self.known[key]
+SIDE = ("cells", "question", "score", "answer", "kind", "prompt", "detail")
+"""Columns of the answers of one model under one condition on all tasks; `cells` are the numbers of its cells."""
+PROMPTS, DETAILS = 64, 256
+"""Numbers of entries in a piece, which is unpacked when one of them is shown."""
 
 
 def browser(cells: Sequence[Cell], metric: str, most: int = MOST_QUESTIONS) -> Browser | None:
@@ -109,30 +80,35 @@ def browser(cells: Sequence[Cell], metric: str, most: int = MOST_QUESTIONS) -> B
     if not logged or most < 1:
         return None
     chosen, total = chosen_rows(by_task, metric, most)
-    tasks = list(by_task)
-    questions, prompts, details = _Questions(), PackedPrompts(), Pieces(256)
-    sides: dict[Any, _Side] = {}
+    tasks, known, prompts = list(by_task), dict[Any, int](), PackedPrompts()
+    questions: list[tuple[int, str, str, tuple[str, ...]]] = []  # task, document, what was asked, accepted answers
+    details: list[list[Any]] = []
+    sides: dict[tuple[str, ...], dict[str, list[Any]]] = {}
     for number, cell in logged:
-        name = [cell.model, condition(cell), " ".join(part for part in (cell.setting, cell.first.partly) if part)]
-        side = sides.setdefault(tuple(name), _Side(name))
-        side.cells.append(number)
+        name = (cell.model, condition(cell), " ".join(part for part in (cell.setting, cell.first.partly) if part))
+        side = sides.setdefault(name, {"name": list(name), **{column: [] for column in SIDE}})
+        side["cells"].append(number)
         task = value_of(cell, "benchmark")
         wanted, scores = chosen[task], _scores(cell, metric)
         for sample in cell.first.samples():
             if wanted is None or sample.row in wanted:
-                side.question.append(questions.number(tasks.index(task), sample))
-                _keep(side, sample, scores.get(sample.row, {}), prompts, details)
+                at = known.setdefault((task, sample.row, sample.gold), len(questions))
+                if at == len(questions):
+                    questions.append((tasks.index(task), sample.document, sample.question, sample.gold))
+                side["question"].append(at)
+                side["detail"].append(len(details))
+                details.append(_keep(side, sample, scores.get(sample.row, {}), prompts))
     index = {
         "metric": metric,
         "tasks": tasks,
-        "kinds": [[kind, told] for kind, told in KINDS.items()],
+        "kinds": list(KINDS.items()),
         "figures": list(FIGURES.values()),
-        "questions": [questions.task, questions.document, questions.asked, questions.gold],
-        "sides": [vars(side) for side in sides.values()],
-        "sizes": [prompts.pieces.size, details.size],
+        "questions": list(zip(*questions, strict=True)) or [()] * 4,
+        "sides": list(sides.values()),
+        "sizes": [PROMPTS, DETAILS],
     }
-    pieces = tuple(prompts.pieces.close()), tuple(details.close())
-    return Browser(packed(index), *pieces, len(questions.task), max(total, len(questions.task)))
+    packs = in_pieces(prompts.entries, PROMPTS), in_pieces(details, DETAILS)
+    return Browser(packed(index), *packs, len(questions), max(total, len(questions)))
 
 
 def _scores(cell: Cell, metric: str) -> dict[int, dict[str, float]]:
@@ -146,30 +122,25 @@ def _scores(cell: Cell, metric: str) -> dict[int, dict[str, float]]:
     return found
 
 
-def _keep(side: _Side, sample: Sample, scores: Mapping[str, float], prompts: PackedPrompts, details: Pieces) -> None:
-    score = scores.get("score", math.nan)
+def _keep(side: dict[str, list[Any]], sample: Sample, scores: Mapping[str, float], prompts: PackedPrompts) -> list[Any]:
+    """Add an answer to its side; returns what is shown with it: the rest of it, the prefix's end, figures, a copy."""
+    score, prompt = scores.get("score", math.nan), sample.prompt
     miss = explain(sample) if scores.get("contains") == 0 else None
     line = None if sample.answer is None else first_line(sample.answer)
-    side.score.append(None if math.isnan(score) else score)
-    side.answer.append(line)
-    side.kind.append(list(KINDS).index(miss.kind) if miss else -1)
-    text = sample.prompt if sample.prompt is not None else document_of(sample)
-    side.prompt.append(prompts.add(text, merged(spans(sample.gold, text)), sample.prompt is not None) if text else -1)
-    copied = None
-    if miss and miss.place is not None and sample.prompt:
-        start = round(miss.place * len(document_of(sample)))
-        copied = [*utf16(sample.prompt, [start]), miss.key]
-    end = sample.figures.get("prefix_characters")
-    side.detail.append(
-        details.add(
-            [
-                sample.answer if sample.answer != line else None,
-                None if end is None or sample.prompt is None else utf16(sample.prompt, [int(end)])[0],
-                [_short(sample.figures.get(name)) for name in FIGURES],
-                copied,
-            ]
-        )
-    )
+    text = document_of(sample) if prompt is None else prompt
+    side["score"].append(None if math.isnan(score) else score)
+    side["answer"].append(line)
+    side["kind"].append(list(KINDS).index(miss.kind) if miss else -1)
+    side["prompt"].append(prompts.add(text, merged(spans(sample.gold, text)), prompt is not None) if text else -1)
+    copied, end = None, sample.figures.get("prefix_characters")
+    if miss and miss.place is not None and prompt:
+        copied = [*utf16(prompt, [round(miss.place * len(document_of(sample)))]), miss.key]
+    return [
+        sample.answer if sample.answer != line else None,
+        None if end is None or prompt is None else utf16(prompt, [int(end)])[0],
+        [_short(sample.figures.get(name)) for name in FIGURES],
+        copied,
+    ]
 
 
 def _short(value: float | None) -> float | None:
@@ -210,45 +181,22 @@ def packed(content: Any) -> str:
     return base64.b64encode(zlib.compress(text.encode("ascii"), 6)).decode("ascii")
 
 
-class Pieces:
-    """A list in pieces of `size` entries, each packed as soon as it is full."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.count = size, 0
-        self._packed: list[str] = []
-        self._open: list[Any] = []
-
-    def add(self, entry: Any) -> int:
-        """Add an entry; returns its number."""
-        self._open.append(entry)
-        self.count += 1
-        if len(self._open) == self.size:
-            self._close()
-        return self.count - 1
-
-    @property
-    def starts(self) -> bool:
-        """Whether the next entry is the first of its piece."""
-        return not self._open
-
-    def close(self) -> list[str]:
-        """All pieces."""
-        if self._open:
-            self._close()
-        return self._packed
-
-    def _close(self) -> None:
-        self._packed.append(packed(self._open))
-        self._open = []
+def in_pieces(entries: Sequence[Any], size: int) -> tuple[str, ...]:
+    """The entries in packed pieces of so many."""
+    return tuple(packed(entries[at : at + size]) for at in range(0, len(entries), size))
 
 
 class PackedPrompts:
-    """Prompts with the places of answers, each kept once and written as what differs from the one before."""
+    """Prompts with the places of answers, each kept once and written as what differs from the one before.
 
-    def __init__(self, size: int = 64) -> None:
-        self.pieces = Pieces(size)
-        self._known: dict[bytes, int] = {}
-        self._last = ""
+    Attributes:
+        entries: `[shared start, rest, places of answers, whether it is a prompt]` of each; the first of every `size`
+            entries shares nothing.
+    """
+
+    def __init__(self, size: int = PROMPTS) -> None:
+        self.entries: list[list[Any]] = []
+        self._size, self._last, self._known = size, "", dict[bytes, int]()
 
     def add(self, text: str, spans: Sequence[tuple[int, int]], whole: bool) -> int:
         """Add a prompt unless it is there; returns its number.
@@ -261,11 +209,12 @@ class PackedPrompts:
         key = blake2b(f"{spans}{whole}{text}".encode(errors="surrogatepass"), digest_size=12).digest()
         if key in self._known:
             return self._known[key]
-        shared = 0 if self.pieces.starts else shared_start(self._last, text)
+        shared = shared_start(self._last, text) if len(self.entries) % self._size else 0
         places = utf16(text, [place for span in spans for place in span])
-        self._known[key] = number = self.pieces.add([*utf16(text, [shared]), text[shared:], places, int(whole)])
+        self._known[key] = len(self.entries)
+        self.entries.append([*utf16(text, [shared]), text[shared:], places, int(whole)])
         self._last = text
-        return number
+        return self._known[key]
 
 
 def shared_start(one: str, other: str) -> int:

@@ -8,7 +8,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +17,7 @@ from jrt_lmeval import __version__
 from jrt_lmeval.report.cells import Cell, Collection, axes, condition, value_of
 from jrt_lmeval.report.misses import KINDS
 from jrt_lmeval.report.page.browser import MOST_QUESTIONS, Browser, browser
-from jrt_lmeval.report.tables import NOTES, PERCENT, Number, Report, Table, TableEntry
+from jrt_lmeval.report.tables import NOTES, PERCENT, Number, Report, Table, TableEntry, spread
 
 if TYPE_CHECKING:
     from jrt_lmeval.report.plots.picture import NotDrawn, Picture
@@ -120,12 +119,12 @@ def within(pictures: Sequence[Picture], budget: int) -> tuple[list[Inlined], lis
     return [taken[at] for at in sorted(taken)], left
 
 
-def _sections(views: Sequence[View]) -> list[tuple[str, str, list[View]]]:
+def _sections(views: Sequence[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """Section, title and tables in the order of the page; empty sections are left out."""
     placed = {name: section for section, (_, names) in SECTIONS.items() for name in names}
     last = list(SECTIONS)[-1]
     found = [
-        (section, title, [one for one in views if placed.get(one.table.name, last) == section])
+        (section, title, [one for one in views if placed.get(one["table"].name, last) == section])
         for section, (title, _) in SECTIONS.items()
     ]
     return [(section, title, inside) for section, title, inside in found if inside]
@@ -166,99 +165,65 @@ def _size(found: Browser | None) -> str:
 # -------------------------------------------------------------------- a table of the page
 
 
-@dataclass(frozen=True)
-class ShownEntry:
-    """An entry of a table.
-
-    Attributes:
-        text: words, or a number without its interval.
-        rest: the interval of a number.
-        value: what it is sorted by; empty for words.
-        best: as `Number.best`.
-        marks: (mark, what it means).
-        bar: `left, right, middle` of its interval in per cent of the bar's length, or None.
-        centred: whether the bar's middle is 0.
-    """
-
-    text: str
-    rest: str = ""
-    value: str = ""
-    best: bool = False
-    marks: tuple[tuple[str, str], ...] = ()
-    bar: tuple[float, float, float] | None = None
-    centred: bool = False
-
-
-@dataclass(frozen=True)
-class ShownRow:
-    """A row: its entries, the numbers of the cells that it is about, and shares for a stacked bar."""
-
-    entries: tuple[ShownEntry, ...]
-    cells: tuple[int, ...]
-    parts: tuple[tuple[str, float], ...] = ()
-
-
-Group = tuple[str, str, tuple[int, ...]]
-"""Heading, note and the numbers of the rows below it."""
-
-
-@dataclass(frozen=True)
-class View:
+def view(table: Table, cells: Sequence[Cell]) -> dict[str, Any]:
     """A table with what the page needs to filter it and to draw its bars.
 
-    Attributes:
-        table: the table.
-        lines: its rows.
-        columns: for each column the cells that it is about; empty for a column about all.
-        groups: rows below a common heading; most tables have one group without a heading.
-        left_out: the column that the headings replace, or -1.
+    Returns:
+        `table`; `lines`, each with its `entries`, the numbers of the `cells` that it is about and the `parts` of a
+        stacked bar; `columns`, for each column the numbers of its cells, none for a column about all; `groups`, each a
+        heading, a note and the numbers of the lines below it; `left_out`, the column that headings replace, or -1.
     """
-
-    table: Table
-    lines: tuple[ShownRow, ...]
-    columns: tuple[tuple[int, ...], ...]
-    groups: tuple[Group, ...]
-    left_out: int = -1
-
-
-def view(table: Table, cells: Sequence[Cell]) -> View:
-    """A table as the page shows it."""
     found = [e.interval for row in table.rows for e in row if isinstance(e, Number) and e.interval is not None]
     ends = [abs(end) for one in found for end in (one.low, one.high) if not math.isnan(end)]
     reach = max(ends, default=1.0) or 1.0
     named = Behind(cells)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for row in table.rows:
-        entries = tuple(_shown(entry, table.name, reach) for entry in row)
-        parts: tuple[tuple[str, float], ...] = ()
+        parts: list[tuple[str, float]] = []
         if table.name == "misses":
             shares = [entry for entry in row if isinstance(entry, Number) and entry.scale == PERCENT]
-            parts = tuple((kind, 100 * one.value) for kind, one in zip(KINDS, shares, strict=False) if one.value > 0)
-        lines.append(ShownRow(entries, tuple(named.row(table, row)), parts))
-    columns: list[tuple[int, ...]] = [() for _ in table.header]
+            parts = [(kind, one.scaled) for kind, one in zip(KINDS, shares, strict=False) if one.value > 0]
+        entries = [_shown(entry, table.name, reach) for entry in row]
+        lines.append({"entries": entries, "cells": named.row(table, row), "parts": parts})
+    columns: list[list[int]] = [[] for _ in table.header]
     if table.name == "recall":
-        columns = [tuple(at for at, cell in enumerate(cells) if condition(cell) == name) for name in table.header]
+        columns = [[at for at, cell in enumerate(cells) if condition(cell) == name] for name in table.header]
     at = table.header.index("benchmark") if table.name == "recall" and "benchmark" in table.header else -1
-    return View(table, tuple(lines), tuple(columns), _groups(table, lines, cells, at), at)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(table.rows):
+        groups[str(row[at]) if at >= 0 else ""].append(number)
+    headed = []
+    for name, rows in groups.items():
+        asked = _asked([cells[cell] for number in rows for cell in lines[number]["cells"]]) if at >= 0 else ""
+        headed.append((name, asked, rows))
+    return {
+        "table": table, "lines": lines, "columns": columns, "groups": headed or [("", "", [])], "left_out": at,
+    }  # fmt: skip
 
 
-def _shown(entry: TableEntry, name: str, reach: float) -> ShownEntry:
+def _shown(entry: TableEntry, name: str, reach: float) -> dict[str, Any]:
+    """An entry: its text without and with the interval, what it is sorted by, its marks, and the ends of its bar."""
     if not isinstance(entry, Number):
-        return ShownEntry(entry or "–")
+        return {
+            **dict.fromkeys(("rest", "value", "best", "marks", "bar", "centred")),
+            "text": entry or "–",
+            "marks": (),
+        }
     text, _, rest = entry.text().replace("-", "−" if entry.value < 0 else "–").partition(" ")
-    marks = tuple((mark, NOTES[mark]) for mark in entry.marks)
-    value = "" if math.isnan(entry.value) else f"{entry.value:.8g}"
     centred = name == "differences"
     bar, found = None, entry.interval
     if found is not None and entry.scale == PERCENT and (name in _BARS or centred) and not math.isnan(found.low):
+        # low, high and value in per cent of the bar's length; the middle of a centred bar is 0
         ends = (50 + 50 * end / reach if centred else 100 * end for end in (found.low, found.high, entry.value))
-        low, high, middle = (round(min(100.0, max(0.0, place)), 1) for place in ends)
-        bar = (low, high, middle)
-    return ShownEntry(text, rest, value, entry.best, marks, bar, centred)
+        bar = [round(min(100.0, max(0.0, place)), 1) for place in ends]
+    return {
+        "text": text, "rest": rest, "value": "" if math.isnan(entry.value) else f"{entry.value:.8g}",
+        "best": entry.best, "marks": [(mark, NOTES[mark]) for mark in entry.marks], "bar": bar, "centred": centred,
+    }  # fmt: skip
 
 
 class Behind:
-    """Finds the cells that the words of a row name; none for published figures."""
+    """Finds the cells that the words of a row name, which are none for published figures."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells, self.axes = cells, frozenset(axes(cells))
@@ -284,25 +249,12 @@ def _has(cell: Cell, axis: str, word: str) -> bool:
     return value_of(cell, axis) == word
 
 
-def _groups(table: Table, lines: Sequence[ShownRow], cells: Sequence[Cell], at: int) -> tuple[Group, ...]:
-    """The main table's rows by benchmark, with what was asked and what is not in the numbers."""
-    if at < 0:
-        return (("", "", tuple(range(len(lines)))),)
-    groups: dict[str, list[int]] = defaultdict(list)
-    for number, row in enumerate(table.rows):
-        groups[str(row[at])].append(number)
-    return tuple(
-        (name, _asked([cells[cell] for row in rows for cell in lines[row].cells]), tuple(rows))
-        for name, rows in groups.items()
-    )
-
-
 def _asked(cells: Sequence[Cell]) -> str:
     """How much was asked, of which part, and what was cut or dropped, over the runs of a benchmark."""
     cells = [cell for cell in cells if cell.control == "none"] or cells  # a control drops the answer on purpose
-    parts = [f"n = {_range({cell.first.asked for cell in cells})} questions"]
+    parts = [f"n = {spread({cell.first.asked for cell in cells})} questions"]
     documents = {cell.columns.documents for cell in cells if cell.columns is not None and cell.columns.by_document}
-    parts += [f"{_range(documents)} documents"] if documents else []
+    parts += [f"{spread(documents)} documents"] if documents else []
     parted = [cell.first for cell in cells if cell.first.partly]
     parts += sorted({f"only part asked: {first.partly} of {first.total:,}" for first in parted})
     counts: dict[str, set[int]] = defaultdict(set)
@@ -311,10 +263,5 @@ def _asked(cells: Sequence[Cell]) -> str:
         skipped = {} if cell.columns is None else {"skipped": cell.columns.skipped}
         for name, count in ({**rows, **skipped} if isinstance(rows, dict) else skipped).items():
             counts[name].add(count)
-    parts += [f"{_range(counts[name])} {words}" for name, words in _ROWS.items() if any(counts[name])]
+    parts += [f"{spread(counts[name])} {words}" for name, words in _ROWS.items() if any(counts[name])]
     return "; ".join(parts)
-
-
-def _range(counts: set[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -37,12 +37,11 @@ from jrt_lmeval.report.plots.picture import (
     log_ticks,
     look,
     place_of,
-    spread,
 )
 from jrt_lmeval.report.published import Published, published, state_bytes, timed
 from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.standard import EDGES, distances, rule, split, window_of
-from jrt_lmeval.report.tables import PERCENT, Number
+from jrt_lmeval.report.tables import PERCENT, Number, spread
 from jrt_lmeval.stats import interval
 from jrt_lmeval.task.rules import RULES
 

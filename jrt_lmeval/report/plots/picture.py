@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from jrt_lmeval.report.cells import ORDER, Cell, condition
-from jrt_lmeval.report.tables import Number
+from jrt_lmeval.report.tables import Number, spread
 
 WIDTH = 3.3
 """Inches: a column of a two-column paper."""
@@ -244,12 +244,6 @@ def asked(cells: Sequence[Cell], metric: str) -> str:
     questions = spread([interval.n for interval in found] or [cell.first.asked for cell in cells])
     documents = [interval.clusters for interval in found if interval.clusters]
     return f"n = {questions} questions" + (f" on {spread(documents)} documents" if documents else "")
-
-
-def spread(counts: Iterable[int]) -> str:
-    """`12`, or `12 to 20` for different counts."""
-    low, *_, high = sorted([*counts] * 2)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def bars_note(cells: Sequence[Cell], metric: str) -> str:

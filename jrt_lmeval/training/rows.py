@@ -186,12 +186,14 @@ def require_sources(recipe: TrainRecipe) -> None:
     """Check that a recipe's sources are there.
 
     Raises:
-        JRTError: there is no such source, or the package of one is not installed.
+        JRTError: there is no such source, the package of one is not installed, or a folder of texts has none.
     """
     for name in recipe.sources:
         if name not in SOURCES:
             raise unknown("training source", name, SOURCES)
     used = {name for name, weight in recipe.sources.items() if weight} | ({"factbook"} if recipe.evaluations else set())
+    if "texts" in used:
+        text_files(recipe.texts)
     missing = [
         package for name, package in PACKAGES.items() if name in used and importlib.util.find_spec(package) is None
     ]
@@ -208,27 +210,34 @@ def prose_texts() -> list[str]:
     return [path.read_text(encoding="utf-8", errors="replace") for path in files]
 
 
+def text_files(folder: str) -> tuple[str, list[str]]:
+    """How `datasets` reads the texts of a user, and their files.
+
+    Raises:
+        JRTError: no folder was given, or it holds no texts.
+    """
+    for ending, reader in {"txt": "text", "jsonl": "json", "jsonl.gz": "json", "parquet": "parquet"}.items():
+        if folder and (files := sorted(map(str, Path(folder).rglob(f"*.{ending}")))):
+            return reader, files
+    raise JRTError(
+        f"training texts: {f'{folder} holds none' if folder else 'no folder was given'}. This recipe reads running "
+        "text of yours: --texts FOLDER with .txt, .jsonl, .jsonl.gz or .parquet files (the latter with a field 'text')."
+    )
+
+
 def given_texts(folder: str) -> Any:
     """The texts of a user, as a data set with a column `text` that is read from the disk when asked for.
 
     Raises:
-        JRTError: no folder was given, it holds no texts, or they have no field `text`.
+        JRTError: there are none, or they have no field `text`.
     """
-    kinds = {"txt": "text", "jsonl": "json", "jsonl.gz": "json", "parquet": "parquet"}
-    files = {ending: sorted(map(str, Path(folder).rglob(f"*.{ending}"))) for ending in kinds} if folder else {}
-    found = next(((ending, names) for ending, names in files.items() if names), None)
-    if found is None:
-        raise JRTError(
-            f"training texts: {f'{folder} holds none' if folder else 'no folder was given'}. This recipe reads running "
-            "text of yours: --texts FOLDER with .txt, .jsonl, .jsonl.gz or .parquet files (the latter with a field "
-            "'text')."
-        )
     from datasets import load_dataset
 
-    options = {"sample_by": "document"} if found[0] == "txt" else {}
-    texts = load_dataset(kinds[found[0]], data_files=found[1], split="train", **options)
+    reader, files = text_files(folder)
+    options = {"sample_by": "document"} if reader == "text" else {}
+    texts = load_dataset(reader, data_files=files, split="train", **options)
     if "text" not in texts.column_names:
-        raise JRTError(f"{found[1][0]}: has the fields {', '.join(texts.column_names)}, and no 'text'.")
+        raise JRTError(f"{files[0]}: has the fields {', '.join(texts.column_names)}, and no 'text'.")
     return texts
 
 

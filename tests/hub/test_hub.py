@@ -43,15 +43,17 @@ import torch
 from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.errors import JRTError
-found = {}
-for name in NAMES:
+from huggingface_hub import constants
+found = []
+for name, revision, offline in ASKED:
+    constants.HF_HUB_OFFLINE = offline
     try:
-        checkpoint = find(name, REVISION)
+        checkpoint = find(name, revision)
         ids = torch.arange(5)[None]
         with torch.inference_mode():
-            found[name] = [checkpoint.kind, load_model(checkpoint)(ids).logits.double().sum().item()]
+            found.append([checkpoint.kind, load_model(checkpoint)(ids).logits.double().sum().item()])
     except JRTError as error:
-        found[name] = str(error)
+        found.append(str(error))
 print(json.dumps(found))
 """
 
@@ -75,7 +77,7 @@ def model(folder: Path, gated: bool = False) -> Repository:
     return Repository(files, "models", gated)
 
 
-def asked(hub: Hub, home: Path, script: str, **changed: str) -> tuple[dict[str, Any], str]:
+def asked(hub: Hub, home: Path, script: str, **changed: str) -> tuple[Any, str]:
     """What a process of its own prints as JSON, and what it logs; only the stand-in is its hub."""
     left_out = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_TOKEN", "JRT_LMEVAL_DATA")
     env = {name: value for name, value in os.environ.items() if name not in left_out}
@@ -91,8 +93,9 @@ def rows_script(*names: str) -> str:
     return ROWS.replace("NAMES", repr(names))
 
 
-def model_script(*names: str, revision: str | None = None) -> str:
-    return MODEL.replace("NAMES", repr(names)).replace("REVISION", repr(revision))
+def model_script(*names: str | tuple[str, str | None, bool]) -> str:
+    """Asks for models one after the other: a name, or a name, its revision, and whether it is asked for offline."""
+    return MODEL.replace("ASKED", repr([name if isinstance(name, tuple) else (name, None, False) for name in names]))
 
 
 def test_data_sets_of_all_benchmarks_come_from_the_hub_and_then_from_its_cache(tmp_path: Path) -> None:
@@ -116,38 +119,30 @@ def test_models_come_from_the_hub_by_revision_and_then_from_its_cache(tmp_path: 
         "lab/llama": model(weights_dir() / "llama"),
     }
     with Hub(repositories) as hub:
-        first, log = asked(hub, tmp_path, model_script(*repositories))
-        assert {name: kind for name, (kind, _) in first.items()} == {
-            "lab/based": "hazy", "lab/mamba": "mamba_ssm", "lab/llama": "transformers",
-        }  # fmt: skip
+        revisions = [("lab/mamba", repositories["lab/mamba"].commit, False), ("lab/mamba", "v9", False)]
+        (based, mamba, llama, same, other), log = asked(hub, tmp_path, model_script(*repositories, *revisions))
+        assert [based[0], mamba[0], llama[0]] == ["hazy", "mamba_ssm", "transformers"]
+        assert same == mamba and "has no revision 'v9'" in other
         assert "lab/mamba: Mamba" in log and "lab/based: " in log
         assert not any(found.commit in log for found in repositories.values())
         seen = len(hub.seen)
-        assert asked(hub, tmp_path, model_script(*repositories), HF_HUB_OFFLINE="1")[0] == first
-        assert len(hub.seen) == seen
-        commit = repositories["lab/mamba"].commit
-        other = tmp_path / "other"
-        other.mkdir()
-        assert asked(hub, other, model_script("lab/mamba", revision=commit))[0] == {"lab/mamba": first["lab/mamba"]}
-        found, _ = asked(hub, other, model_script("lab/mamba", revision="v9"))
-        assert "has no revision 'v9'" in found["lab/mamba"]
+        offline, _ = asked(hub, tmp_path, model_script(*((name, None, True) for name in repositories)))
+        assert offline == [based, mamba, llama] and len(hub.seen) == seen
 
 
 def test_what_the_hub_refuses_is_said_in_one_line(tmp_path: Path) -> None:
     rows = read_rows(samples_dir() / "swde.jsonl")
     repositories = {"lab/gated": model(FIXTURES / "mamba_tiny", gated=True), "lab/closed": dataset(rows, gated=True)}
     with Hub(repositories) as hub:
-        models, _ = asked(hub, tmp_path, model_script("lab/gated", "lab/nowhere"))
-        assert models["lab/gated"].startswith(
-            "pretrained=lab/gated: no folder here, and the hub gives it only to those"
-        )
-        assert "check the spelling, or set HF_TOKEN" in models["lab/nowhere"]
-        offline, _ = asked(hub, tmp_path, model_script("lab/nowhere"), HF_HUB_OFFLINE="1")
-        assert "HF_HUB_OFFLINE is set" in offline["lab/nowhere"]
+        models, _ = asked(hub, tmp_path, model_script("lab/gated", "lab/nowhere", ("lab/nowhere", None, True)))
+        gated, nowhere, offline = models
+        assert gated.startswith("pretrained=lab/gated: no folder here, and the hub gives it only to those")
+        assert "check the spelling, or set HF_TOKEN" in nowhere
+        assert "HF_HUB_OFFLINE is set" in offline
         data, _ = asked(hub, tmp_path, rows_script("lab/closed", "lab/nowhere"))
-    for said in (*models.values(), *offline.values(), *data.values()):
+    for said in (*models, *data.values()):
         assert "\n" not in said
-    assert not any("HF_HUB_OFFLINE" in said for said in models.values())
+    assert "HF_HUB_OFFLINE" not in gated + nowhere
     assert all("Put " in said and "$JRT_LMEVAL_DATA" in said for said in data.values())
 
 
@@ -162,11 +157,9 @@ def test_faults_that_pass_cost_no_file(tmp_path: Path) -> None:
         hub.faults = once_each
         # The client keeps whole chunks of a transfer, of 10 MB: the file has a good two of 2,000 bytes when it is cut.
         small = "import huggingface_hub.constants\nhuggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 2000\n"
-        found, _ = asked(hub, tmp_path, small + model_script("lab/mamba"))
-        assert found["lab/mamba"][0] == "mamba_ssm" and not faults
+        (found, again), _ = asked(hub, tmp_path, small + model_script("lab/mamba", "lab/mamba"))
+        assert found[0] == "mamba_ssm" and again == found and not faults
         assert any(request.endswith(".bin bytes=4000-") for request in hub.seen), "the transfer was not resumed"
-        whole, _ = asked(hub, tmp_path, model_script("lab/mamba"))
-        assert whole == found
 
 
 def test_a_hub_that_is_slower_than_the_probe_is_left_and_the_sample_read(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from jrt_lmeval.paths import published_dir, tasks_dir, weights_dir
 from model_adapters.jrt_rnn import JRTRNN
 
 SHIPPED = sorted(shipped_models())
-OUR_OWN = sorted(name for name, found in shipped_models().items() if found.kind == OURS)
+ONE_OF_A_MAP = [name for name, found in shipped_models().items() if found.kind == OURS and name.count("-") == 1][:-1]
+"""Of each feature map one model; the teacher, which is not recurrent, comes last."""
 
 
 def _asked(task: str, rows: Sequence[int], metadata: dict[str, Any] | None = None, **arguments: Any) -> list[Any]:
@@ -43,7 +44,7 @@ def test_the_map_of_the_main_command_is_shipped() -> None:
 
 
 # Rows spread over all documents: questions on one document are answered alike.
-@pytest.mark.parametrize(("benchmark", "rows"), [("swde", range(72)), ("factbook", range(0, 985, 10))])
+@pytest.mark.parametrize(("benchmark", "rows"), [("swde", range(0, 72, 2)), ("factbook", range(0, 985, 20))])
 def test_it_recalls_from_the_document_and_not_from_memory(benchmark: str, rows: Sequence[int]) -> None:
     """Question by question it is right where the same model without the document, and the rule that gives each kind of
     question its most frequent answer, are wrong: oftener than chance would have it (sign test)."""
@@ -62,12 +63,12 @@ def test_it_recalls_from_the_document_and_not_from_memory(benchmark: str, rows: 
 
 @pytest.mark.parametrize("prefix", ["full", "document", "none"])
 def test_answers_do_not_depend_on_the_batch_or_on_reuse(prefix: str) -> None:
-    alone = _asked("swde_jrt_hier", range(10), prefix=prefix, batch_size=1, reuse=False)
-    together = _asked("swde_jrt_hier", range(10), prefix=prefix, batch_size=7)
+    alone = _asked("swde_jrt_hier", range(6), prefix=prefix, batch_size=1, reuse=False)
+    together = _asked("swde_jrt_hier", range(6), prefix=prefix, batch_size=5)
     assert _answers(alone) == _answers(together)
 
 
-@pytest.mark.parametrize("name", OUR_OWN)
+@pytest.mark.parametrize("name", ONE_OF_A_MAP)
 def test_ten_times_the_training_length_stays_finite(name: str) -> None:
     model = load_model(shipped_models()[name])
     ids = torch.randint(2, model.config.vocab_size, (1, 10 * model.config.context_length))

@@ -311,7 +311,7 @@ def test_the_same_seed_gives_the_same_batches() -> None:
 def test_the_stream_can_be_taken_up_at_any_place() -> None:
     whole = list(islice(mixture(STAGED).batches(Place()), 60))
     assert whole[-1][0].pool >= 1  # into the second pool and past the end of a stage
-    for at in (0, 1, 17, 40, 59):
+    for at in (1, 17, 59):
         assert list(islice(mixture(STAGED).batches(whole[at][0]), 60 - at)) == whole[at:]
     place, _ = whole[3]
     assert next(mixture(STAGED).batches(Place(place.pool, 10_000, place.drawn)))[0] == Place(1, 0, _tokens(whole, 0))

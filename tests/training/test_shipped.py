@@ -44,7 +44,7 @@ def test_the_map_of_the_main_command_is_shipped() -> None:
 
 
 # Rows spread over all documents: questions on one document are answered alike.
-@pytest.mark.parametrize(("benchmark", "rows"), [("swde", range(0, 72, 2)), ("factbook", range(0, 985, 20))])
+@pytest.mark.parametrize(("benchmark", "rows"), [("swde", range(0, 72, 3)), ("factbook", range(0, 985, 30))])
 def test_it_recalls_from_the_document_and_not_from_memory(benchmark: str, rows: Sequence[int]) -> None:
     """Question by question it is right where the same model without the document, and the rule that gives each kind of
     question its most frequent answer, are wrong: oftener than chance would have it (sign test)."""

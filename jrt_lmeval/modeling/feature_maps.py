@@ -156,6 +156,31 @@ class Poly(FeatureMap):
         return (q @ (k * self.head_dim**-0.5).transpose(-1, -2) + 1) ** self.degree
 
 
+class Centred(FeatureMap):
+    """Quadratic kernel less its mean: phi(x) = x x^T - |x|^2 I / D, whose inner product is (q.k)^2 - |q|^2 |k|^2 / D,
+    all of it over D.
+
+    The mean over directions of the kernel is 0: what is not looked for adds noise and no common direction, so that
+    the sum needs no denominator.
+    """
+
+    normaliser = RMS
+
+    def __init__(self, num_heads: int, head_dim: int):
+        super().__init__(num_heads, head_dim, head_dim * (head_dim + 1) // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.head_dim**-0.25
+        squares = monomials(x, degree=2)[..., self.head_dim + 1 :]
+        row, column = torch.triu_indices(self.head_dim, self.head_dim, device=x.device)
+        return squares - (row == column) * x.square().mean(-1, keepdim=True)
+
+    def kernel(self, q: Tensor, k: Tensor) -> Tensor:
+        s = q @ (k * self.head_dim**-0.5).transpose(-1, -2)
+        mean = q.square().mean(-1)[..., :, None] * k.square().mean(-1)[..., None, :]
+        return torch.addcmul(-mean, s, s)
+
+
 # ---------------------------------------------------------------- other kernels, learned maps, and several maps at once
 
 
@@ -288,6 +313,7 @@ FEATURE_MAPS: dict[str, Callable[..., FeatureMap]] = {
     "elu": ELU,
     "square": Square,
     "poly": Poly,
+    "centred": Centred,
     "gaussian": Gaussian,
     "mlp": MLP,
     "hybrid": Hybrid,

@@ -52,7 +52,7 @@ def _heads(x: Tensor, num_heads: int) -> Tensor:
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # [B, T, C] -> [B, H, T, C / H]
 
 
-def _last_slots(x: Tensor, span: Span, size: int, cache: int) -> Tensor:
+def last_slots(x: Tensor, span: Span, size: int, cache: int) -> Tensor:
     """The last `size` slots before each row's end, of x `[B, cache + T, ...]` (slots of no token hold slot 0)."""
     if span.mask is None:  # no row ends before the others
         return x[:, x.shape[1] - size :].clone()
@@ -75,7 +75,7 @@ class _KeySource:
         if not self.shifted:
             return x, {}
         x = torch.cat([x.new_zeros(x.shape[0], 1, x.shape[2]) if state is None else state["last"], x], dim=1)
-        return x[:, :-1], {"last": _last_slots(x, span, 1, 1)}
+        return x[:, :-1], {"last": last_slots(x, span, 1, 1)}
 
     def keys(self, x: Tensor, before: Tensor, weight: Tensor) -> Tensor:
         """Keys `[B, H, T, D]` for a projection's weight `[H D, C]`."""
@@ -132,7 +132,7 @@ class GatedShortConv(nn.Module):
         tail = u.new_zeros(u.shape[0], self.kernel - 1, u.shape[2]) if state is None else state["tail"]
         u = torch.cat([tail, u], dim=1)
         return self.out_proj(F.silu(depthwise(u, self.conv_weight)) * gate), {
-            "tail": _last_slots(u, span, self.kernel - 1, self.kernel - 1)
+            "tail": last_slots(u, span, self.kernel - 1, self.kernel - 1)
         }
 
 
@@ -174,7 +174,7 @@ class Attention(nn.Module):
         else:
             y = attention.blocked(q, k, v, valid, self.window)
         size = cache + T if self.window is None else cache
-        k, v = (_last_slots(old.transpose(1, 2), span, size, cache) for old in (k, v))
+        k, v = (last_slots(old.transpose(1, 2), span, size, cache) for old in (k, v))
         return self.out_proj(y.transpose(1, 2).flatten(2)), {"k": k, "v": v, **kept}
 
     def start_as_copy(self) -> None:

@@ -15,7 +15,7 @@ from jrt_lmeval.modeling import with_prefix
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.filling import Prompts, fill, fill_left, pads_left, real_first, recall, remember
 from jrt_lmeval.modeling.mixers import Span, build_mixer
-from jrt_lmeval.modeling.state import RecurrentState
+from jrt_lmeval.modeling.state import LayerState, RecurrentState
 
 
 class RMSNorm(nn.Module):
@@ -144,12 +144,16 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             prefix_mask = order < M[:, None]
         mask = order < lengths[:, None] if ragged else None
         span = Span(lengths, mask, prefix_mask, offset, self.linear_attention, keyless, decoding)
-        x = self.embed_tokens(input_ids)
-        layers = []
+        hidden, layers = self.layers(input_ids, span, None if state is None else state.layers)
+        return hidden, RecurrentState(layers, offset + lengths)
+
+    def layers(self, input_ids: Tensor, span: Span, state: list[LayerState] | None) -> tuple[Tensor, list[LayerState]]:
+        """All layers: last hidden states `[B, T, C]`, and what each layer remembers."""
+        x, kept = self.embed_tokens(input_ids), []
         for i, block in enumerate(self.blocks):
-            x, layer = block(x, span, None if state is None else state.layers[i])
-            layers.append(layer)
-        return self.norm(x), RecurrentState(layers, offset + lengths)
+            x, layer = block(x, span, None if state is None else state[i])
+            kept.append(layer)
+        return self.norm(x), kept
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states `[..., C]`; the mask token can never be chosen."""

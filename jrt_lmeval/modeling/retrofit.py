@@ -1,0 +1,419 @@
+"""A Transformer that gets a constant state: sliding windows in place of attention, and memory layers beside it.
+
+The backbone is any causal Transformer of the transformers library with rotary softmax attention, frozen. Each of its
+attention layers sees the last W tokens and the first S (StreamingLLM, arXiv 2309.17453). What lies further back is
+kept by memory layers at a few depths: prefix linear attention over the text that was read, added to the residual
+stream in front of a block.
+
+What a memory layer looks up, and by what (letters as in `modeling/__init__.py`):
+
+    q_t  from the tokens t, t-1, t-2        k_j  from the tokens j-1, j-2, j-3        v_j  from token j itself
+    x_t += amplitude * read_t * out( sum_j phi(q_t).phi(k_j) write_j v_j / norm )
+
+so that a value is found by what stood before it, and is written as the embedding of its token: an induction head
+before any training. Half of the heads see token embeddings, half the stream at their depth; there are no positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
+from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
+from jrt_lmeval.modeling.linear_attention import LinearState, Prefix, attend, by_kernel, one_token
+from jrt_lmeval.modeling.mixers import Span, last_slots
+from jrt_lmeval.modeling.model import JRTForCausalLM, RMSNorm
+from jrt_lmeval.modeling.state import LayerState
+
+WINDOWED = "jrt_window"
+"""Name of the attention function that the backbone is loaded with."""
+KERNELS = ("jrt_rnn", "based", "softmax")
+"""`jrt_rnn`: a prefix gives the head start. `based`: causal. `softmax`: exact scores, a state that grows with the text:
+what a constant state is compared with, and started from."""
+BEFORE = 3
+"""How many tokens before a value its key is made from."""
+BLOCK = 256
+
+
+class RetrofitConfig(PretrainedConfig):
+    """Configuration of `RetrofitForCausalLM`.
+
+    Args:
+        backbone: the Transformer: a name of `checkpoints.packaged`, an id on the hub, or a folder.
+        backbone_config: its own configuration, so that the model can be built without its weights.
+        window: W, tokens that each attention layer sees, the token itself included.
+        sinks: S, first tokens of the text that it sees as well.
+        at: blocks before which a memory layer stands, ascending; the number of blocks stands for the end.
+        kernel: one of `KERNELS`.
+        feature_map, feature_map_options: of `jrt_rnn` and `based`.
+        memory_heads, memory_dim: H and D of the memory layers.
+        context_length: longest training row in tokens.
+
+    Raises:
+        JRTError: a kernel that does not exist, or sizes that do not fit each other.
+    """
+
+    model_type = "jrt_retrofit"
+
+    def __init__(
+        self,
+        backbone: str = "",
+        backbone_config: dict[str, Any] | None = None,
+        window: int = 64,
+        sinks: int = 4,
+        at: Sequence[int] = (),
+        kernel: str = "jrt_rnn",
+        feature_map: str = "centred",
+        feature_map_options: dict[str, Any] | None = None,
+        memory_heads: int = 8,
+        memory_dim: int = 32,
+        context_length: int = 512,
+        **kwargs: Any,
+    ):
+        if kernel not in KERNELS:
+            raise unknown("kernel", kernel, KERNELS)
+        self.backbone, self.backbone_config = backbone, dict(backbone_config or {})
+        self.window, self.sinks, self.at = window, sinks, list(at)
+        self.kernel, self.feature_map = kernel, feature_map
+        self.feature_map_options = dict(feature_map_options or {})
+        self.memory_heads, self.memory_dim, self.context_length = memory_heads, memory_dim, context_length
+        width, layers = self.backbone_config.get("hidden_size", 0), self.backbone_config.get("num_hidden_layers", 0)
+        if width % memory_heads:
+            raise JRTError(f"memory_heads={memory_heads}: must divide the backbone's width of {width}.")
+        if self.at != sorted(set(self.at)) or any(not 0 <= depth <= layers for depth in self.at):
+            raise JRTError(f"at={self.at}: must be ascending numbers from 0 to {layers}, the backbone's blocks.")
+        if window < 1 or sinks < 0:
+            raise JRTError(f"window={window}, sinks={sinks}: must be at least 1 and 0 tokens.")
+        kwargs.setdefault("vocab_size", self.backbone_config.get("vocab_size"))
+        super().__init__(**kwargs)
+
+    enc_length: int | None = None
+    mask_token_id: int | None = None
+    token_count: int | None = None
+    prefix_length: int = 0
+    padding, decode, filling = "exact", "exact", "left_pad"
+
+    @property
+    def mixers(self) -> list[str]:
+        """The layers as the rest of the package names them: windows, then memories."""
+        memory = {"jrt_rnn": "prefix_linear", "based": "linear", "softmax": "attention_nope"}[self.kernel]
+        return ["swa"] * self.backbone_config.get("num_hidden_layers", 0) + [memory] * len(self.at)
+
+    def describe(self) -> str:
+        """What the model is made of, in a line."""
+        what = "softmax" if self.kernel == "softmax" else f"{self.kernel} with {self.feature_map} of {self.memory_dim}"
+        depths = ", ".join(map(str, self.at))
+        return (
+            f"{self.backbone}, windows of {self.window} tokens and {self.sinks} sinks, "
+            f"memories ({what}, {self.memory_heads} heads) before blocks {depths}"
+        )
+
+
+def default_depths(layers: int) -> list[int]:
+    """Where memories stand unless told otherwise: at two thirds of the blocks, where a Transformer knows what it looks
+    for, and two blocks before the end, where it writes what it found."""
+    return sorted({layers * 2 // 3, max(0, layers - 2)})
+
+
+@dataclass
+class Reading:
+    """One pass over a right-padded batch: what the layers look up in the state before it, and what they leave.
+
+    Attributes:
+        span: which tokens are real, and where they stand.
+        config: of the model.
+        state: per layer, before the pass; None starts afresh.
+        embedded: token embeddings `[B, T, C]`.
+        kept: layer -> what it leaves behind.
+    """
+
+    span: Span
+    config: RetrofitConfig
+    state: list[LayerState] | None
+    embedded: Tensor
+    kept: dict[int, LayerState] = field(default_factory=dict)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
+        """Attention to the last W tokens and the first S: q `[B, H, T, D]`, k and v `[B, KV, T, D]`."""
+        S, W = self.config.sinks, self.config.window
+        B, KV, T, D = k.shape
+        cache = S + W - 1
+        if self.state is None:
+            before = [k.new_zeros(B, KV, cache, size) for size in (D, v.shape[-1])]
+        else:
+            before = [self.state[layer][name].transpose(1, 2) for name in ("k", "v")]
+        k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
+        places = self._places(k.device, T)
+        out = []
+        for start in range(0, T, BLOCK):
+            stop = min(T, start + BLOCK)
+            slots = torch.arange(cache + stop, device=k.device)
+            if start > W + S:  # between the sinks and the window lies what nobody in this block sees
+                slots = torch.cat([slots[:S], slots[cache : cache + S], slots[S + start :]])
+            key, query = places[:, None, slots], places[:, cache + start : cache + stop, None]
+            seen = (key >= 0) & (key <= query) & ((key < S) | (key > query - W))
+            seen |= query < 0  # a softmax over nothing would be NaN; what padding sees is unused
+            part = F.scaled_dot_product_attention(
+                q[:, :, start:stop], k[:, :, slots], v[:, :, slots], seen[:, None], scale=scaling, enable_gqa=True
+            )
+            out.append(part)
+        self.kept[layer] = {"k": self._keep(k, cache), "v": self._keep(v, cache)}
+        return torch.cat(out, 2)
+
+    def _places(self, device: torch.device, T: int) -> Tensor:
+        """Position of every slot `[B, S + W - 1 + T]`: sinks, the tokens before, these; -1 where there is no token."""
+        S, W, span = self.config.sinks, self.config.window, self.span
+        offset = span.offset[:, None]
+        first = torch.arange(S, device=device).expand(len(offset), -1)
+        first = first.masked_fill(first >= offset, -1)
+        last = offset - (W - 1) + torch.arange(W - 1, device=device)
+        last = last.masked_fill(last < S, -1)  # the sinks have their own slots
+        new = offset + torch.arange(T, device=device)
+        if span.mask is not None:
+            new = new.masked_fill(~span.mask, -1)
+        return torch.cat([first, last, new], 1)
+
+    def _keep(self, x: Tensor, cache: int) -> Tensor:
+        """What the next token can see of the slots x `[B, KV, slots, D]`, as `[B, S + W - 1, KV, D]`."""
+        S, span, x = self.config.sinks, self.span, x.transpose(1, 2)
+        place = torch.arange(S, device=x.device)
+        index = torch.where(place < span.offset[:, None], place, cache + place - span.offset[:, None])
+        index = index.clamp(max=x.shape[1] - 1)[..., None, None].expand(-1, -1, *x.shape[2:])
+        recent = last_slots(x[:, S:], span, self.config.window - 1, self.config.window - 1)
+        return torch.cat([x.gather(1, index), recent], 1)
+
+
+def window_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    reading: Reading | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The attention function of the backbone, as transformers calls it."""
+    if reading is None:
+        raise JRTError("the backbone of a retrofitted model runs only inside of it.")
+    y = reading.attend(module.layer_idx, query, key, value, scaling)  # type: ignore[arg-type]
+    return y.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(WINDOWED, window_attention)
+
+
+SCALES = {"taylor": 5.0, "poly": 5.0, "softmax": 14.0, "centred": 1.0, "square": 1.0}
+"""Where a map's scores begin: the scale of a match, a cosine of 1. Maps that are not named begin at sqrt(D)."""
+
+
+class Memory(nn.Module):
+    """A memory layer: `forward(x, reading, layer) -> what is added to x`, all `[B, T, C]`.
+
+    State: `tail [B, 3, H D]`, what the last tokens offer to queries and keys, and `S [B, H, F, V]`, `z [B, H, F]`;
+    with the softmax kernel `k [B, slots, H, D]` and `v [B, slots, H, V]` of all tokens instead.
+    """
+
+    def __init__(self, config: RetrofitConfig):
+        super().__init__()
+        self.config, self.heads, self.dim = config, config.memory_heads, config.memory_dim
+        width, features = config.backbone_config["hidden_size"], self.heads * self.dim
+        self.norm, self.token_norm = RMSNorm(width, 1e-5), RMSNorm(width, 1e-5)
+        self.base = nn.Linear(width, features, bias=False)
+        self.q_mix = nn.Parameter(torch.empty(BEFORE, features))
+        self.k_mix = nn.Parameter(torch.empty(BEFORE, features))
+        self.v_proj, self.out_proj = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.write_gate, self.read_gate = (nn.Linear(width, self.heads) for _ in range(2))
+        self.scale, self.null = nn.Parameter(torch.empty(self.heads)), nn.Parameter(torch.empty(self.heads))
+        self.amplitude = nn.Parameter(torch.empty(()))
+        self.prefix = config.kernel == "jrt_rnn"
+        if self.prefix:
+            self.k_prefix_mix = nn.Parameter(torch.empty(BEFORE, features))
+            self.prefix_gate = nn.Linear(width, self.heads)
+        if config.kernel != "softmax":
+            self.feature_map = build_feature_map(config.feature_map, self.heads, self.dim, **config.feature_map_options)
+            self.by_sum = sum_normalised_heads(self.feature_map)
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Begin as an induction head: equal contexts match, and what is found is written as its token's embedding."""
+        for mix in (self.q_mix, self.k_mix, *((self.k_prefix_mix,) if self.prefix else ())):
+            mix.copy_(torch.tensor([1.0, 0.7, 0.5])[:, None].expand_as(mix))
+        nn.init.normal_(self.base.weight, std=self.base.in_features**-0.5)
+        nn.init.orthogonal_(self.v_proj.weight)
+        self.out_proj.weight.copy_(self.v_proj.weight.T)
+        for gate, bias in ((self.write_gate, 1.0), (self.read_gate, 0.0)):
+            nn.init.zeros_(gate.weight)
+            nn.init.constant_(gate.bias, bias)
+        if self.prefix:
+            nn.init.zeros_(self.prefix_gate.weight)
+            nn.init.constant_(self.prefix_gate.bias, 1.0)
+        kernel = "softmax" if self.config.kernel == "softmax" else self.config.feature_map
+        self.scale.fill_(SCALES.get(kernel, self.dim**0.5))
+        self.null.fill_(0.55 * self.scale[0].item() if kernel == "softmax" else 1.0)
+        self.amplitude.fill_(8.0 if kernel == "softmax" else 1.0)
+
+    def forward(self, x: Tensor, reading: Reading, layer: int) -> Tensor:
+        span, state = reading.span, None if reading.state is None else reading.state[layer]
+        dtype, x, tokens = x.dtype, self.norm(x.float()), self.token_norm(reading.embedded.float())
+        half = self.heads // 2 * self.dim
+        base = torch.cat([F.linear(tokens, self.base.weight[:half]), F.linear(x, self.base.weight[half:])], -1)
+        base = F.normalize(base.unflatten(-1, (self.heads, self.dim)), dim=-1).flatten(-2)
+        tail = base.new_zeros(len(base), BEFORE, base.shape[-1]) if state is None else state["tail"]
+        base = torch.cat([tail, base], 1)
+        kept = {"tail": last_slots(base, span, BEFORE, BEFORE)}
+        q = self._mixed(base, self.q_mix, 0) * self.scale[:, None, None]
+        k, v = self._mixed(base, self.k_mix, 1), self._split(self.v_proj(tokens))
+        write, read = (self._split(torch.sigmoid(gate(x))) for gate in (self.write_gate, self.read_gate))
+        if self.config.kernel == "softmax":
+            y, end = self._softmax(q, k, v * write, span, state)
+        else:
+            y, end = self._linear(q, k * self.dim**0.5, v, write, x, base, span, state)
+        reading.kept[layer] = {**kept, **end}
+        y = (y * read).transpose(1, 2).flatten(2)
+        return (self.amplitude * self.out_proj(y)).to(dtype)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, T, C] -> [B, H, T, C / H]
+
+    def _mixed(self, base: Tensor, mix: Tensor, back: int) -> Tensor:
+        """Unit vectors `[B, H, T, D]` of three tokens each, the first of them `back` tokens before."""
+        T = base.shape[1] - BEFORE
+        parts = [base[:, BEFORE - back - i : BEFORE - back - i + T] * weight for i, weight in enumerate(mix)]
+        return F.normalize(self._split(sum(parts[1:], parts[0])), dim=-1)
+
+    def _linear(
+        self, q: Tensor, k: Tensor, v: Tensor, write: Tensor, x: Tensor, base: Tensor, span: Span, state: Any
+    ) -> tuple[Tensor, LayerState]:
+        start = None if state is None else LinearState(state["S"], state["z"])
+        if start is not None and span.decoding:
+            y, d, end = one_token(self.feature_map, q, k, v * write, start)
+        else:
+            prefix = None
+            if self.prefix and span.prefix_mask is not None:
+                ke = self._mixed(base, self.k_prefix_mix, 1) * self.dim**0.5
+                prefix = Prefix(ke, v * self._split(torch.sigmoid(self.prefix_gate(x))), span.prefix_mask)
+            short = by_kernel(self.feature_map.kernel, q, k, v * write, prefix, span.mask) if self._short(q) else None
+            if short is not None:
+                (y, d), end = short, LinearState(q.new_empty(0), q.new_empty(0))
+            else:
+                form = "chunked" if self.training else span.linear_attention
+                y, d, end = attend(form, self.feature_map, q, k, v * write, prefix, span.mask, start)
+        null = self.null.abs()[:, None, None] + 1e-6
+        if all(self.by_sum):
+            y = y / (d[..., None] + null)
+        else:
+            # divided by its root mean square where it is large, by the null where nothing was found
+            y = y / torch.sqrt(y.square().mean(-1, keepdim=True) + null.square())
+        return y, {"S": end.S, "z": end.z}
+
+    def _short(self, q: Tensor) -> bool:
+        """Whether a training row is so short that its scores take less than its features; it leaves no state then."""
+        return self.training and q.shape[2] < 2 * self.feature_map.feature_dim
+
+    def _softmax(
+        self, q: Tensor, k: Tensor, v: Tensor, span: Span, state: LayerState | None
+    ) -> tuple[Tensor, LayerState]:
+        cache = 0
+        if state is not None:
+            k, v = (torch.cat([state[name].transpose(1, 2), new], 2) for name, new in (("k", k), ("v", v)))
+            cache = state["k"].shape[1]
+        T, slots = q.shape[2], torch.arange(k.shape[2], device=q.device)
+        seen = slots <= cache + torch.arange(T, device=q.device)[:, None]
+        seen = seen & (slots >= cache - span.offset[:, None])[:, None, None]
+        scores = (q @ k.mT).masked_fill(~seen, float("-inf"))
+        null = self.null[:, None, None].expand(len(q), -1, T, 1)
+        y = torch.cat([scores, null], -1).softmax(-1)[..., :-1] @ v
+        kept = {name: last_slots(old.transpose(1, 2), span, cache + T, cache) for name, old in (("k", k), ("v", v))}
+        return y, kept
+
+
+class RetrofitForCausalLM(JRTForCausalLM):
+    """A frozen Transformer under windows, with memory layers beside it. Only these are saved."""
+
+    config_class = RetrofitConfig
+    _tied_weights_keys = None  # type: ignore[assignment]
+
+    def __init__(self, config: RetrofitConfig, backbone: Any = None):
+        PreTrainedModel.__init__(self, config)
+        if backbone is None:
+            shape = AutoConfig.for_model(**config.backbone_config)
+            backbone = AutoModelForCausalLM.from_config(shape, attn_implementation=WINDOWED)
+        self.backbone = backbone.requires_grad_(False).eval()
+        self.memories = nn.ModuleList([Memory(config) for _ in config.at])
+        self.linear_attention = "streamed"
+        blocks = self.backbone.get_decoder().layers
+        for number, depth in enumerate(config.at):
+            layer = len(blocks) + number
+            if depth < len(blocks):
+                blocks[depth].register_forward_pre_hook(partial(self._before, number, layer), with_kwargs=True)
+            else:
+                blocks[-1].register_forward_hook(partial(self._behind, number, layer), with_kwargs=True)
+
+    def _before(self, number: int, layer: int, block: nn.Module, given: tuple, named: dict[str, Any]) -> Any:
+        return (given[0] + self.memories[number](given[0], named["reading"], layer), *given[1:]), named
+
+    def _behind(self, number: int, layer: int, block: nn.Module, given: tuple, named: dict[str, Any], x: Tensor) -> Any:
+        return x + self.memories[number](x, named["reading"], layer)
+
+    def train(self, mode: bool = True) -> RetrofitForCausalLM:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.backbone.get_output_embeddings()
+
+    @property
+    def lm_head(self) -> nn.Module:
+        return self.get_output_embeddings()
+
+    def layers(self, input_ids: Tensor, span: Span, state: list[LayerState] | None) -> tuple[Tensor, list[LayerState]]:
+        embedded = self.get_input_embeddings()(input_ids)
+        reading = Reading(span, self.config, state, embedded)
+        positions = span.offset[:, None] + torch.arange(input_ids.shape[1], device=input_ids.device)
+        decoder = self.backbone.get_decoder()
+        hidden = decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False, reading=reading)[0]
+        return hidden, [reading.kept[layer] for layer in sorted(reading.kept)]
+
+    def save_pretrained(self, save_directory: Any, **options: Any) -> None:
+        """Write the memory layers and the configuration, which names the backbone."""
+        weights = {name: x for name, x in self.state_dict().items() if name.startswith("memories.")}
+        super().save_pretrained(save_directory, state_dict=weights, **options)
+
+    @classmethod
+    def from_pretrained(cls, folder: Any, *args: Any, dtype: Any = None, **options: Any) -> RetrofitForCausalLM:
+        """The memory layers of a folder beside the backbone that its configuration names.
+
+        Raises:
+            JRTError: the backbone cannot be had; says what to install.
+        """
+        config = RetrofitConfig.from_pretrained(folder)
+        model = cls(config, load_backbone(config.backbone, dtype or torch.float32))
+        weights = load_file(Path(folder) / "model.safetensors")
+        model.load_state_dict(weights, strict=False)
+        return model.to(dtype or torch.float32).eval()
+
+
+def load_backbone(name: str, dtype: torch.dtype) -> Any:
+    """The Transformer of a retrofitted model: a name of `checkpoints.packaged`, a folder, or an id on the hub."""
+    folder = packaged_folder(name) if name in PACKAGED else name
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=WINDOWED)
+
+
+AutoConfig.register(RetrofitConfig.model_type, RetrofitConfig)
+AutoModelForCausalLM.register(RetrofitConfig, RetrofitForCausalLM)

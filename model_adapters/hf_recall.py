@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, no_revisions, shipped_for
+from jrt_lmeval.checkpoints.found import HAZY, OURS, RETROFIT, Checkpoint, find, no_revisions, shipped_for
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
@@ -80,7 +80,7 @@ class HFRecall(RecallLM):
             raise JRTError(
                 f"pretrained={checkpoint.name!r} is a released JRT, Based or attn checkpoint; use --model jrt_rnn."
             )
-        if checkpoint.kind == OURS:
+        if checkpoint.kind in (OURS, RETROFIT):
             raise JRTError(
                 f"pretrained={checkpoint.name!r} is a model of this package; use --model {checkpoint.family}."
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jrt_lmeval.checkpoints.found import OURS, Checkpoint
+from jrt_lmeval.checkpoints.found import OURS, RETROFIT, Checkpoint
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prefix import PrefixPolicy, prefix_policy
@@ -67,7 +67,9 @@ class JRTRNN(OurLM):
 
     def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
         """A model without a prefix is refused; a released baseline may run here, but not under another prefix."""
-        if not model.has_prefix and (checkpoint.kind == OURS or policy not in (PrefixPolicy(), PrefixPolicy("none"))):
+        if not model.has_prefix and (
+            checkpoint.kind in (OURS, RETROFIT) or policy not in (PrefixPolicy(), PrefixPolicy("none"))
+        ):
             raise JRTError(
                 f"{checkpoint.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
             )

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jrt_lmeval.checkpoints.found import HAZY, OURS, Checkpoint, find, no_revisions, shipped_for
+from jrt_lmeval.checkpoints.found import HAZY, OURS, RETROFIT, Checkpoint, find, no_revisions, shipped_for
 from jrt_lmeval.checkpoints.load import load_config, load_model, random_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 from jrt_lmeval.errors import JRTError, unknown
@@ -89,7 +89,7 @@ class OurLM(RecallLM):
 
     def check_family(self, checkpoint: Checkpoint) -> None:
         """Raise JRTError where another adapter runs the checkpoint, and name it."""
-        if checkpoint.kind not in (OURS, HAZY):
+        if checkpoint.kind not in (OURS, RETROFIT, HAZY):
             load_config(checkpoint)  # says which model it is and what runs it
 
     def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from jrt_lmeval.checkpoints.found import CONFIG, HAZY, OURS, find
+from jrt_lmeval.checkpoints.found import CONFIG, HAZY, OURS, RETROFIT, find
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tokenizer_dir, weights_dir
 
@@ -70,7 +70,7 @@ def convert(
             for file in sorted(files, key=lambda file: file.name == CONFIG):
                 shutil.copyfile(file, target / file.name)
             return [f"{checkpoint.name} -> {target}", _how(str(checkpoint.family), checkpoint.kind == OURS, target)]
-        if checkpoint.family == "hf_recall":
+        if checkpoint.family == "hf_recall" or checkpoint.kind == RETROFIT:
             raise JRTError(
                 f"{checkpoint.name}: is an ordinary Hugging Face model already; there is nothing to convert."
             )

@@ -24,7 +24,7 @@ log = logging.getLogger("lm_eval.jrt")
 
 CONFIG, WEIGHTS, RECIPE = "config.json", "model.safetensors", "recipe.json"
 
-OURS, HAZY, MAMBA_SSM, TRANSFORMERS = "ours", "hazy", "mamba_ssm", "transformers"
+OURS, RETROFIT, HAZY, MAMBA_SSM, TRANSFORMERS = "ours", "retrofit", "hazy", "mamba_ssm", "transformers"
 SPECIAL_FLOAT = "__float__"
 """How transformers writes numbers that JSON does not have: `{"__float__": "Infinity"}`."""
 MAMBAS = ("mamba", "mamba2", "falcon_mamba")
@@ -43,8 +43,9 @@ class Checkpoint:
     Attributes:
         name: what it is called in results: the name of a shipped model, or what the user wrote.
         folder: that holds it.
-        kind: `ours` (what `jrt-eval train` writes), `hazy` (JRT, Based and the Transformer as Hazy Research released
-            them), `mamba_ssm` (Mamba in mamba-ssm's layout) or `transformers`.
+        kind: `ours` (what `jrt-eval train` writes), `retrofit` (memory layers beside a Transformer), `hazy` (JRT, Based
+            and the Transformer as Hazy Research released them), `mamba_ssm` (Mamba in mamba-ssm's layout) or
+            `transformers`.
         fields: of its config.json; empty for a folder of GGUF files.
     """
 
@@ -68,6 +69,8 @@ class Checkpoint:
         """The `--model` that runs it: `jrt_rnn`, `based`, `mamba` or `hf_recall`; None where the weights must tell."""
         if self.kind == OURS:
             return "jrt_rnn" if with_prefix(self.fields.get("mixers", ())) else "based"
+        if self.kind == RETROFIT:
+            return "jrt_rnn" if self.fields.get("kernel") == "jrt_rnn" else "based"
         if self.kind == HAZY:
             return None
         return "mamba" if self.kind == MAMBA_SSM or self.model_type in MAMBAS else "hf_recall"
@@ -77,6 +80,8 @@ def kind_of(fields: Mapping[str, Any]) -> str:
     """The kind of a model from the fields of its config.json."""
     if fields.get("model_type") == "jrt":
         return OURS
+    if fields.get("model_type") == "jrt_retrofit":
+        return RETROFIT
     # Hazy Research derived all its configurations from GPT-2's, mamba-ssm's name no model type at all
     nameless = fields.get("model_type") in (None, "gpt2")
     if nameless and "n_layer" in fields and ("d_model" in fields or "ssm_cfg" in fields):

@@ -33,16 +33,20 @@ from jrt_lmeval.checkpoints.found import (
     MAMBA_SSM,
     MAMBAS,
     OURS,
+    RETROFIT,
     TRANSFORMERS,
     Checkpoint,
     find,
     read_object,
 )
+from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
 from jrt_lmeval.checkpoints.tokenizers import suppress_beyond
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import MODES, JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.modeling.retrofit import BACKBONES, RetrofitForCausalLM
 
+BACKBONES[PACKAGED] = packaged_folder
 log = logging.getLogger("lm_eval.jrt")
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -152,6 +156,8 @@ def load_model(
         )
     if checkpoint.kind == TRANSFORMERS:
         model = _transformers(checkpoint, dtype, device, options)
+    elif checkpoint.kind == RETROFIT:
+        model = RetrofitForCausalLM.from_pretrained(checkpoint.folder, dtype).to(device)
     elif checkpoint.kind == MAMBA_SSM:
         model = _mamba_ssm(checkpoint, dtype, device)
     else:

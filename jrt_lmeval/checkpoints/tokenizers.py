@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from jrt_lmeval.checkpoints.found import HAZY, MAMBA_SSM, OURS, Checkpoint
+from jrt_lmeval.checkpoints.found import HAZY, MAMBA_SSM, OURS, RETROFIT, Checkpoint, find
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tokenizer_dir
 from jrt_lmeval.prompts.tokens import END_OF_TEXT, gpt2_tokenizer, read_tokenizer
@@ -39,6 +39,8 @@ def find_tokenizer(checkpoint: Checkpoint, given: str | Path | None = None, **op
     folder = tokenizer_dir(checkpoint.folder)
     if given is not None:
         return _read(str(given), f"tokenizer={given}", **options)
+    if checkpoint.kind == RETROFIT:
+        return find_tokenizer(find(checkpoint.fields["backbone"]))
     if checkpoint.kind == OURS or folder != checkpoint.folder:
         return read_own(checkpoint.folder)
     if checkpoint.model_type in CONFIG_MAPPING and "gguf_file" not in options:

@@ -157,7 +157,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states `[..., C]`; the mask token can never be chosen."""
-        logits = self.lm_head(hidden)
+        logits = self.get_output_embeddings()(hidden)
         if self.config.mask_token_id is not None:
             logits[..., self.config.mask_token_id] = torch.finfo(logits.dtype).min
         return logits

@@ -16,7 +16,7 @@ before any training. Half of the heads see token embeddings, half the stream at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.linear_attention import LinearState, Prefix, attend, by_kernel, one_token
@@ -41,6 +40,7 @@ WINDOWED = "jrt_window"
 KERNELS = ("jrt_rnn", "based", "softmax")
 """`jrt_rnn`: a prefix gives the head start. `based`: causal. `softmax`: exact scores, a state that grows with the text:
 what a constant state is compared with, and started from."""
+MEMORIES = "memories."
 BEFORE = 3
 """How many tokens before a value its key is made from."""
 BLOCK = 256
@@ -342,7 +342,7 @@ class Memory(nn.Module):
 class RetrofitForCausalLM(JRTForCausalLM):
     """A frozen Transformer under windows, with memory layers beside it. Only these are saved."""
 
-    config_class = RetrofitConfig
+    config_class = RetrofitConfig  # type: ignore[assignment]
     _tied_weights_keys = None  # type: ignore[assignment]
 
     def __init__(self, config: RetrofitConfig, backbone: Any = None):
@@ -378,10 +378,6 @@ class RetrofitForCausalLM(JRTForCausalLM):
     def get_output_embeddings(self) -> nn.Module:
         return self.backbone.get_output_embeddings()
 
-    @property
-    def lm_head(self) -> nn.Module:
-        return self.get_output_embeddings()
-
     def layers(self, input_ids: Tensor, span: Span, state: list[LayerState] | None) -> tuple[Tensor, list[LayerState]]:
         embedded = self.get_input_embeddings()(input_ids)
         reading = Reading(span, self.config, state, embedded)
@@ -392,27 +388,54 @@ class RetrofitForCausalLM(JRTForCausalLM):
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> None:
         """Write the memory layers and the configuration, which names the backbone."""
-        weights = {name: x for name, x in self.state_dict().items() if name.startswith("memories.")}
+        weights = {name: x for name, x in self.state_dict().items() if name.startswith(MEMORIES)}
         super().save_pretrained(save_directory, state_dict=weights, **options)
 
     @classmethod
-    def from_pretrained(cls, folder: Any, *args: Any, dtype: Any = None, **options: Any) -> RetrofitForCausalLM:
-        """The memory layers of a folder beside the backbone that its configuration names.
+    def from_pretrained(
+        cls, folder: str | Path, dtype: torch.dtype | None = None, backbone: Any = None, **_: Any
+    ) -> RetrofitForCausalLM:
+        """The memory layers of a folder beside their backbone, in evaluation mode.
+
+        Args:
+            folder: as `save_pretrained` writes it.
+            dtype: of the parameters; None for float32.
+            backbone: the Transformer, loaded with the attention function `WINDOWED`; None for the one that the
+                configuration names.
 
         Raises:
-            JRTError: the backbone cannot be had; says what to install.
+            JRTError: memories that are not those of the configuration.
         """
-        config = RetrofitConfig.from_pretrained(folder)
-        model = cls(config, load_backbone(config.backbone, dtype or torch.float32))
+        config, dtype = RetrofitConfig.from_pretrained(folder), dtype or torch.float32
+        model = cls(config, backbone or load_backbone(config.backbone, dtype))
         weights = load_file(Path(folder) / "model.safetensors")
+        wanted = {name for name in model.state_dict() if name.startswith(MEMORIES)}
+        if weights.keys() != wanted:
+            listed = ", ".join(sorted(weights.keys() ^ wanted))
+            raise JRTError(f"{folder}: its weights are not those that its config.json describes ({listed}).")
         model.load_state_dict(weights, strict=False)
-        return model.to(dtype or torch.float32).eval()
+        return model.to(dtype).eval()
 
 
-def load_backbone(name: str, dtype: torch.dtype) -> Any:
-    """The Transformer of a retrofitted model: a name of `checkpoints.packaged`, a folder, or an id on the hub."""
-    folder = packaged_folder(name) if name in PACKAGED else name
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=WINDOWED)
+BACKBONES: dict[str, Callable[[], Path]] = {}
+"""Names that stand for a folder, such as that of the packaged model (`checkpoints.load`)."""
+
+
+def load_backbone(name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The Transformer of a retrofitted model: a name in `BACKBONES`, a folder, or an id on the hub.
+
+    Raises:
+        JRTError: its layers are not plain softmax attention.
+    """
+    folder = BACKBONES[name]() if name in BACKBONES else name
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=WINDOWED)
+    blocks = getattr(model.get_decoder(), "layers", ())
+    if not blocks or not all(hasattr(getattr(block, "self_attn", None), "layer_idx") for block in blocks):
+        raise JRTError(
+            f"{name}: {type(model).__name__} cannot be retrofitted: its blocks are no plain softmax attention with "
+            "rotary positions (Llama, Mistral, Qwen2, Qwen3 and SmolLM are)."
+        )
+    return model
 
 
 AutoConfig.register(RetrofitConfig.model_type, RetrofitConfig)

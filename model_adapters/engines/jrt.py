@@ -36,9 +36,9 @@ class JRTState:
         rows = self.inner.batch_size
         per_token = fixed = 0
         for index, layer in enumerate(self.inner.layers):
-            for tensor in layer.values():
+            for name, tensor in layer.items():
                 size = tensor.numel() * tensor.element_size() // rows
-                if index in self.growing:
+                if index in self.growing and name in ("k", "v"):
                     per_token += size // tensor.shape[1]
                 else:
                     fixed += size

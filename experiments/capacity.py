@@ -249,7 +249,7 @@ def _taylor(size: int) -> int:
 KINDS = {
     "mamba2": Kind((8, 16, 32, 64), _mamba2, start_mamba2, lambda size: size),
     "based": Kind((4, 8), _jrt("linear"), start_linear, _taylor),
-    "jrt_rnn": Kind((4, 8), _jrt("prefix_linear"), start_linear, _taylor, prefix=True, steps=300),
+    "jrt_rnn": Kind((8,), _jrt("prefix_linear"), start_linear, _taylor, prefix=True, steps=1500),
     "llama": Kind((64,), _llama, _start_llama, None),
 }
 

@@ -6,9 +6,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -97,46 +98,33 @@ def rescored(collection: Collection) -> tuple[Collection, tuple[str, ...]]:
             file = cell.first.run.file
             left.append(Broken(file, f"{file}: {cell.task} keeps no answers to score again."))
         else:
-            made = replace(cell, results=tuple(rescored_result(result) for result in cell.results))
-            changed += _changes(cell, made)
+            made = replace(cell, results=tuple(map(_rescored, cell.results)))
             cells.append(made)
+            for name in SCORES:
+                old, new = cell.mean(name), made.mean(name)
+                if old is not None and new is not None and not math.isclose(old, new, abs_tol=1e-9):
+                    changed.append(f"{cell.model}, {cell.label}: {name} {100 * old:.2f} → {100 * new:.2f}")
     if not any(cell.mean("contains") is not None for cell in cells):
         raise JRTError("--rescore: no log keeps answers and what they were scored against; run with --log_samples.")
     about = (f"Scored again from {len(cells)} logs of answers; {len(changed) or 'nothing'} changed.", *changed)
     return replace(collection, cells=tuple(cells), broken=(*collection.broken, *left)), about
 
 
-def rescored_result(result: Result) -> Result:
-    """A result with the present scores in place of the logged ones.
-
-    Raises:
-        JRTError: an answer without anything to score it against; names the file and the question.
-    """
+def _rescored(result: Result) -> Result:
+    """A result with the present scores in place of the logged ones."""
     columns = result.columns
     assert columns is not None
     values: dict[str, list[float]] = {name: [] for name in SCORES}
-    rows: list[int] = []
-    for sample in result.samples():
-        if sample.figures.get("skipped"):
-            continue
+    for sample in (sample for sample in result.samples() if not sample.figures.get("skipped")):
         if sample.answer is None or not sample.gold:
             raise JRTError(f"{result.samples_file}: question {sample.question!r} has no answer or no accepted answers.")
-        rows.append(sample.row)
         for name, score in SCORES.items():
             values[name].append(float(score(sample.answer, list(sample.gold))))
-    assert rows == columns.rows.tolist(), "the same log, read twice"
-    scores = {**columns.scores, **{name: np.array(found) for name, found in values.items()}}
+    scores = {name: np.array(found) for name, found in values.items()}
     means = {**result.means, **{name: float(np.mean(found)) for name, found in values.items()}}
     made = replace(result, means=means, errors={})
-    made.__dict__["columns"] = replace(columns, scores=scores)  # what `cached_property` would read from the log
+    made.__dict__["columns"] = replace(columns, scores={**columns.scores, **scores})  # not read from the log again
     return made
-
-
-def _changes(before: Cell, after: Cell) -> Iterator[str]:
-    for name in SCORES:
-        old, new = before.mean(name), after.mean(name)
-        if old is not None and new is not None and not math.isclose(old, new, abs_tol=1e-9):
-            yield f"{before.model}, {before.label}: {name} {100 * old:.2f} → {100 * new:.2f}"
 
 
 # -------------------------------------------------------------------- a written report, checked
@@ -161,49 +149,44 @@ def check(report: Path, paths: Sequence[Path] = ()) -> int:
         JRTError: there is no report, or its logs are gone.
     """
     file = report / JSON if report.is_dir() else report
-    written = _read(file)
-    asked = dict(written["arguments"])
-    asked["paths"] = [str(path) for path in paths] or [str(file.parent / path) for path in asked["paths"]]
+    try:
+        written = json.loads(file.read_text(encoding="utf-8"))
+        before, asked = _entries(written["tables"]), dict(written["arguments"])
+        asked["paths"] = [str(path) for path in paths] or [str(file.parent / path) for path in asked["paths"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JRTError(f"{file}: no report of jrt-eval ({type(error).__name__}: {error}).") from None
     made = replace(build(asked)[1], arguments=written["arguments"])
-    wrong = list(compared(written["tables"], json.loads(json_text(made))["tables"]))
+    after = _entries(json.loads(json_text(made))["tables"])
+    wrong = [
+        f"{place}: written {_told(before, place)}, derived {_told(after, place)}"
+        for place in dict.fromkeys([*before, *after])
+        if place not in before or place not in after or not _same(before[place], after[place])
+    ]
     wrong += _other_files(file.parent, made)
     for line in wrong:
         print(f"differs: {line}", file=sys.stderr)
-    entries = sum(isinstance(entry, dict) for table in written["tables"] for row in table["rows"] for entry in row)
+    numbers = sum(isinstance(entry, dict) for entry in before.values())
     tables = len(written["tables"])
-    print(f"{file}: {entries} numbers in {tables} tables derived again, {len(wrong) or 'nothing'} different.")
+    print(f"{file}: {numbers} numbers in {tables} tables derived again, {len(wrong) or 'nothing'} different.")
     return int(bool(wrong))
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content["tables"], list) or not isinstance(content["arguments"]["paths"], list):
-            raise ValueError("no tables")
-        return content
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JRTError(f"{file}: no report of jrt-eval ({type(error).__name__}: {error}).") from None
+def _entries(tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Words for the place of an entry in a report -> the entry; titles and notes are entries too."""
+    found: dict[str, Any] = {}
+    for table in tables:
+        for part in ("title", "notes"):
+            found[f"table {table['name']}, its {part}"] = table[part]
+        for number, row in enumerate(table["rows"], 1):
+            words = ", ".join(word for word in row[:2] if isinstance(word, str))
+            for column, entry in zip(table["header"], row, strict=True):
+                found[f"table {table['name']}, line {number}, {words}, {column}"] = entry
+    return found
 
 
-def compared(written: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What differs between the tables of two reports, a sentence for each number."""
-    before, after = ({table["name"]: table for table in tables} for tables in (written, made))
-    for name in dict.fromkeys([*before, *after]):
-        if name not in before or name not in after:
-            yield f"table {name} is only in {'the report' if name in before else 'what the logs give'}"
-            continue
-        old, new = before[name], after[name]
-        if list(old["header"]) != list(new["header"]) or len(old["rows"]) != len(new["rows"]):
-            yield f"table {name} has other columns or another number of rows"
-            continue
-        for one, other in zip(old["rows"], new["rows"], strict=True):
-            for column, left, right in zip(old["header"], one, other, strict=True):
-                if not _same(left, right):
-                    words = ", ".join(str(word) for word in one[:2] if isinstance(word, str))
-                    told = [entry.get("value") if isinstance(entry, dict) else repr(entry) for entry in (left, right)]
-                    yield f"table {name}, {words}, {column}: written {told[0]}, derived {told[1]}"
-        if old["notes"] != new["notes"] or old["title"] != new["title"]:
-            yield f"table {name}: its title or notes"
+def _told(entries: Mapping[str, Any], place: str) -> Any:
+    entry = entries.get(place, "nothing")
+    return entry["value"] if isinstance(entry, dict) else repr(entry)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -218,12 +201,12 @@ def _other_files(folder: Path, made: Report) -> Iterator[str]:
     """The first line that differs in each file of another format beside the report."""
     for kind, (name, writer) in WRITERS.items():
         file = folder / name
-        if kind == "json" or not file.is_file():
-            continue
-        old, new = file.read_text(encoding="utf-8").splitlines(), writer(made).splitlines()
-        if old != new:
-            at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-            yield f"{file}, line {at + 1}: {(old[at : at + 1] or ['nothing'])[0][:160]}"
+        if kind != "json" and file.is_file():
+            lines = zip_longest(file.read_text(encoding="utf-8").splitlines(), writer(made).splitlines())
+            for at, (old, new) in enumerate(lines, 1):
+                if old != new:
+                    yield f"{file}, line {at}: {'nothing' if old is None else old[:160]}"
+                    break
 
 
 # -------------------------------------------------------------------- for a model's page on the hub

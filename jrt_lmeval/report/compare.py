@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = [pair for a, b in pairs if (pair := difference(a, b, arguments.metric)) is not None]
     if not found:
         raise JRTError(f"nothing to compare: {_why(first, second, pairs, arguments.metric)}")
-    print(f"A: {_models(pair.first for pair in found)}\nB: {_models(pair.second for pair in found)}\n")
+    models = [dict.fromkeys(pair.first.model for pair in found), dict.fromkeys(pair.second.model for pair in found)]
+    print(f"A: {'; '.join(models[0])}\nB: {'; '.join(models[1])}\n")
     corrected = holm([pair.paired.p for pair in found])
     for pair, p in zip(found, corrected, strict=True):
         print(described(pair, p, arguments.metric))
@@ -68,10 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in disagreements_told(pair, arguments.metric, arguments.show):
             print(line)
     return 0
-
-
-def _models(cells: Iterator[Cell]) -> str:
-    return "; ".join(dict.fromkeys(cell.model for cell in cells))
 
 
 def _why(first: Sequence[Cell], second: Sequence[Cell], pairs: Sequence[tuple[Cell, Cell]], metric: str) -> str:
@@ -97,8 +94,8 @@ def couples(first: Sequence[Cell], second: Sequence[Cell]) -> list[tuple[Cell, C
         found = []
         for a in first:
             place = [value_of(a, name) for name in names]
-            others = [b for b in second if _place(b, names) == place and not _same_result(a, b)]
-            rivals = [c for c in first if _place(c, names) == place]
+            rivals, others = ([c for c in side if [value_of(c, n) for n in names] == place] for side in (first, second))
+            others = [b for b in others if b.task != a.task or b.first.run.file.resolve() != a.first.run.file.resolve()]
             if len(others) > 1 or len(rivals) > 1:
                 others = [b for b in others if b.first.partly == a.first.partly]
                 rivals = [c for c in rivals if c.first.partly == a.first.partly]
@@ -109,14 +106,6 @@ def couples(first: Sequence[Cell], second: Sequence[Cell]) -> list[tuple[Cell, C
         if found:
             return found
     return []
-
-
-def _place(cell: Cell, names: Sequence[str]) -> list[str]:
-    return [value_of(cell, name) for name in names]
-
-
-def _same_result(one: Cell, other: Cell) -> bool:
-    return one.task == other.task and one.first.run.file.resolve() == other.first.run.file.resolve()
 
 
 def described(pair: Difference, corrected: float, metric: str) -> str:
@@ -140,18 +129,12 @@ def _p(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def disagreements(pair: Difference, metric: str) -> Iterator[tuple[Sample, Sample]]:
-    """The questions on which the two scored differently, in the order of the first log."""
-    theirs = {sample.row: sample for sample in pair.second.first.samples()}
-    for sample in pair.first.first.samples():
-        other = theirs.get(sample.row)
-        if other is not None and sample.scores.get(metric) != other.scores.get(metric):
-            yield sample, other
-
-
 def disagreements_told(pair: Difference, metric: str, most: int) -> Iterator[str]:
     """The first disagreements of a pair: document, question, accepted answers, and what both wrote."""
-    shown = list(islice(disagreements(pair, metric), most))
+    theirs = {sample.row: sample for sample in pair.second.first.samples()}
+    common = ((sample, theirs[sample.row]) for sample in pair.first.first.samples() if sample.row in theirs)
+    differ = ((one, other) for one, other in common if one.scores.get(metric) != other.scores.get(metric))
+    shown = list(islice(differ, most))
     if shown:
         total = pair.paired.wins + pair.paired.losses
         yield f"\n{pair.second.label}: the first {len(shown)} of {total} disagreements"

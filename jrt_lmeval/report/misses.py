@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jrt_lmeval.report.cells import Cell
@@ -55,7 +55,7 @@ def explain(sample: Sample) -> Miss:
     if sample.answer is None or not sample.gold:
         return Miss("unknown")
     text = document_of(sample)
-    if _outside(sample, text):
+    if sample.figures.get("answer_outside", bool(sample.prompt) and not contains(text, sample.gold)):
         return Miss("outside")
     answer = first_line(sample.answer)
     if not re.search(r"\w", answer):
@@ -63,13 +63,11 @@ def explain(sample: Sample) -> Miss:
     if any(_same_but_for_format(answer, gold) for gold in sample.gold):
         return Miss("format")
     asked = _plain(sample.question)
-    found = text and _copied(answer, text, asked)
-    if found:
+    if found := text and _copied(answer, text, asked):
         return Miss("other key", *found, whole=True)
     if any(_partly(answer, gold) for gold in sample.gold):
         return Miss("partly")
-    found = text and _beginning(answer, text, asked)
-    if found:
+    if found := text and _beginning(answer, text, asked):
         return Miss("other key", *found)
     return Miss("invented" if text else "unknown")
 
@@ -87,13 +85,6 @@ def first_line(answer: str) -> str:
     return answer.strip().partition("\n")[0].strip()
 
 
-def _outside(sample: Sample, text: str) -> bool:
-    told = sample.figures.get("answer_outside")
-    if told is not None:
-        return bool(told)
-    return bool(sample.prompt) and not contains(text, sample.gold)
-
-
 def _plain(text: str) -> str:
     """Letters and digits alone, without separators of thousands."""
     text = re.sub(r"(?<=\d)[.,](?=\d{3}\b)", "", text.lower())
@@ -105,16 +96,12 @@ def _same_but_for_format(answer: str, gold: str) -> bool:
     return bool(wanted) and (wanted == found or (len(wanted) > 3 and wanted in found))
 
 
-def _occurrences(part: str, text: str) -> Iterator[int]:
-    for match in re.finditer(rf"(?<!\w)(?<!\d[.,]){re.escape(part)}(?!\w)(?![.,]\d)", text):
-        yield match.start()
-
-
 def _copied(part: str, text: str, asked: str, value_only: bool = False) -> tuple[str, float] | None:
     """The first occurrence of a text after other words than those asked for: those words, and the place."""
     if len(part) < 2:
         return None
-    for start in _occurrences(part, text):
+    for match in re.finditer(rf"(?<!\w)(?<!\d[.,]){re.escape(part)}(?!\w)(?![.,]\d)", text):
+        start = match.start()
         if value_only and not _AT_VALUE.search(text[max(0, start - 3) : start]):
             continue
         key = _key_before(text, start)
@@ -172,18 +159,10 @@ def _partly(answer: str, gold: str) -> bool:
     return bool(words) and 3 * sum(shared.values()) >= len(words)
 
 
-def misses(cell: Cell) -> Iterator[tuple[Sample, Miss]]:
-    """All answers of a cell that contain no accepted answer, each with the reason; skipped questions are left out."""
-    for result in cell.results:
-        for sample in result.samples():
-            if sample.scores.get("contains") == 0 and not sample.figures.get("skipped"):
-                yield sample, explain(sample)
-
-
 def miss_table(cells: Sequence[Cell], most: int = MOST_SAMPLES) -> list[Table]:
     """The kinds of misses of each model on each task; only a note if there are more than `most` answers."""
     logged = [c for c in cells if c.control == "none" and c.columns is not None and c.columns.has_answers]
-    total = sum(len(columns) for cell in logged for columns in [cell.columns] if columns is not None)
+    total = sum(0 if cell.columns is None else len(cell.columns) for cell in logged)
     if not logged:
         return []
     notes = tuple(f"{kind}: {text}." for kind, text in KINDS.items())
@@ -194,9 +173,11 @@ def miss_table(cells: Sequence[Cell], most: int = MOST_SAMPLES) -> list[Table]:
     rows: list[tuple[TableEntry, ...]] = []
     for cell in logged:
         kinds, keys = Counter[str](), Counter[str]()
-        for _, miss in misses(cell):
-            kinds[miss.kind] += 1
-            keys[miss.key] += bool(miss.key)
+        for sample in (sample for result in cell.results for sample in result.samples()):
+            if sample.scores.get("contains") == 0 and not sample.figures.get("skipped"):
+                miss = explain(sample)
+                kinds[miss.kind] += 1
+                keys[miss.key] += bool(miss.key)
         count = sum(kinds.values())
         shares = [Number(kinds[kind] / count if count else float("nan"), PERCENT, 0) for kind in KINDS]
         copied = "; ".join(f"{key} ({n})" for key, n in keys.most_common(2) if n)

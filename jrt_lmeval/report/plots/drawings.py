@@ -92,7 +92,8 @@ def by_layout(cells: Sequence[Cell], metric: str) -> Drawn:
             if not bars:
                 axis.annotate(f"{value:.1f}", (value, place), (3, 0), textcoords="offset points", va="center")
             furthest = max(furthest, value / (1 - 5 * CHARACTER))
-        axis.plot([majority, majority], across, color=FAINT, linestyle="--")
+        if not math.isnan(majority):
+            axis.plot([majority, majority], across, color=FAINT, linestyle="--")
         place += count + 0.25
     share, benchmark = number_of(cells[0], metric).scale == PERCENT, value_of(cells[0], "benchmark")
     axis.set(ylim=(place - 0.4, -0.8), xlim=(0, furthest or 1), xlabel=f"{metric}, %" if share else metric)

@@ -13,7 +13,8 @@ FEWEST = 5
 LEVEL = 0.95
 POWER = 0.8
 DRAWS = 10_000
-_MOST_KEPT = 4_000_000  # numbers of one bootstrap that are held in memory
+_MOST_KEPT = 4_000_000
+"""Numbers of one bootstrap that are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -178,15 +179,12 @@ def paired(
     from scipy.stats import binomtest
 
     delta = np.asarray(second, float) - np.asarray(first, float)
-    n = len(delta)
-    wins, losses = int((delta > 0).sum()), int((delta < 0).sum())
+    n, wins, losses = len(delta), int((delta > 0).sum()), int((delta < 0).sum())
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums, counts = np.bincount(index, weights=delta), np.bincount(index).astype(float)
-    groups = len(sums)
-    stderr = clustered_stderr(delta.tolist(), index.tolist())
-    binary = all(set(np.unique(side)) <= {0.0, 1.0} for side in (np.asarray(first), np.asarray(second)))
+    groups, stderr = len(sums), clustered_stderr(delta.tolist(), index.tolist())
     mcnemar = None
-    if binary:
+    if {*np.unique(first), *np.unique(second)} <= {0.0, 1.0}:
         mcnemar = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     mean = float(delta.mean()) if n else math.nan
     low = high = p = smallest = math.nan
@@ -202,10 +200,10 @@ def paired(
 
 
 def _unanimous(mean: float, groups: int, level: float) -> tuple[float, float]:
-    """Bounds of a mean difference, at most 1 in size, of which all documents seen show the same.
+    """Bounds of a mean difference, at most 1 in size, if all documents seen differ by the same.
 
     A bootstrap gives an interval of no width. The exact one-sided binomial bound of each tail says how large a share
-    of all documents can differ from those seen: with none of k, 1 - tail^(1/k). These differ by at most 1 or -1.
+    of all documents can differ from those seen, by at most 1 or -1: with none of k, 1 - tail^(1/k).
     """
     share = _binomial(0.0, groups, level)[1]
     return mean - share * (1 + mean), mean + share * (1 - mean)
@@ -219,37 +217,30 @@ def _detectable_by_signs(groups: int, level: float = LEVEL, power: float = POWER
     return float(betaincinv(needed, groups - needed + 1, power)) if groups >= needed else math.nan
 
 
-def _resampled(sums: Any, counts: Any, draws: int, seed: int) -> Any:
-    """Means over documents drawn with replacement, float64 [draws]."""
+def _resampled(sums: Any, counts: Any, draws: int, seed: int, kept: int = _MOST_KEPT) -> Any:
+    """Means over documents drawn with replacement, float64 [draws], made from at most `kept` numbers at a time."""
+    import numpy as np
+
     groups = len(sums)
-    if groups * draws > _MOST_KEPT:
-        return _resampled_in_parts(sums, counts, draws, seed)
-    # What is drawn depends on how many documents there are alone: a report compares many pairs on the same ones.
-    times = _times_drawn(groups, draws, seed)
-    return (times @ sums) / (times @ counts)
+    if groups * draws <= kept:
+        times = _times_drawn(groups, draws, seed)
+        return (times @ sums) / (times @ counts)
+    generator, means = np.random.default_rng(seed), []
+    part = max(1, kept // groups)
+    for start in range(0, draws, part):
+        drawn = generator.integers(groups, size=(min(part, draws - start), groups))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    return np.concatenate(means)
 
 
 @lru_cache(maxsize=4)
 def _times_drawn(groups: int, draws: int, seed: int) -> Any:
-    """How often each document is drawn, float64 [draws, groups]."""
+    """How often each document is drawn, float64 [draws, groups]; a report compares many pairs on the same documents."""
     import numpy as np
 
     drawn = np.random.default_rng(seed).integers(groups, size=(draws, groups))
     flat = (drawn + groups * np.arange(draws)[:, None]).ravel()
     return np.bincount(flat, minlength=draws * groups).reshape(draws, groups).astype(float)
-
-
-def _resampled_in_parts(sums: Any, counts: Any, draws: int, seed: int) -> Any:
-    """The same, document by document, in parts, so that many documents fit in memory."""
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    groups, means = len(sums), []
-    part = max(1, _MOST_KEPT // groups)
-    for start in range(0, draws, part):
-        drawn = generator.integers(groups, size=(min(part, draws - start), groups))
-        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    return np.concatenate(means)
 
 
 def _expanded(level: float, groups: int) -> tuple[float, float]:
@@ -293,18 +284,10 @@ def tied_groups(names: Sequence[str], different: Mapping[frozenset[str], bool]) 
         names: best first; the groups keep this order.
         different: pairs -> whether they differ; a pair that is missing does not.
     """
-    groups: list[set[str]] = [set(names)]
+    groups = {frozenset(names)}
     for pair in (pair for pair, differ in different.items() if differ):
-        one, other = sorted(pair)
-        split: list[set[str]] = []
-        for group in groups:
-            split += [group - {one}, group - {other}] if {one, other} <= group else [group]
-        split = sorted((group for group in split if group), key=len, reverse=True)
-        groups = []
-        for group in split:
-            if not any(group <= kept for kept in groups):
-                groups.append(group)
+        split = {group - {name} if pair <= group else group for group in groups for name in pair}
+        groups = {group for group in split if not any(group < other for other in split)}
     place = {name: at for at, name in enumerate(names)}
-    return sorted(
-        (tuple(sorted(group, key=place.__getitem__)) for group in groups), key=lambda g: [place[n] for n in g]
-    )
+    ordered = (tuple(sorted(group, key=place.__getitem__)) for group in groups)
+    return sorted(ordered, key=lambda group: [place[name] for name in group])

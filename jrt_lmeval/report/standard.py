@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import median
 from typing import Any
 
@@ -58,17 +59,18 @@ def standard_tables(collection: Collection, metric: str, everything: bool = Fals
         everything: read the misses however many answers there are.
     """
     cells = [cell for cell in collection.cells if cell.mean(metric) is not None]
-    tables = [pivot(cells, ["model", "benchmark"], ["condition"], metric, "recall", f"{metric} by layout")]
-    tables += without_a_model(cells)
-    tables += published_table(cells) if metric == "contains" else []
-    tables += [every_run(cells, metric)]
-    tables += cost_table(cells)
-    tables += other_metrics(collection.cells, metric)
-    tables += differences(cells, metric)
-    tables += ties(cells, metric)
-    tables += by_distance(cells, metric)
-    tables += miss_table(cells, sys.maxsize if everything else MOST_SAMPLES)
-    return tables
+    return [
+        pivot(cells, ["model", "benchmark"], ["condition"], metric, "recall", f"{metric} by layout"),
+        *without_a_model(cells),
+        *(published_table(cells) if metric == "contains" else []),
+        every_run(cells, metric),
+        *cost_table(cells),
+        *other_metrics(collection.cells, metric),
+        *differences(cells, metric),
+        *ties(cells, metric),
+        *by_distance(cells, metric),
+        *miss_table(cells, sys.maxsize if everything else MOST_SAMPLES),
+    ]
 
 
 # -------------------------------------------------------------------- a pivot
@@ -134,11 +136,8 @@ def _order(place: tuple[str, ...]) -> tuple:
     """Layouts and controls in the order of `ORDER`, numbers by size, other words by the alphabet."""
     keys = []
     for word in place:
-        at = ORDER.index(word) if word in ORDER else len(ORDER)
-        try:
-            keys.append((at, float(word), word))
-        except ValueError:
-            keys.append((at, math.inf, word))
+        number = float(word) if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", word) else math.inf
+        keys.append((ORDER.index(word) if word in ORDER else len(ORDER), number, word))
     return tuple(keys)
 
 
@@ -177,10 +176,8 @@ def _ranked(cells: dict[tuple, Cell], numbers: dict[tuple, Number], metric: str)
 
 def every_run(cells: Sequence[Cell], metric: str) -> Table:
     """A line for each run: scores, what rules score that do not read the document, sizes and cost."""
-    scores = [
-        "f1",
-        *(["contains_normalised"] if any(cell.mean("contains_normalised") is not None for cell in cells) else []),
-    ]
+    normalised = any(cell.mean("contains_normalised") is not None for cell in cells)
+    scores = ["f1", "contains_normalised"] if normalised else ["f1"]
     blind = [name for name, rule in RULES.items() if not rule.reads_document]
     rules = [name for name in blind if any(_logged(cell, name) for cell in cells)]
     endings = {"empty_answer": "empty answers, %", "cut_by_length": "cut by length, %"}
@@ -258,14 +255,10 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
     if not rows:
         return []
     header = ("benchmark", "setting", *(f"{RULES[name].label}, %" for name in names))
-    blind = [RULES[name].label for name in names if not RULES[name].reads_document]
+    blind = ", ".join(RULES[name].label for name in names if not RULES[name].reads_document)
     reading = [RULES[name].label for name in names if RULES[name].reads_document]
-    notes = []
-    if blind:
-        told = ", ".join(blind)
-        notes = [
-            f"A model that scores no more than a rule that reads no document ({told}) has not been shown to recall."
-        ]
+    shown = f"A model that scores no more than a rule that reads no document ({blind}) has not been shown to recall."
+    notes = [shown] if blind else []
     if reading:
         read = "read" if len(reading) > 1 else "reads"
         notes.append(f"{' and '.join(reading).capitalize()} {read} the document: a model can recall and score less.")
@@ -323,8 +316,21 @@ def differences(cells: Sequence[Cell], metric: str) -> list[Table]:
     shown = every[:MOST_PAIRS]
     if not shown:
         return []
-    corrected = holm([pair.paired.p for pair in shown])
-    rows = tuple(_difference_row(pair, p) for pair, p in zip(shown, corrected, strict=True))
+    rows: list[tuple[TableEntry, ...]] = []
+    for pair, p in zip(shown, holm([pair.paired.p for pair in shown]), strict=True):
+        found, first, second = pair.paired, pair.first, pair.second
+        ends = Interval(found.difference, found.stderr, found.low, found.high, found.n, found.clusters, exact=True)
+        rows.append(
+            (
+                f"{first.model}, {first.label}",
+                second.label if first.model == second.model else f"{second.model}, {second.label}",
+                Number(found.difference, PERCENT, interval=ends),
+                Number(p, digits=4),
+                Number(math.nan if found.mcnemar is None else found.mcnemar, digits=4),
+                *(Number(count, digits=0) for count in (found.wins, found.losses, found.ties, found.n, found.clusters)),
+                Number(found.detectable, PERCENT),
+            )
+        )
     header = (
         "first", "second", "second less first, points", "p, Holm", "McNemar p", "wins", "losses", "ties", "questions",
         "documents", "smallest detectable, points",
@@ -337,49 +343,28 @@ def differences(cells: Sequence[Cell], metric: str) -> list[Table]:
     ]
     if len(every) > len(shown):
         notes.append(f"The first {len(shown)} of {len(every)} comparisons; `jrt-eval compare A B` makes any other.")
-    return [Table("differences", "Paired differences", header, rows, 2, tuple(notes))]
-
-
-def _difference_row(pair: Difference, corrected: float) -> tuple[TableEntry, ...]:
-    found = pair.paired
-    ends = Interval(found.difference, found.stderr, found.low, found.high, found.n, found.clusters, exact=True)
-    same = pair.first.model == pair.second.model
-    names = [cell.label if same else f"{cell.model}, {cell.label}" for cell in (pair.first, pair.second)]
-    if same:
-        names[0] = f"{pair.first.model}, {names[0]}"
-    return (
-        *names,
-        Number(found.difference, PERCENT, interval=ends),
-        Number(corrected, digits=4),
-        Number(math.nan if found.mcnemar is None else found.mcnemar, digits=4),
-        *(Number(count, digits=0) for count in (found.wins, found.losses, found.ties, found.n, found.clusters)),
-        Number(found.detectable, PERCENT),
-    )
+    return [Table("differences", "Paired differences", header, tuple(rows), 2, tuple(notes))]
 
 
 def ties(cells: Sequence[Cell], metric: str) -> list[Table]:
     """Groups of models on a task of which no two differ significantly."""
     by_task: dict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
+    for cell in sorted(cells, key=lambda cell: -(cell.mean(metric) or 0.0)):
         if cell.control == "none" and cell.by_document(metric):
             by_task[cell.label].append(cell)
     rows: list[tuple[TableEntry, ...]] = []
-    for task, group in by_task.items():
-        if 1 < len(group) <= _TIE_LIMIT:
-            rows += [(task, str(number), ", ".join(names)) for number, names in enumerate(_tied(group, metric), 1)]
+    for task in dict.fromkeys(cell.label for cell in cells):
+        if 1 < len(group := by_task.get(task, [])) <= _TIE_LIMIT:
+            couples = list(combinations(group, 2))
+            found = [difference(a, b, metric) for a, b in couples]
+            corrected = holm([math.nan if pair is None else pair.paired.p for pair in found])
+            differ = {frozenset((a.model, b.model)): p < ALPHA for (a, b), p in zip(couples, corrected, strict=True)}
+            tied = tied_groups([cell.model for cell in group], differ)
+            rows += [(task, str(number), ", ".join(names)) for number, names in enumerate(tied, 1)]
     notes = (f"No two of a group differ significantly at {ALPHA:.0%}, Holm over all pairs of the task; a model can be "
              "in two groups.",)  # fmt: skip
     header = ("task", "group", "models, best first")
     return [Table("ties", "Groups of tied models", header, tuple(rows), 3, notes)] if rows else []
-
-
-def _tied(group: Sequence[Cell], metric: str) -> list[tuple[str, ...]]:
-    ordered = sorted(group, key=lambda cell: -(cell.mean(metric) or 0.0))
-    couples = [(a, b) for at, a in enumerate(ordered) for b in ordered[at + 1 :]]
-    found = [difference(a, b, metric) for a, b in couples]
-    corrected = holm([math.nan if pair is None else pair.paired.p for pair in found])
-    differ = {frozenset((a.model, b.model)): p < ALPHA for (a, b), p in zip(couples, corrected, strict=True)}
-    return tied_groups([cell.model for cell in ordered], differ)
 
 
 # -------------------------------------------------------------------- by distance of the answer
@@ -475,23 +460,16 @@ def cost_table(cells: Sequence[Cell]) -> list[Table]:
     for cell in cells:
         if "threads" in cell.first.run.facts or "model_bytes" in cell.first.run.facts:
             groups[cell.model].append(cell)
-    if not groups:
-        return []
+    rows: list[tuple[TableEntry, ...]] = []
+    for model, group in groups.items():
+        facts = [run.facts for run in {cell.first.run.file: cell.first.run for cell in group}.values()]
+        words = [", ".join(sorted({str(f[name]) for f in facts if f.get(name)})) for name in ("processor", "device")]
+        parameters = Number(_median([cell.first.run.parameters for cell in group]), 1, 0)
+        states = [Number(_median([c.figure(name) for c in group]), KILO, 0) for name in ("state_bytes", "window_bytes")]
+        measured = [Number(_median([f.get(name) for f in facts]), x, digits) for name, x, digits in MEASURES.values()]
+        rows.append((model, *words, parameters, *states, *measured))
     header = ("model", "processor", "device", "parameters", "state, KB", "of it window, KB", *MEASURES)
-    rows = tuple(_cost_line(model, group) for model, group in groups.items())
-    return [Table("cost", "What the models are and what they took", header, rows, 3, (COST_NOTE,))]
-
-
-def _cost_line(model: str, group: Sequence[Cell]) -> tuple[TableEntry, ...]:
-    facts = [run.facts for run in {cell.first.run.file: cell.first.run for cell in group}.values()]
-    words = [", ".join(sorted({str(f[name]) for f in facts if f.get(name)})) for name in ("processor", "device")]
-    states = [
-        Number(_median([cell.figure(name) for cell in group]), KILO, 0) for name in ("state_bytes", "window_bytes")
-    ]
-    measured = [
-        Number(_median([f.get(name) for f in facts]), scale, digits) for name, scale, digits in MEASURES.values()
-    ]
-    return (model, *words, Number(_median([cell.first.run.parameters for cell in group]), 1, 0), *states, *measured)
+    return [Table("cost", "What the models are and what they took", header, tuple(rows), 3, (COST_NOTE,))] * bool(rows)
 
 
 def _median(values: Sequence[Any]) -> float:

@@ -91,15 +91,13 @@ def write_tables(rows: Sequence[TableRow], logs: Path, out: Path) -> list[Path]:
     """Write the tables of a suite from its logs in every format; returns the files."""
     from jrt_lmeval.paper.claims import Logs
     from jrt_lmeval.paper.tables import paper_report
-    from jrt_lmeval.report.tables import WRITERS
+    from jrt_lmeval.report.tables import WRITERS, save
 
     report = paper_report(rows, Logs(logs))
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, (_, write) in WRITERS.items():
-        files.append(out / f"tables.{name}")
-        files[-1].write_text(write(report), encoding="utf-8")
-    return files
+    files = {out / f"tables.{name}": write(report) for name, (_, write) in WRITERS.items()}
+    for file, text in files.items():
+        save(file, text.encode("utf-8"))
+    return list(files)
 
 
 def _run(todo: Sequence[EvalRun], out: Path, options: Options) -> list[tuple[EvalRun, str]]:

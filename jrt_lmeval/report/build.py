@@ -18,7 +18,7 @@ import yaml
 
 from jrt_lmeval import __version__, scoring
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.cells import Broken, Cell, Collection, chosen
+from jrt_lmeval.report.cells import Cell, Collection, chosen
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.runs import Result
 from jrt_lmeval.report.standard import main_metric, pivot, standard_tables
@@ -47,7 +47,7 @@ def build(asked: dict) -> tuple[Collection, Report]:
     else:
         tables = standard_tables(replace(collection, cells=cells), metric, everything=asked["misses"])
     about = (*_about(collection), *changes)
-    return collection, Report(tuple(tables), about, tuple(broken.why for broken in collection.broken), asked)
+    return collection, Report(tuple(tables), about, collection.broken, asked)
 
 
 def names(text: str) -> list[str]:
@@ -89,14 +89,13 @@ def rescored(collection: Collection) -> tuple[Collection, tuple[str, ...]]:
         JRTError: no result keeps its answers.
     """
     cells: list[Cell] = []
-    left: list[Broken] = []
+    left: list[str] = []
     changed: list[str] = []
     for cell in collection.cells:
         if cell.mean("contains") is None:
             cells.append(cell)
         elif cell.columns is None or not cell.columns.has_answers:
-            file = cell.first.run.file
-            left.append(Broken(file, f"{file}: {cell.task} keeps no answers to score again."))
+            left.append(f"{cell.first.run.file}: {cell.task} keeps no answers to score again.")
         else:
             made = replace(cell, results=tuple(map(_rescored, cell.results)))
             cells.append(made)

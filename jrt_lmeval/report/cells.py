@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ class Cell:
     results: tuple[Result, ...]
     model: str
     setting: str
+    _intervals: dict[str, Interval | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def first(self) -> Result:
@@ -86,10 +86,6 @@ class Cell:
             self._intervals[metric] = self._interval(metric)
         return self._intervals[metric]
 
-    @cached_property
-    def _intervals(self) -> dict[str, Interval | None]:
-        return {}
-
     def _interval(self, metric: str) -> Interval | None:
         columns = self.columns
         if columns is not None and metric in columns.scores:
@@ -122,14 +118,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A file that could not be used, and a sentence that names it and says why."""
-
-    file: Path
-    why: str
-
-
-@dataclass(frozen=True)
 class Training:
     """The log of one training.
 
@@ -150,7 +138,7 @@ class Collection:
 
     Attributes:
         cells: in the order in which they were found.
-        broken: files that were skipped.
+        broken: a sentence for each file that was skipped, which names it and says why.
         copies: number of results that were found again, word for word the same, and not counted again.
         common: settings that are the same in all runs, so that no label needs them.
         files: number of results files.
@@ -158,7 +146,7 @@ class Collection:
     """
 
     cells: tuple[Cell, ...]
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[str, ...] = ()
     copies: int = 0
     common: Mapping[str, Any] = field(default_factory=dict)
     files: int = 0
@@ -201,8 +189,7 @@ def _words(cell: Cell) -> dict[str, str]:
 
 
 def _settings(cell: Cell) -> dict[str, Any]:
-    first = cell.first
-    return {**first.run.machine, **first.run.settings, **first.settings}
+    return {**cell.first.run.machine, **cell.first.run.settings, **cell.first.settings}
 
 
 def value_of(cell: Cell, name: str) -> str:

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.report.build import build, check, names, relative
+from jrt_lmeval.report.build import build, check, eval_results, names, relative
 from jrt_lmeval.report.cells import Collection, chosen
 from jrt_lmeval.report.page.browser import MOST_QUESTIONS
 from jrt_lmeval.report.standard import main_metric
-from jrt_lmeval.report.tables import WRITERS, Report, markdown
+from jrt_lmeval.report.tables import WRITERS, Report, markdown, save
 
 DEFAULT_OUT = Path("report")
 ENDINGS = (*WRITERS, "html")
@@ -83,13 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = {name: getattr(arguments, name) for name in ("rows", "cols", "metric", "where", "rescore", "misses")}
     asked["paths"] = [str(path.resolve()) for path in arguments.paths]
     collection, report = build(asked)
-    for broken in collection.broken:
-        print(f"skipped: {broken.why}", file=sys.stderr)
+    for why in collection.broken:
+        print(f"skipped: {why}", file=sys.stderr)
     print(markdown(report))
     shown = replace(collection, cells=chosen(collection.cells, arguments.where))
     for kind, file in files.items():
         given = {**asked, "paths": relative(asked["paths"], file.parent)}
-        write(kind, file, replace(report, arguments=given), shown, arguments.samples)
+        made = content_of(kind, replace(report, arguments=given), shown, arguments.samples)
+        _write(file, made.encode("utf-8"))
     if files and (folder := arguments.out or DEFAULT_OUT).is_dir():
         from jrt_lmeval.report.plots.gallery import write_folder
 
@@ -97,12 +98,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.open:
         webbrowser.open(files["html"].resolve().as_uri())
     if arguments.plot:
-        _plot(shown, arguments.metric, arguments.plot)
+        _write(arguments.plot, _plot(shown, arguments.metric, arguments.plot))
     return 0
 
 
-def _plot(collection: Collection, metric: str, file: Path) -> None:
-    """Write the picture whose name a file has."""
+def _write(file: Path, content: bytes) -> None:
+    save(file, content)
+    print(f"wrote {file}", file=sys.stderr)
+
+
+def _plot(collection: Collection, metric: str, file: Path) -> bytes:
+    """The picture whose name a file has."""
     from jrt_lmeval.report.plots.gallery import gallery
 
     drawn, missing = gallery(collection, metric)
@@ -111,45 +117,25 @@ def _plot(collection: Collection, metric: str, file: Path) -> None:
         raise JRTError(f"--plot {file}: no picture can be drawn: {'; '.join(one.why for one in missing)}.")
     if file.stem not in found:
         raise unknown("picture in --plot", file.stem, found)
-    _save(file, found[file.stem].saved(file.suffix[1:]))
+    return found[file.stem].saved(file.suffix[1:])
 
 
-def write(kind: str, file: Path, report: Report, collection: Collection, most: int = MOST_QUESTIONS) -> None:
-    """Write one of the report's files.
+def content_of(kind: str, report: Report, collection: Collection, most: int = MOST_QUESTIONS) -> str:
+    """One of the report's files.
 
     Args:
         kind: of `FORMATS`.
-        file: where to.
         report: the tables.
         collection: the runs behind them.
         most: questions in the HTML page's browser of answers.
-
-    Raises:
-        JRTError: the file cannot be written.
     """
     if kind == "eval_results":
-        from jrt_lmeval.report.build import eval_results
-
-        text = eval_results(collection.cells)
-    elif kind == "html":
+        return eval_results(collection.cells)
+    if kind == "html":
         from jrt_lmeval.report.page.render import page
 
-        text = page(report, collection, report.arguments["metric"] or main_metric(collection.cells), most)
-    else:
-        text = WRITERS[kind][1](report)
-    _save(file, text.encode("utf-8"))
-
-
-def _save(file: Path, content: bytes) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JRTError(f"{file.parent}: no folder can be made there ({error.strerror}).") from None
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise JRTError(f"{file}: cannot be written ({error.strerror}).") from None
-    print(f"wrote {file}", file=sys.stderr)
+        return page(report, collection, report.arguments["metric"] or main_metric(collection.cells), most)
+    return WRITERS[kind][1](report)
 
 
 def _files(arguments: argparse.Namespace) -> dict[str, Path]:

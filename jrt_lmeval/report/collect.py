@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.report.cells import Broken, Cell, Collection, Training
+from jrt_lmeval.report.cells import Cell, Collection, Training
 from jrt_lmeval.report.fields import MEASURED
 from jrt_lmeval.report.runs import Result, looks_like_results, read_file
 
@@ -33,7 +33,7 @@ def collect(paths: Iterable[Path | str]) -> Collection:
             runs of one task with the same settings that were asked different questions.
     """
     given = [Path(path) for path in paths]
-    broken: list[Broken] = []
+    broken: list[str] = []
     files = _files(given)
     results = _results(given, files, broken)
     _same_questions(results)
@@ -70,28 +70,27 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _results(given: Sequence[Path], files: Sequence[Path], broken: list[Broken]) -> list[Result]:
+def _results(given: Sequence[Path], files: Sequence[Path], broken: list[str]) -> list[Result]:
     results: list[Result] = []
     for file in files:
         try:
             results += (_checked(result, broken) for result in read_file(file))
         except JRTError as error:
-            broken.append(Broken(file, str(error)))
+            broken.append(str(error))
     if not results:
-        more = f" ({len(broken)} broken: {broken[0].why})" if broken else ""
+        more = f" ({len(broken)} broken: {broken[0]})" if broken else ""
         where = ", ".join(map(str, given))
         raise JRTError(f"no results of lm_eval in {where}{more}: run lm_eval with --output_path there.")
     return results
 
 
-def _checked(result: Result, broken: list[Broken]) -> Result:
+def _checked(result: Result, broken: list[str]) -> Result:
     """The result with its log of answers read, or without it if the log is broken or is not of this result."""
     try:
         _agree(result)
         return result
     except JRTError as error:
-        assert result.samples_file is not None
-        broken.append(Broken(result.samples_file, str(error)))
+        broken.append(str(error))
         return replace(result, samples_file=None)
 
 
@@ -135,21 +134,18 @@ def _cells(results: Sequence[Result], labels: Labels) -> tuple[tuple[Cell, ...],
 
 def _copy(one: Result, other: Result) -> bool:
     """Whether two results with one key are the same answers, logged or found twice."""
-    same = one.run.seeds == other.run.seeds and one.asked == other.asked
     names = [name for name in one.means if _is_mean(name)]
+    same = one.run.seeds == other.run.seeds and one.asked == other.asked
     same = same and all(one.means[name] == other.means.get(name) for name in names)
     first, second = one.columns, other.columns
     if not same or first is None or second is None:
         return same
+    by_row = [np.argsort(columns.rows) for columns in (first, second)]
     return len(first) == len(second) and all(
-        np.array_equal(_by_row(first.rows, first.scores[name]), _by_row(second.rows, second.scores[name]))
+        np.array_equal(first.scores[name][by_row[0]], second.scores[name][by_row[1]])
         for name in names
         if name in first.scores and name in second.scores
     )
-
-
-def _by_row(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return values[np.argsort(rows)]
 
 
 def _refuse_equal_seeds(group: Sequence[Result]) -> None:
@@ -309,7 +305,7 @@ SMOOTHED = 50
 """Steps of training over which a point of a curve from a log of steps is the mean."""
 
 
-def trainings(folders: Iterable[Path]) -> tuple[tuple[Training, ...], tuple[Broken, ...]]:
+def trainings(folders: Iterable[Path]) -> tuple[tuple[Training, ...], tuple[str, ...]]:
     """All trainings in folders, which are searched, and the files that could not be read.
 
     A folder's `heldout.jsonl` is read; if there is none, its `log.jsonl`.
@@ -317,30 +313,23 @@ def trainings(folders: Iterable[Path]) -> tuple[tuple[Training, ...], tuple[Brok
     tops = [top for top in folders if top.is_dir()]
     parents = {file.parent for top in tops for name in (HELD_OUT, STEPS) for file in top.rglob(name)}
     found: list[Training] = []
-    broken: list[Broken] = []
+    broken: list[str] = []
     for folder in sorted(parents):
-        file = folder / HELD_OUT if (folder / HELD_OUT).is_file() else folder / STEPS
+        held_out = (folder / HELD_OUT).is_file()
+        file = folder / (HELD_OUT if held_out else STEPS)
         try:
-            found.append(_training(file))
-        except JRTError as error:
-            broken.append(Broken(file, str(error)))
+            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            names = [name for name in lines[0] if name not in COUNTS] if held_out else [FROM_STEPS]
+            points = {n: [(float(at["tokens"]), float(at[n])) for at in lines if at.get(n) is not None] for n in names}
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+            broken.append(f"{file}: not the log of a training ({type(error).__name__}: {error}).")
+            continue
+        curves = {name: tuple(curve) if held_out else _smoothed(curve) for name, curve in points.items() if curve}
+        if curves:
+            found.append(Training(folder.name, curves, held_out))
+        else:
+            broken.append(f"{file}: not the log of a training (no line has {' or '.join(names)}).")
     return tuple(found), tuple(broken)
-
-
-def _training(file: Path) -> Training:
-    try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        held_out = file.name == HELD_OUT
-        names = [name for name in lines[0] if name not in COUNTS] if held_out else [FROM_STEPS]
-        curves = {
-            name: [(float(at["tokens"]), float(at[name])) for at in lines if at.get(name) is not None] for name in names
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
-        raise JRTError(f"{file}: not the log of a training ({type(error).__name__}: {error}).") from None
-    known = {name: tuple(curve) if held_out else _smoothed(curve) for name, curve in curves.items() if curve}
-    if not known:
-        raise JRTError(f"{file}: not the log of a training (no line has {' or '.join(names)}).")
-    return Training(file.parent.name, known, held_out)
 
 
 def _smoothed(curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

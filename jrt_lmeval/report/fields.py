@@ -117,10 +117,9 @@ def arguments(value: Any) -> dict[str, Any]:
     return {name.strip(): text.strip() for name, _, text in parts}
 
 
-def layout_of(task: str, block: Mapping[str, Any]) -> str:
-    """The layout of a task: from its block, else from the ending of its name, else `-`."""
-    given = block.get("layout")
-    return str(given) if given else next((name for ending, name in LAYOUT_ENDINGS if task.endswith(ending)), "-")
+def layout_of(task: str) -> str:
+    """The layout that the ending of a task's name says; empty if there is none."""
+    return next((name for ending, name in LAYOUT_ENDINGS if task.endswith(ending)), "")
 
 
 def benchmark_of(task: str) -> str:

@@ -35,7 +35,7 @@ class LoggedRun:
     """One call of lm_eval.
 
     Attributes:
-        file: the results file. Its name and folder never identify a run.
+        file: the results file, whose name and folder never identify a run.
         kind: lm_eval's `--model`.
         weights: last part of the weights' name or folder; for a server, the model that it serves.
         settings: what was set for the model, with dotted names; defaults that a model reports are included.
@@ -89,8 +89,8 @@ class Result:
 
     @property
     def layout(self) -> str:
-        """`once`, `flat`, `hier`, ...; `-` for a task that has none."""
-        return layout_of(self.task, self.block)
+        """`once`, `flat`, `hier`, ...: from the block, else from the ending of the task's name; `-` if it has none."""
+        return str(self.block.get("layout") or layout_of(self.task) or "-")
 
     @property
     def benchmark(self) -> str:
@@ -134,15 +134,18 @@ class Result:
     @property
     def task_key(self) -> tuple[Any, ...]:
         """What determines the questions: runs with the same key must have been asked the same."""
-        settings = tuple(sorted((name, str(value)) for name, value in self.settings.items()))
-        return (self.task, str(self.version), self.layout, self.source, self.control, self.partly, settings)
+        place = (self.task, str(self.version), self.layout, self.source, self.control, self.partly)
+        return (*place, _frozen(self.settings))
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Everything that identifies a result, apart from its seeds."""
-        model = tuple(sorted((name, str(value)) for name, value in self.run.settings.items()))
-        machine = tuple(sorted((name, str(value)) for name, value in self.run.machine.items()))
-        return (self.run.kind, self.run.weights, model, machine, *self.task_key)
+        run = self.run
+        return (run.kind, run.weights, _frozen(run.settings), _frozen(run.machine), *self.task_key)
+
+
+def _frozen(settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(value)) for name, value in settings.items()))
 
 
 def looks_like_results(file: Path) -> bool:
@@ -168,8 +171,7 @@ def read_file(file: Path) -> tuple[Result, ...]:
 
 def _run(file: Path, content: Mapping[str, Any]) -> LoggedRun:
     config = content["config"]
-    facts = dict(config.get("jrt") or {})
-    given = arguments(config.get("model_args"))
+    facts, given = dict(config.get("jrt") or {}), arguments(config.get("model_args"))
     named = facts.get("pretrained") or next((given[name] for name in WEIGHTS if given.get(name)), None)
     weights = str(named or content.get("model_name") or "").rstrip("/")
     reported = {
@@ -178,7 +180,13 @@ def _run(file: Path, content: Mapping[str, Any]) -> LoggedRun:
         if name.partition(".")[0] not in MEASURED
         and (isinstance(value, (str, bool)) or name in NUMERIC_SETTINGS or name in given)
     }
-    settings = {**dotted(given), **reported, **_lm_eval_settings(content, config)}
+    # what lm_eval puts around every prompt, and its own arguments for generating
+    around = {
+        name: content.get(name) for name in ("chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn")
+    }
+    around |= dotted({"gen_kwargs": config["gen_kwargs"]}) if isinstance(config.get("gen_kwargs"), dict) else {}
+    around = {name: value for name, value in around.items() if value not in (None, False, "")}
+    settings = {**dotted(given), **reported, **around}
     policy = settings.get("prefix")
     settings = {
         name: value
@@ -205,41 +213,29 @@ def _run(file: Path, content: Mapping[str, Any]) -> LoggedRun:
     )
 
 
-def _lm_eval_settings(content: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """What lm_eval puts around every prompt, and its own arguments for generating."""
-    names = ("chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn")
-    found = {name: content.get(name) for name in names}
-    found |= dotted({"gen_kwargs": config.get("gen_kwargs")}) if isinstance(config.get("gen_kwargs"), dict) else {}
-    return {name: value for name, value in found.items() if value not in (None, False, "")}
-
-
 def _results(run: LoggedRun, content: Mapping[str, Any]) -> Iterator[Result]:
-    counts, configs = content.get("n-samples") or {}, content.get("configs") or {}
-    groups = content.get("groups") or {}
+    part = {name: content.get(name) or {} for name in ("configs", "groups", "n-samples", "versions", "task_hashes")}
     for task, figures in sorted(content["results"].items()):
-        if task in groups and task not in configs:
-            continue
-        config = configs.get(task) or {}
+        config = part["configs"].get(task) or {}
         metadata = config.get("metadata") or {}
-        block = metadata.get("jrt") or {}
         means, errors = _numbers(figures)
-        if not means:
+        if not means or (task in part["groups"] and task not in part["configs"]):
             continue
+        block = metadata.get("jrt") or {}
         found = (metadata.get(FOUND) or {}).get("means") or {}
-        means = {name: float(value) for name, value in found.items() if isinstance(value, (int, float))} | means
-        count = counts.get(task) or {}
+        count = part["n-samples"].get(task) or {}
         asked = int(count.get("effective") or figures.get("sample_len") or 0)
         yield Result(
             run,
             task,
-            (content.get("versions") or {}).get(task, metadata.get("version", "-")),
+            part["versions"].get(task, metadata.get("version", "-")),
             block,
             _task_settings(config, block),
-            means,
+            {name: float(value) for name, value in found.items() if isinstance(value, (int, float))} | means,
             errors,
             asked,
             int(count.get("original") or asked),
-            _samples_file(run.file, task, (content.get("task_hashes") or {}).get(task)),
+            _samples_file(run.file, task, part["task_hashes"].get(task)),
         )
 
 
@@ -249,11 +245,10 @@ def _numbers(figures: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, fl
     errors: dict[str, float] = {}
     for name, value in figures.items():
         metric, comma, filter_name = name.partition(",")
-        if not comma or isinstance(value, bool) or not isinstance(value, (int, float)):
-            continue
-        is_error = metric.endswith("_stderr")
-        metric = metric.removesuffix("_stderr") + ("" if filter_name == "none" else f",{filter_name}")
-        (errors if is_error else means)[metric] = float(value)
+        if comma and not isinstance(value, bool) and isinstance(value, (int, float)):
+            plain = metric.removesuffix("_stderr")
+            kind = means if plain == metric else errors
+            kind[plain if filter_name == "none" else f"{plain},{filter_name}"] = float(value)
     return means, {name: value for name, value in errors.items() if not math.isnan(value)}
 
 
@@ -272,12 +267,5 @@ def _samples_file(results: Path, task: str, known: str | None) -> Path | None:
     for name in dict.fromkeys(f"samples_{task}_{stamp}.jsonl{end}" for stamp in stamps for end in ("", ".gz")):
         if (file := results.with_name(name)).is_file():
             return file
-    if not known:
-        return None
-    for file in sorted((*results.parent.glob("*.jsonl"), *results.parent.glob("*.jsonl.gz"))):
-        try:
-            if content_hash(file) == known:
-                return file
-        except JRTError:
-            continue
-    return None
+    logs = sorted((*results.parent.glob("*.jsonl"), *results.parent.glob("*.jsonl.gz"))) if known else []
+    return next((log for log in logs if content_hash(log) == known), None)

@@ -207,10 +207,13 @@ def read_samples(file: Path) -> Iterator[Sample]:
 
 
 def content_hash(file: Path) -> str:
-    """The hash that lm_eval writes under `task_hashes` for these samples."""
-    digest = sha256()
-    for line in lines(file):
-        digest.update("".join(str(line.get(name, "")) for name in ("doc_hash", "prompt_hash", "target_hash")).encode())
+    """The hash that lm_eval writes under `task_hashes` for these samples; empty if the log cannot be read."""
+    digest, names = sha256(), ("doc_hash", "prompt_hash", "target_hash")
+    try:
+        for line in lines(file):
+            digest.update("".join(str(line.get(name, "")) for name in names).encode())
+    except JRTError:
+        return ""
     return digest.hexdigest()
 
 

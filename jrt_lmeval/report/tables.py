@@ -9,8 +9,10 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.stats import Interval
 
@@ -266,6 +268,19 @@ def _json_entry(entry: TableEntry) -> Any:
 
 def _or_null(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def save(file: Path, content: bytes) -> None:
+    """Write a file, and the folders above it where there are none.
+
+    Raises:
+        JRTError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    except OSError as error:
+        raise JRTError(f"{file}: cannot be written ({error.strerror}).") from None
 
 
 WRITERS: dict[str, tuple[str, Callable[[Report], str]]] = {

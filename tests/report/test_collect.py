@@ -193,7 +193,7 @@ def test_broken_samples_are_named_and_not_used(tmp_path: Path, spoil: str) -> No
     }  # fmt: skip
     log.write_text(spoilt[spoil])
     found = collect([tmp_path])
-    assert len(found.broken) == 1 and str(log) in found.broken[0].why
+    assert len(found.broken) == 1 and str(log) in found.broken[0]
     assert found.cells[0].columns is None and found.cells[0].mean("contains") == 0.5
 
 
@@ -201,7 +201,7 @@ def test_a_cut_packed_log_is_named(tmp_path: Path) -> None:
     write_run(tmp_path, [1.0, 0.0] * 200, packed=True)
     log = tmp_path / f"samples_swde_jrt_hier_{STAMP}.jsonl.gz"
     log.write_bytes(log.read_bytes()[:-100])
-    assert "cut after line" in collect([tmp_path]).broken[0].why
+    assert "cut after line" in collect([tmp_path]).broken[0]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"results": {}}', '{"results": 3, "config": {}}', "[" * 100_000])
@@ -210,7 +210,7 @@ def test_broken_results_are_named_and_skipped(tmp_path: Path, content: str) -> N
     (tmp_path / "results_bad.json").write_text(content)
     (tmp_path / "config.json").write_text("{}")
     found = collect([tmp_path])
-    assert [broken.file.name for broken in found.broken] == ["results_bad.json"] and len(found.cells) == 1
+    assert ["results_bad.json" in broken for broken in found.broken] == [True] and len(found.cells) == 1
     with pytest.raises(JRTError, match=r"1 broken: .*results_bad\.json: not a results file"):
         collect([tmp_path / "results_bad.json"])
 

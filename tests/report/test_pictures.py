@@ -245,7 +245,7 @@ def test_logs_of_steps_are_drawn_as_means_and_said_not_to_be_held_out(tmp_path: 
     (tmp_path / "bad" / "heldout.jsonl").write_text("{")
     found = collect([tmp_path])
     assert found.trainings[0].curves == {"answer_accuracy": ((500.0, 0.5), (1000.0, 0.5))}
-    assert [broken.file.name for broken in found.broken] == ["heldout.jsonl"]
+    assert ["heldout.jsonl: not the log of a training" in broken for broken in found.broken] == [True]
     assert "not held out" in next(p for p in gallery(found)[0] if p.name.startswith("learning")).caption
 
 

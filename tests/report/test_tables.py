@@ -301,7 +301,7 @@ def test_eval_results_are_for_whole_benchmarks_on_the_hub(tmp_path: Path) -> Non
         (["--where", "layout=once"], "no such run; layout is one of 'hier'"),
         (["--where", "setting=x", "--where", "layout=hier"], "no such run"),
         (["--where", "part=first 3"], "no such run; none of them has a part"),
-        (["--out", "/proc/nowhere/x.md"], "no folder can be made there"),
+        (["--out", "/proc/nowhere/x.md"], r"/proc/nowhere/x\.md: cannot be written"),
     ],
 )
 def test_mistakes_are_one_clear_line(runs: Path, arguments: list[str], message: str) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cells import Cell, Collection, condition, value_of
 from jrt_lmeval.report.plots import drawings
 from jrt_lmeval.report.plots.picture import COLOURS, Names, NotDrawn, Picture, file_name
 from jrt_lmeval.report.standard import main_metric
-from jrt_lmeval.report.tables import Report
+from jrt_lmeval.report.tables import Report, save
 
 
 @dataclass(frozen=True)
@@ -163,14 +162,10 @@ def write_folder(folder: Path, collection: Collection, report: Report, metric: s
         JRTError: a file cannot be written.
     """
     drawn, missing = gallery(collection, metric)
-    try:
-        (folder / FOLDER).mkdir(exist_ok=True)
-        for picture in drawn:
-            for kind in ("png", "svg"):
-                (folder / FOLDER / f"{picture.name}.{kind}").write_bytes(picture.saved(kind))
-        (folder / INDEX).write_text(_index(report, drawn, missing, files), encoding="utf-8")
-    except OSError as error:
-        raise JRTError(f"{folder}: its pictures cannot be written ({error.strerror}).") from None
+    for picture in drawn:
+        for kind in ("png", "svg"):
+            save(folder / FOLDER / f"{picture.name}.{kind}", picture.saved(kind))
+    save(folder / INDEX, _index(report, drawn, missing, files).encode("utf-8"))
 
 
 def _index(report: Report, drawn: Sequence[Picture], missing: Sequence[NotDrawn], files: Sequence[Path]) -> str:

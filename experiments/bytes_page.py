@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from jrt_lmeval.report.plots.picture import (
     INK,
     Picture,
     canvas,
+    errorbars,
     legend,
     line,
     log_ticks,
@@ -72,6 +72,11 @@ class Measured:
     def inside(self) -> np.ndarray:
         """Which answers are still in the window when they are asked for; all, where the whole prompt is kept."""
         return self.far <= self.window if self.window > 0 else np.ones(len(self.far), dtype=bool)
+
+    @property
+    def number(self) -> Number:
+        """Recall as pictures show it, in percent with its interval."""
+        return Number(float(self.right.mean()), PERCENT, 1, self.recall())
 
     def recall(self, which: np.ndarray | None = None) -> Interval | None:
         """The mean with its interval by document, of all questions or of some; None of none."""
@@ -181,8 +186,7 @@ def _draw(found: dict[str, Measured]) -> tuple[str, Figure]:
     kept, whole = curve(found), found[WHOLE]
     bytes_of = [one.state for one in kept]
     axis.set_xscale("log")
-    _points(axis, kept, COLOURS[0], "o")
-    axis.plot(bytes_of, [PERCENT * one.right.mean() for one in kept], color=COLOURS[0])
+    errorbars(axis, bytes_of, [one.number for one in kept], color=COLOURS[0], marker="o", lw=0.8)
     shares = [PERCENT * (whole.right * one.inside).mean() for one in kept]
     axis.plot(bytes_of, shares, color=FAINT, linestyle="--", marker="o", markerfacecolor="none")
     entries = [
@@ -193,7 +197,7 @@ def _draw(found: dict[str, Measured]) -> tuple[str, Figure]:
         ),
     ]
     for at, one in enumerate(others(found), 1):
-        _points(axis, [one], COLOURS[at], "s^Dv"[at % 4])
+        errorbars(axis, [one.state], [one.number], color=COLOURS[at], marker="s^Dv"[at % 4], lw=0.8)
         entries.append((one.model, line(color=COLOURS[at], marker="s^Dv"[at % 4], linestyle="")))
     axis.axhline(PERCENT * found[CONTROL].right.mean(), color=INK, linestyle=":", lw=1.0)
     axis.axhline(PERCENT * whole.rules["majority"].mean(), color=FAINT, linestyle="-.", lw=0.8)
@@ -206,14 +210,6 @@ def _draw(found: dict[str, Measured]) -> tuple[str, Figure]:
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(figure, entries)
     return said(found), figure
-
-
-def _points(axis: object, shown: Sequence[Measured], colour: str, marker: str) -> None:
-    for one in shown:
-        number = Number(float(one.right.mean()), PERCENT, 1, one.recall())
-        below, above = number.reach
-        place = {"x": one.state, "y": PERCENT * number.value, "yerr": [[below], [above]]}
-        axis.errorbar(**place, color=colour, marker=marker, linestyle="", lw=0.8)  # type: ignore[attr-defined]
 
 
 def main() -> None:

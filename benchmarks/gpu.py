@@ -53,7 +53,7 @@ HEADS, D, V = 16, 16, 64
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how much.
+    """The device to measure on, and how much.
 
     Attributes:
         device: `cuda`, or `cpu` to see that a part runs.
@@ -65,11 +65,11 @@ class Setting:
 
     @property
     def on_cuda(self) -> bool:
-        """Whether this is about a GPU."""
+        """Whether the device is a GPU."""
         return self.device.startswith("cuda")
 
     def wait(self) -> None:
-        """Until the device has done all that it was given."""
+        """Wait until the device has done all that it was given."""
         if self.on_cuda:
             torch.cuda.synchronize()
 
@@ -92,7 +92,7 @@ class Finding:
     """One line of the table.
 
     Attributes:
-        what: was done.
+        what: what was done.
         figure: with its unit; empty where there is none.
         passed: whether it is as it must be; None for a figure that has no right or wrong, or where nothing could be
             done, which `seen` then says.
@@ -129,7 +129,7 @@ def answers(setting: Setting, rows: int = 200) -> Iterator[Finding]:
 
 
 def answers_of(device: str, dtype: str, asked: list[Prompt]) -> list[str]:
-    """Of the shipped model."""
+    """The answers of the shipped model."""
     lm: Any = load_model("jrt_rnn", {"prefix": "dynamic", "dtype": dtype}, device=device, batch_size="auto")
     requests = [SimpleNamespace(args=(prompt, {"until": ["\n"], "max_gen_toks": 16})) for prompt in asked]
     return [str(answer) for answer in lm.generate_until(requests, disable_tqdm=True)]

@@ -39,7 +39,7 @@ def inputs(T: int) -> dict[str, Any]:
 
 
 def inputs_2(T: int) -> dict[str, Any]:
-    """The same of Mamba-2, whose configuration asks for chunks of 256 tokens."""
+    """The same for Mamba-2, whose configuration asks for chunks of 256 tokens."""
     torch.manual_seed(T)
     B, C = torch.randn(2, 1, T, 1, N2)
     given = {"hidden_states": torch.randn(1, T, HEADS, E // HEADS), "dt": torch.randn(1, T, HEADS), "B": B, "C": C}

@@ -69,7 +69,7 @@ def ours(feature_map: FeatureMap, given: Inputs) -> Tensor:
 
 
 def at_once(feature_map: FeatureMap, given: Inputs, form: Callable = naive) -> Tensor:
-    """The same with all features of the row first."""
+    """The same, but all features of the row are made first."""
     q, k, v, prefix = given
     y, d, _ = form(feature_map(q), feature_map(k), v, prefix._replace(k=feature_map(prefix.k)))
     return normalise(y, d, sum_normalised_heads(feature_map))

@@ -26,14 +26,14 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def answers(out: Path) -> list[str]:
-    """Of the run below `out`, by row."""
+    """The answers of the run below `out`, in the order of its rows."""
     file = next(out.rglob("samples_*.jsonl"))
     samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return [sample["resps"][0][0] for sample in sorted(samples, key=lambda sample: sample["doc_id"])]
 
 
 def rows(quick: bool) -> list[Row]:
-    """One line, from one round."""
+    """One line; each command runs once."""
     limit = QUICK_LIMIT if quick else LIMIT
     with tempfile.TemporaryDirectory() as folder:
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks --only start
 
-The hook: two bare environments, with and without it; what a Python costs that does nothing. The imports: what a run
-loads of others (torch, transformers' models, lm_eval), with and without ours on top. The run: from the shell to the end
-of one question of a shipped model on a task of ours, as `jrt-eval run` (which indexes our tasks only) and as `lm_eval`
-(which indexes all). Counted is the processor time of the child, so that other work disturbs little.
+Three things are measured. The hook: a Python that does nothing is started in two bare environments, with the hook and
+without it. The imports: a run loads torch, transformers' models and lm_eval, with our modules on top and without them.
+The run: one question of a task of ours is put to a shipped model, by `jrt-eval run`, which indexes our tasks only, and
+by `lm_eval`, which indexes all. The processor time of the child is counted, so that other work disturbs little.
 """
 
 from __future__ import annotations

@@ -392,7 +392,7 @@ def require_whole(
 
 
 def require_finite(source: object, model: torch.nn.Module) -> None:
-    """Refuse weights that hold NaN or infinity: every answer would be nonsense and score 0 without a word.
+    """Refuse weights that hold NaN or infinity: every answer would be nonsense and score 0.
 
     Raises:
         JRTError: names them.

@@ -76,7 +76,7 @@ def must_be(fields: Fields, allowed: Mapping[str, tuple[Any, ...]], where: str) 
 
 
 def positive(fields: Fields, name: str, where: str = "config.json", default: int | None = None) -> int:
-    """A field that must be a whole number of at least 1; JRTError where it is not."""
+    """The value of a field that must be a whole number of at least 1; raises JRTError where it is not."""
     return whole_number(f"{where}: {name}", fields.get(name, default))
 
 

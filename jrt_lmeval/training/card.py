@@ -117,7 +117,7 @@ def _features(config: Any) -> int:
 
 
 def _threads(step: dict[str, Any]) -> int:
-    """Threads that a step was taken with on a CPU; 0 on a GPU."""
+    """The number of threads that took a step on a CPU; 0 on a GPU."""
     return int(step["threads"]) if step["device"] == "cpu" else 0
 
 

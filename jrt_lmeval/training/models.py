@@ -72,7 +72,7 @@ def last_hidden(model: PreTrainedModel, ids: Tensor, lengths: Tensor, prefix_len
 
 
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits of hidden states."""
+    """The logits of hidden states."""
     return model.logits(hidden) if isinstance(model, JRTForCausalLM) else model.lm_head(hidden)
 
 
@@ -158,12 +158,12 @@ def start_recalling_llama(model: LlamaForCausalLM) -> None:
 
 
 def _rotation(size: int) -> Tensor:
-    """Orthogonal `[size, size]`."""
+    """A random orthogonal matrix `[size, size]`."""
     return torch.linalg.qr(torch.randn(size, size)).Q
 
 
 def _beside(rows: Tensor, direction: Tensor) -> Tensor:
-    """Rows without what they have of a direction."""
+    """The rows without their component along a direction."""
     return rows - (rows @ direction)[:, None] * direction
 
 

@@ -80,7 +80,7 @@ class Team:
         return part
 
     def summed(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Figures that each process has its part of, added up."""
+        """The sums over all processes of figures that each has a part of."""
         names = sorted(figures)
         sums = self.total(torch.tensor([figures[name] for name in names], dtype=torch.float64, device=self.device))
         return dict(zip(names, sums.tolist(), strict=True))
@@ -102,7 +102,7 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def whole_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All weights and all of the optimiser by name, on the CPU of the leading process, however they are divided."""
+    """All weights and the whole state of the optimiser by name, on the CPU of the leading process."""
     weights, moments = get_state_dict(model, optimiser, options=WHOLE)
     return dict(weights), dict(moments)
 

@@ -30,10 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jrt_lmeval.checkpoints.found import find, shipped_models
+from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.load import load_model as load_checkpoint
 from jrt_lmeval.data.shipped import factbook_rows
-from jrt_lmeval.doctor.model import examine
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling.config import JRTConfig
@@ -103,15 +102,6 @@ class Finding:
     figure: str
     passed: bool | None
     seen: str = ""
-
-
-def doctor(setting: Setting) -> Iterator[Finding]:
-    """`jrt-eval doctor` for each shipped model, in float32 and bfloat16."""
-    for name in list(shipped_models())[: 1 if setting.tiny else None]:
-        for dtype in ("float32", "bfloat16") if setting.on_cuda else ("float32",):
-            checks = list(examine(name, device=setting.device, dtype=dtype))
-            wrong = [f"{one.name}: {one.seen}" for one in checks if one.passed is False]
-            yield Finding(f"{name}, {dtype}", f"{len(checks)} checks", not wrong, "; ".join(wrong) or "all passed")
 
 
 def answers(setting: Setting, rows: int = 200) -> Iterator[Finding]:
@@ -333,7 +323,6 @@ def _read_and_answer(engine: JRTEngine, lengths: list[int], new: int) -> None:
 
 
 PARTS: dict[str, Callable[[Setting], Iterator[Finding]]] = {
-    "doctor": doctor,
     "answers": answers,
     "linear_attention": linear_attention,
     "mamba": mamba,

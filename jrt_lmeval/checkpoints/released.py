@@ -63,7 +63,7 @@ class ReleasedMixer:
     settings: Callable[[Fields, Fields], dict[str, Any]]
 
 
-def must_be(fields: Fields, allowed: Mapping[str, tuple[Any, ...]], where: str) -> None:
+def must_be(fields: Fields, allowed: Mapping[str, tuple[Any, ...]], where: str = "config.json") -> None:
     """Refuse fields that would change the mathematics in a way that no released model has.
 
     Raises:
@@ -105,7 +105,6 @@ def attention_settings(mixer: Fields, config: Fields) -> dict[str, Any]:
             "qkv_proj_bias": (False,),
             "out_proj_bias": (False,),
         },
-        "config.json",
     )
     return {
         "attention_heads": heads,
@@ -162,7 +161,7 @@ def linear_settings(mixer: Fields, config: Fields, where: str = "LinearAttention
             f"{where}: use_decay_proj={decays[0]} with fixed_decay={decays[1]}. The published code reads a text "
             "without decay then and decodes with it; no released model is like that. Both or neither are supported."
         )
-    must_be(config, {"decay_denom": (False, None)}, "config.json")
+    must_be(config, {"decay_denom": (False, None)})
     return {
         "num_heads": heads,
         "feature_map": feature_map(mixer, feature_dim, where),
@@ -284,7 +283,7 @@ def jrt_config(fields: Fields, tensors: Mapping[str, Tensor]) -> JRTConfig:
     Raises:
         JRTError: something in it that is not known or not supported.
     """
-    must_be(fields, SUPPORTED, "config.json")
+    must_be(fields, SUPPORTED)
     settings: dict[str, Any] = {"num_heads": positive(fields, "n_head")}
     layers = layer_mixers(fields)
     merged: dict[str, Any] = {}
@@ -352,11 +351,8 @@ def mamba_config(fields: Fields) -> MambaConfig:
     for name in ssm:
         if name not in SSM_FIELDS and name not in ONLY_FOR_TRAINING:
             raise unknown("field in config.json, ssm_cfg:", name, [*SSM_FIELDS, *ONLY_FOR_TRAINING])
-    must_be(
-        fields,
-        {"rms_norm": (True,), "d_intermediate": (0, None), "attn_layer_idx": ([], None), "attn_cfg": ({}, None)},
-        "config.json",
-    )
+    must_be(fields, {"rms_norm": (True,), "d_intermediate": (0, None)})
+    must_be(fields, {"attn_layer_idx": ([], None), "attn_cfg": ({}, None)})
     width = positive(fields, "d_model", default=fields.get("n_embd"))
     tokens = positive(fields, "vocab_size", default=50277)
     config = MambaConfig(

@@ -119,23 +119,17 @@ LAYOUTS = {name: layout_spec({"layout": name}) for name in ("once", "flat", "lea
 """Layouts that the command compares."""
 
 
-def recall_of(pretrained: str) -> dict[tuple[str, str], float]:
-    """Exact recall of a shipped model or a folder, by set and layout."""
-    folder = find(pretrained).folder
-    encode, model = encoder(read_own(folder)), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    with fast_scans():
-        return {
-            (name, layout): exact_recall(model, held_out(name, encode, spec))
-            for name in SETS
-            for layout, spec in LAYOUTS.items()
-        }
-
-
 def main(argv: Sequence[str]) -> int:
-    """Print a table of the models named."""
-    rows = [[name, *(f"{100 * share:.1f}" for share in recall_of(name).values())] for name in argv]
-    head = ["model", *(f"{name}, {layout}" for name in SETS for layout in LAYOUTS)]
-    print(markdown_table(head, rows), end="")
+    """Print a table of the exact recall of shipped models or folders, by set and layout."""
+    cases = [(name, layout) for name in SETS for layout in LAYOUTS]
+    rows = []
+    for pretrained in argv:
+        folder = find(pretrained).folder
+        encode, model = encoder(read_own(folder)), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        with fast_scans():
+            found = [exact_recall(model, held_out(name, encode, LAYOUTS[layout])) for name, layout in cases]
+        rows.append([pretrained, *(f"{100 * share:.1f}" for share in found)])
+    print(markdown_table(["model", *map(", ".join, cases)], rows), end="")
     return 0
 
 

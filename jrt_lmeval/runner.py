@@ -302,7 +302,7 @@ def task_manager(metadata: Mapping[str, Any], include_path: str | None = None) -
     from lm_eval.tasks import TaskManager
 
     include = [str(tasks_dir()), *([include_path] if include_path else [])]
-    return TaskManager(include_defaults=False, include_path=include, metadata=dict(metadata))
+    return TaskManager(include_defaults=False, include_path=include, metadata=metadata)
 
 
 def evaluate(

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.paper.plan import SUITES, TableRow, plan, runs
-from jrt_lmeval.plugin import register
+from jrt_lmeval.plugin import register, tasks_ready
 from jrt_lmeval.runner import EvalRun, Options, execute, finished, metadata, task_manager
 
 ROWS_COUNTED = 8
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo = runs(rows)
     options = Options(arguments.limit, arguments.batch_size, arguments.device, compact=True)
     if arguments.dry_run:
-        register()
+        # Only the tasks are registered: our models would import transformers, which takes most of ten seconds.
+        tasks_ready(import_module("lm_eval.tasks"))
         listed = list(estimates(todo, arguments.out, options))
         for one in listed:
             time = "" if one.seconds is None else f"  about {one.seconds:,.0f} s"
@@ -114,7 +116,8 @@ def _run(todo: Sequence[EvalRun], out: Path, options: Options) -> list[tuple[Eva
 def estimates(runs: Sequence[EvalRun], out: Path, options: Options) -> Iterator[Estimate]:
     """Rows, tokens and time of what is left to do; the time at the speed of the runs that are finished in `out`."""
     sizes: dict[tuple[str, str], tuple[int, int]] = {}
-    managers: dict[str, Any] = {}
+    given: dict[str, Any] = {"jrt": {}}
+    manager = task_manager(given)  # it hands on what stands in the mapping when a task is loaded
     speed = measured_speed(out)
     for run in runs:
         done = finished(out, run, options)
@@ -122,8 +125,8 @@ def estimates(runs: Sequence[EvalRun], out: Path, options: Options) -> Iterator[
         for task in (task for task in run.tasks if task not in done):
             block = json.dumps(run.block, sort_keys=True)
             if (task, block) not in sizes:
-                managers[block] = managers.get(block) or task_manager(metadata(run, options))
-                sizes[task, block] = _size(task, managers[block], options.limit)
+                given.update({"jrt": {}, **metadata(run, options)})
+                sizes[task, block] = _size(task, manager, options.limit)
             rows, tokens = rows + sizes[task, block][0], tokens + sizes[task, block][1]
         yield Estimate(run, rows, tokens, tokens / speed if speed else None)
 

@@ -112,6 +112,7 @@ class TemplateReader:
         if not isinstance(joiner, str):
             raise JRTError(f"'joiner' is {joiner!r}: it must be the text between document and question, such as ' '.")
         self._joiner = self.templates["joiner"] = joiner
+        self.has_lead = bool(lead)
 
     def check(self, row: Row) -> None:
         require_text(self._document(row), "'document'", "the document")
@@ -222,9 +223,11 @@ class Reader(Protocol):
 
     Attributes:
         templates: what the reader was made from, to tell readers apart.
+        has_lead: whether there is a text to put before the document.
     """
 
     templates: dict[str, str]
+    has_lead: bool
 
     def check(self, row: Row) -> None:
         """Raise if document, question or answers are missing or empty."""
@@ -257,6 +260,8 @@ class Reader(Protocol):
 class RecipeReader:
     """Rows of a benchmark, named by its recipe."""
 
+    has_lead = True
+
     def __init__(self, name: str) -> None:
         self._name, self._recipe = name, benchmark_of(name)
         self.templates = {"recipe": name}
@@ -285,6 +290,9 @@ class RecipeReader:
     def read(self, row: Row, spec: LayoutSpec, window: Window) -> tuple[Parts, Counters]:
         parts, cut_out = read_row(self._name, spec.form, row, window)
         assert parts is not None, "a dropped row"
+        # Only `once` reads rows without the natural question, and it has no lead unless it is asked for.
+        if spec.lead and spec.form == "once" and not parts.lead.strip():
+            raise JRTError("lead: True has no effect on a row without 'orig_question', the question to put there.")
         return parts, cut_out.counters
 
     def document(self, row: Row) -> str:

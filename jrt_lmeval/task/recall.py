@@ -71,9 +71,14 @@ class RecallTask(RowsTask, GenerateTask):
         metadata = dict(given.get("metadata") or {})
         try:
             own = taken_out(given)
-            self.jrt = settings(merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt")), metadata)
+            block = merged(own.get("jrt_common"), own.get("jrt"), metadata.get("jrt"))
+            self.jrt = settings(block, metadata)
             templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
             self._reader = reader_of(self.jrt.recipe, templates, given)
+            if block.get("lead") and not self._reader.has_lead:
+                raise JRTError(
+                    "lead: True has no effect: it needs the key 'lead', a template of the text to put there."
+                )
             self._scores = named_scores(given.get("metric_list"), callable(given.get("process_results")))
             complete = completed(given, self._scores)
         except JRTError as error:

@@ -14,9 +14,10 @@ import pytest
 from lm_eval.models.dummy import DummyLM
 from reportlogs import sample, write_run
 
-from jrt_lmeval import cli, runner
+from jrt_lmeval import cli, plugin, runner
 from jrt_lmeval.checkpoints.found import shipped_for
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paper import cli as paper_cli
 from jrt_lmeval.paper.claims import Logs, verdict, verdicts
 from jrt_lmeval.paper.cli import estimates, measured_speed, write_tables
 from jrt_lmeval.paper.plan import (
@@ -279,11 +280,16 @@ def test_a_dry_run_counts_rows_and_estimates_tokens_from_a_few(monkeypatch: pyte
     assert abs(found[0].tokens - exact) < 0.05 * exact
 
 
-def test_dry_run_lists_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    register()
+def test_dry_run_lists_and_runs_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(paper_cli, "task_manager", lambda *given: made.append(given) or task_manager(*given))
+    monkeypatch.setattr(plugin, "huggingface_ready", lambda *_: pytest.fail("a dry run imports transformers"))
     assert cli.main(["paper", "--dry-run", "--limit", "1", "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "prefix_step=0.2" in shown and "tokens left" in shown
+    assert len(made) == 1, "an index of the tasks is made once, and not for every block"
     assert not (tmp_path / "out").exists()
     assert cli.main(["paper", "--suite", "bundeld"]) == 1
     assert "Did you mean 'bundled'" in capsys.readouterr().err

@@ -266,6 +266,7 @@ def test_rows_may_come_the_ways_of_lm_eval(tmp_path: Path) -> None:
         ({"use_prompt": "x"}, "'use_prompt' has no effect"),
         ({"jrt": {"recipe": "fda"}, "doc_to_target": "value"}, "'doc_to_target' has no effect with jrt.recipe 'fda'"),
         ({"jrt": {"overlap": 0.3}}, "overlap: 0.3 has no effect with layout 'once'; it needs layout hier"),
+        ({"jrt": {"layout": "flat", "lead": True}, "lead": ""}, "lead: True has no effect: it needs the key 'lead'"),
         ({"jrt": {"source": "sample"}}, "source: sample has no effect: dataset_kwargs names the files"),
         ({"jrt": {"window": {"policy": "head"}}}, "window.policy: head has no effect: it needs context_length"),
         ({"jrt": {"window": {"policy": "head", "answer_at": 0.5}}}, "answer_at: 0.5 needs policy 'answer_at', not"),
@@ -288,6 +289,17 @@ def test_rows_may_come_the_ways_of_lm_eval(tmp_path: Path) -> None:
 def test_mistakes_in_the_yaml_are_named(tmp_path: Path, config: dict[str, Any], message: str) -> None:
     with pytest.raises(JRTError, match=message):
         make(tmp_path, **config)
+
+
+def test_a_lead_that_a_published_row_does_not_have_is_refused(tmp_path: Path) -> None:
+    row = {"doc_id": "a", "context": "Heron. Its captain is Ilse", "question": "Its captain is", "answers": ["Ilse"]}
+    asking = {**row, "orig_question": "Who is its captain?"}
+    task = make(tmp_path, [asking], jrt={"recipe": "drop", "lead": True})
+    assert task.doc_to_text(task.eval_docs[0]).startswith("Who is its captain? ")
+    plain = make(tmp_path, [row], jrt={"recipe": "drop"})
+    assert plain.doc_to_text(plain.eval_docs[0]).startswith("Heron.")
+    with pytest.raises(JRTError, match="lead: True has no effect on a row without 'orig_question'"):
+        make(tmp_path, [row], jrt={"recipe": "drop", "lead": True})
 
 
 @pytest.mark.parametrize("missing", ["document", "question", "doc_to_target"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -13,8 +12,9 @@ import pytest
 from lm_eval.tasks import TaskManager
 from recalling import make
 
+from jrt_lmeval import cli, one_line
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.plugin import register, tasks_ready
+from jrt_lmeval.plugin import ours_only, register, tasks_ready
 from jrt_lmeval.task.taskfiles import faults
 
 
@@ -31,7 +31,11 @@ def test_each_fault_names_its_file_and_line(tmp_path: Path) -> None:
     assert "open.yaml, line 3: not readable as YAML" in found[2]
 
 
-def test_lm_eval_warns_of_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_lm_eval_warns_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_line, "FAULTS", {})
+
     class Manager(TaskManager):
         pass
 
@@ -42,7 +46,7 @@ def test_lm_eval_warns_of_them(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert "open.yaml, line 3" in caplog.text and "left out" in caplog.text
 
 
-def test_a_task_given_by_its_path_reads_the_files_beside_it(tmp_path: Path) -> None:
+def test_a_task_given_by_its_path_reads_the_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, captain in ((tmp_path / "tasks" / "one", "Ilse"), (tmp_path / "two", "Oda"), (tmp_path / "cwd", "Bo")):
         folder.mkdir(parents=True)
         row = {"text": f"Captain: {captain}.", "key": "captain", "value": captain}
@@ -56,11 +60,11 @@ def test_a_task_given_by_its_path_reads_the_files_beside_it(tmp_path: Path) -> N
     (tmp_path / "tasks" / "_shared.yaml").write_text(yaml)
     (tmp_path / "two" / "mine.yaml").write_text("task: by_absolute_path\ninclude: ../tasks/_shared.yaml\n")
     tasks = f"../tasks/one/mine.yaml,{tmp_path}/two/mine.yaml"
-    command = [sys.executable, "-m", "jrt_lmeval", "run", "--model", "dummy", "--tasks", tasks, "--log_samples"]
-    done = subprocess.run(
-        [*command, "--output_path", str(tmp_path / "out")], cwd=tmp_path / "cwd", capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.chdir(tmp_path / "cwd")
+    arguments = ["run", "--model", "dummy", "--tasks", tasks, "--log_samples", "--output_path", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", sys.argv)  # lm_eval's parser reads it
+    with ours_only():
+        assert cli.main(arguments) == 0
     samples = {path.name.split("_2")[0]: path for path in (tmp_path / "out").rglob("samples_*.jsonl")}
     for name, captain in (("samples_by_relative_path", "Ilse"), ("samples_by_absolute_path", "Oda")):
         doc = json.loads(samples[name].read_text())["doc"]

@@ -44,7 +44,7 @@ from jrt_lmeval.checkpoints.tokenizers import suppress_beyond
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import MODES, JRTConfig
 from jrt_lmeval.modeling.model import JRTForCausalLM
-from jrt_lmeval.modeling.retrofit import BACKBONES, RetrofitForCausalLM
+from jrt_lmeval.modeling.retrofit import BACKBONES, RetrofitForCausalLM, read_backbone
 
 BACKBONES[PACKAGED] = packaged_folder
 log = logging.getLogger("lm_eval.jrt")
@@ -109,6 +109,11 @@ def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
     return load_model(checkpoint, dtype, device, modes)
 
 
+def load_backbone(name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The Transformer of a retrofitted model, by the names that `found.find` knows."""
+    return read_backbone(find(name).folder, dtype)
+
+
 def as_dtype(value: torch.dtype | str | None) -> torch.dtype | None:
     """A dtype from its name; None and `auto` stand for what the file has.
 
@@ -157,7 +162,8 @@ def load_model(
     if checkpoint.kind == TRANSFORMERS:
         model = _transformers(checkpoint, dtype, device, options)
     elif checkpoint.kind == RETROFIT:
-        model = RetrofitForCausalLM.from_pretrained(checkpoint.folder, dtype).to(device)
+        backbone = load_backbone(checkpoint.fields["backbone"], dtype or torch.float32)
+        model = RetrofitForCausalLM.from_pretrained(checkpoint.folder, dtype, backbone).to(device)
     elif checkpoint.kind == MAMBA_SSM:
         model = _mamba_ssm(checkpoint, dtype, device)
     else:

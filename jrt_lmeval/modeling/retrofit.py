@@ -218,6 +218,10 @@ SCALES = {"taylor": 5.0, "poly": 5.0, "softmax": 14.0, "centred": 1.0, "square":
 """Where a map's scores begin: the scale of a match, a cosine of 1. Maps that are not named begin at sqrt(D)."""
 
 
+OF_THE_KERNEL = ("scale", "null", "amplitude")
+"""Parameters of a memory that mean something else under another kernel."""
+
+
 class Memory(nn.Module):
     """A memory layer: `forward(x, reading, layer) -> what is added to x`, all `[B, T, C]`.
 
@@ -308,7 +312,7 @@ class Memory(nn.Module):
             if short is not None:
                 (y, d), end = short, LinearState(q.new_empty(0), q.new_empty(0))
             else:
-                form = "chunked" if self.training else span.linear_attention
+                form = "chunked" if self.training else span.linear_attention.replace("kernel", "streamed")
                 y, d, end = attend(form, self.feature_map, q, k, v * write, prefix, span.mask, start)
         null = self.null.abs()[:, None, None] + 1e-6
         if all(self.by_sum):
@@ -367,6 +371,33 @@ class RetrofitForCausalLM(JRTForCausalLM):
     def _behind(self, number: int, layer: int, block: nn.Module, given: tuple, named: dict[str, Any], x: Tensor) -> Any:
         return x + self.memories[number](x, named["reading"], layer)
 
+    def start(self) -> None:
+        """Let all memories begin as induction heads."""
+        for memory in self.memories:
+            assert isinstance(memory, Memory)
+            memory.start()
+
+    @torch.no_grad()
+    def start_from(self, other: RetrofitForCausalLM) -> None:
+        """Take the memories of another model of the same backbone, but for what belongs to its kernel.
+
+        Raises:
+            JRTError: its memories have another shape or stand elsewhere.
+        """
+        if other.config.at != self.config.at or other.config.memory_dim != self.config.memory_dim:
+            raise JRTError(
+                f"memories of {other.config.memory_dim} dimensions before blocks {other.config.at} cannot start "
+                f"those of {self.config.memory_dim} before blocks {self.config.at}."
+            )
+        for mine, theirs in zip(self.memories, other.memories, strict=True):
+            assert isinstance(mine, Memory) and isinstance(theirs, Memory)
+            kept = {name: x for name, x in theirs.state_dict().items() if name not in OF_THE_KERNEL}
+            kept = {name: x for name, x in kept.items() if not name.startswith("feature_map.")}
+            mine.load_state_dict(kept, strict=False)
+            if mine.prefix and not theirs.prefix:
+                mine.k_prefix_mix.copy_(mine.k_mix)
+                mine.prefix_gate.load_state_dict(mine.write_gate.state_dict())
+
     def train(self, mode: bool = True) -> RetrofitForCausalLM:
         super().train(mode)
         self.backbone.eval()
@@ -407,7 +438,10 @@ class RetrofitForCausalLM(JRTForCausalLM):
             JRTError: memories that are not those of the configuration.
         """
         config, dtype = RetrofitConfig.from_pretrained(folder), dtype or torch.float32
-        model = cls(config, backbone or load_backbone(config.backbone, dtype))
+        if backbone is None:
+            named = BACKBONES.get(config.backbone)
+            backbone = read_backbone(named() if named else config.backbone, dtype)
+        model = cls(config, backbone)
         weights = load_file(Path(folder) / "model.safetensors")
         wanted = {name for name in model.state_dict() if name.startswith(MEMORIES)}
         if weights.keys() != wanted:
@@ -421,18 +455,17 @@ BACKBONES: dict[str, Callable[[], Path]] = {}
 """Names that stand for a folder, such as that of the packaged model (`checkpoints.load`)."""
 
 
-def load_backbone(name: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The Transformer of a retrofitted model: a name in `BACKBONES`, a folder, or an id on the hub.
+def read_backbone(folder: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The Transformer of a retrofitted model, from a folder or an id on the hub.
 
     Raises:
         JRTError: its layers are not plain softmax attention.
     """
-    folder = BACKBONES[name]() if name in BACKBONES else name
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=WINDOWED)
     blocks = getattr(model.get_decoder(), "layers", ())
     if not blocks or not all(hasattr(getattr(block, "self_attn", None), "layer_idx") for block in blocks):
         raise JRTError(
-            f"{name}: {type(model).__name__} cannot be retrofitted: its blocks are no plain softmax attention with "
+            f"{folder}: {type(model).__name__} cannot be retrofitted: its blocks are no plain softmax attention with "
             "rotary positions (Llama, Mistral, Qwen2, Qwen3 and SmolLM are)."
         )
     return model

@@ -25,14 +25,17 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS, find
-from jrt_lmeval.checkpoints.tokenizers import read_own
+from jrt_lmeval.checkpoints.load import load_model
+from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.modeling.retrofit import RetrofitForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
 from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.models import last_hidden, logits_of, new_model, set_first_weights
 from jrt_lmeval.training.recipes import GPT2, SHIPPED, SHIPPED_TEACHER, TrainRecipe
+from jrt_lmeval.training.retrofit import write_retrofit_card
 from jrt_lmeval.training.rows import (
     Place,
     TrainBatch,
@@ -117,8 +120,9 @@ def learning_rate(recipe: TrainRecipe, done: int) -> float:
 
 
 def _optimiser(model: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
-    decay = [p for p in model.parameters() if p.dim() >= 2]
-    rest = [p for p in model.parameters() if p.dim() < 2]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decay = [p for p in trained if p.dim() >= 2]
+    rest = [p for p in trained if p.dim() < 2]
     groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
 
@@ -186,6 +190,10 @@ class Run:
         if saved is None:
             set_first_weights(model)
         if isinstance(model, JRTForCausalLM):
+            if isinstance(teacher, RetrofitForCausalLM):
+                if saved is None:
+                    model.start_from(teacher)
+                teacher = None
             if teacher is not None:
                 start_from(model, teacher.to(team.device))
                 if saved is None and other_queries(model, teacher):
@@ -259,6 +267,8 @@ class Run:
 
 def _blocks(model: PreTrainedModel) -> nn.ModuleList:
     """The layers, each of which is sharded by itself."""
+    if isinstance(model, RetrofitForCausalLM):
+        return model.backbone.get_decoder().layers
     return model.blocks if isinstance(model, JRTForCausalLM) else model.base_model.layers
 
 
@@ -334,12 +344,12 @@ def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: 
     team.wait()  # until all have looked, before one writes
     if team.leads:
         _replace(out / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n")
-        if saved is None:
+        if saved is None and recipe.model != "retrofit":
             _new_tokenizer(recipe).save_pretrained(out)
         for log in (LOG, HELDOUT):
             _cut_log(out / log, saved["done"] if saved else 0)
     team.wait()
-    tokenizer = read_own(out)
+    tokenizer = _backbone_tokenizer(recipe) if recipe.model == "retrofit" else read_own(out)
     run = Run.start(recipe, team, tokenizer, saved, teacher)
     try:
         with fast_scans():
@@ -354,6 +364,10 @@ def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: 
     return {"tokens": run.done, "steps": run.steps, "seconds": run.seconds, **average}
 
 
+def _backbone_tokenizer(recipe: TrainRecipe) -> Any:
+    return find_tokenizer(find(str(recipe.config["backbone"])))
+
+
 def _new_tokenizer(recipe: TrainRecipe) -> PreTrainedTokenizerFast:
     """The teacher's tokenizer, the one that the recipe names, or one that is trained on the recipe's texts."""
     if recipe.teacher or recipe.tokenizer == SHIPPED:
@@ -365,6 +379,8 @@ def _teacher(recipe: TrainRecipe) -> JRTForCausalLM | None:
     """The recipe's teacher in float32; JRTError where there is no such model."""
     if not recipe.teacher:
         return None
+    if recipe.model == "retrofit":
+        return load_model(find(recipe.teacher))
     return JRTForCausalLM.from_pretrained(find(recipe.teacher).folder, dtype=torch.float32).eval()
 
 
@@ -378,10 +394,13 @@ def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     weights, _ = whole_state(run.model, run.optimiser)
     if run.team.leads:
         model = new_model(run.recipe, tokenizer)
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, strict=not isinstance(model, RetrofitForCausalLM))
         try:
             model.to(torch.bfloat16).save_pretrained(out)
-            write_card(out, out.resolve().name)
+            if isinstance(model, RetrofitForCausalLM):
+                write_retrofit_card(out, out / LOG, out / HELDOUT)
+            else:
+                write_card(out, out.resolve().name)
         except (OSError, SafetensorError):
             (out / CONFIG).unlink(missing_ok=True)  # without it the folder is not taken for a model
             raise

@@ -25,10 +25,12 @@ from transformers import (
 )
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
+from jrt_lmeval.checkpoints.load import load_backbone
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.mixers import Attention, LinearAttention
 from jrt_lmeval.modeling.model import Block, JRTForCausalLM
+from jrt_lmeval.modeling.retrofit import RetrofitConfig, RetrofitForCausalLM, default_depths
 from jrt_lmeval.training.recipes import TrainRecipe
 
 MODELS = ("jrt_rnn", "based", "llama", "mamba", "mamba2")
@@ -42,6 +44,8 @@ def new_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTra
         JRTError: no such kind of model.
     """
     longest = max(stage.max_tokens for stage in recipe.curriculum)
+    if recipe.model == "retrofit":
+        return _retrofitted(recipe, longest)
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     fields: dict[str, Any] = {"vocab_size": len(tokenizer), "hidden_size": recipe.hidden_size, **special}
     if recipe.model in ("jrt_rnn", "based"):
@@ -63,6 +67,18 @@ def new_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTra
     raise unknown("model to train", recipe.model, MODELS)
 
 
+def _retrofitted(recipe: TrainRecipe, longest: int) -> RetrofitForCausalLM:
+    """New memory layers beside the recipe's backbone, which is loaded in the recipe's dtype."""
+    dtype = torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
+    fields: dict[str, Any] = dict(recipe.config)
+    backbone = load_backbone(fields["backbone"], dtype)
+    if fields["at"] is None:
+        fields["at"] = default_depths(backbone.config.num_hidden_layers)
+    fields |= {"feature_map": recipe.feature_map, "feature_map_options": recipe.feature_map_options}
+    config = RetrofitConfig(backbone_config=backbone.config.to_dict(), context_length=longest, **fields)
+    return RetrofitForCausalLM(config, backbone)
+
+
 def last_hidden(model: PreTrainedModel, ids: Tensor, lengths: Tensor, prefix_lengths: Tensor) -> Tensor:
     """Hidden states `[B, T, C]` before the head, of our models or of a causal transformers model, which needs no mask
     for padding on the right and knows no prefix."""
@@ -81,7 +97,9 @@ def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 def set_first_weights(model: PreTrainedModel) -> None:
     """Let a model begin with induction heads where its architecture has a place for them; a Mamba stays random."""
-    if isinstance(model, JRTForCausalLM):
+    if isinstance(model, RetrofitForCausalLM):
+        model.start()
+    elif isinstance(model, JRTForCausalLM):
         if model.config.shifted_heads:
             start_recalling(model)
     elif isinstance(model, LlamaForCausalLM):

@@ -52,7 +52,7 @@ class TrainRecipe:
 
     Attributes:
         role: `teacher` or `control` for a model that is only found by its name, and not by its kind.
-        model: `jrt_rnn`, `based`, `llama`, `mamba` or `mamba2`; the first two differ in their `mixers`.
+        model: `jrt_rnn`, `based`, `llama`, `mamba`, `mamba2` or `retrofit`; the first two differ in their `mixers`.
         feature_map: phi of the prefix linear attention layers.
         feature_map_options: its options.
         mixers: mixer of each layer.
@@ -224,6 +224,31 @@ def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -
         match=0.25 if teacher and feature_map not in MAP_DIMS else 0.0,
     )
 
+
+RETROFIT = TrainRecipe(
+    model="retrofit",
+    feature_map="centred",
+    tokens=2_000_000,
+    batch_tokens=1024,
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    mlm_weight=0.0,
+    masked_rows=0.0,
+    context_weight=0.0,
+    prose_weight=0.5,
+    prose_tokens=512,
+    prefixes=(0.0, 0.5, 0.1),
+    sources={"pages": 0.4, "factbook": 0.4, "prose": 0.2},
+    questions=30,
+    matching_leads=True,
+    evaluations=2,
+    tokenizer="backbone",
+    curriculum=(
+        Stage(0.20, (30, 90), 320, (0.60, 0.20, 0.0, 0.0, 0.20)),
+        Stage(1.00, (60, 260), 768, (0.55, 0.25, 0.0, 0.0, 0.20)),
+    ),
+)
+"""Memory layers beside a frozen Transformer; `config` holds the fields of `modeling.retrofit.RetrofitConfig`."""
 
 SMOKE = TrainRecipe(
     hidden_size=32,

@@ -408,7 +408,7 @@ def batches(
     r = recipe
     for at, rows in Mixture(r, encoder(tokenizer), tokenizer.eos_token_id).batches(place):
         masks = torch.Generator().manual_seed(zlib.crc32(f"{r.seed}/{at.pool}/{at.batch}".encode()))
-        batch = collate(rows, tokenizer.mask_token_id, r.mask_rate, r.masked_rows, r.context_weight, masks)
+        batch = collate(rows, tokenizer.mask_token_id or 0, r.mask_rate, r.masked_rows, r.context_weight, masks)
         yield batch, replace(at, batch=at.batch + 1)
 
 

@@ -98,11 +98,11 @@ class Team:
             torch.distributed.barrier()
 
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
 
 
 def whole_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All weights and the whole state of the optimiser by name, on the CPU of the leading process."""
+    """All weights that are trained and the whole state of the optimiser by name, on the CPU of the leading process."""
     weights, moments = get_state_dict(model, optimiser, options=WHOLE)
     return dict(weights), dict(moments)
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen3
 
 from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.modeling.retrofit import WINDOWED, RetrofitConfig, RetrofitForCausalLM, default_depths, load_backbone
+from jrt_lmeval.modeling.retrofit import WINDOWED, RetrofitConfig, RetrofitForCausalLM, default_depths, read_backbone
 from model_adapters.based import Based
 from model_adapters.hf_recall import HFRecall
 from model_adapters.jrt_rnn import JRTRNN
@@ -37,8 +37,7 @@ def retrofitted(kernel: str = "jrt_rnn", feature_map: str = "centred", backbone:
     )  # fmt: skip
     model = RetrofitForCausalLM(config).eval()
     with torch.no_grad():
-        for memory in model.memories:
-            memory.start()
+        model.start()
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(0.0, 0.2)
@@ -125,9 +124,8 @@ def test_saved_are_the_memories_and_the_name_of_the_backbone(tmp_path: Path, ids
     backbone.save_pretrained(tmp_path / "backbone")
     name = str(tmp_path / "backbone")
     config = RetrofitConfig(name, backbone.config.to_dict(), window=5, sinks=2, at=[1], memory_heads=4, memory_dim=4)
-    model = RetrofitForCausalLM(config, load_backbone(name, torch.float32)).eval()
-    for memory in model.memories:
-        memory.start()
+    model = RetrofitForCausalLM(config, read_backbone(name, torch.float32)).eval()
+    model.start()
     model.save_pretrained(tmp_path / "memory")
     assert (tmp_path / "memory" / "model.safetensors").stat().st_size < 60_000
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "memory")
@@ -162,9 +160,8 @@ def test_lm_eval_runs_it_as_any_model_of_ours(tmp_path: Path) -> None:
         config = RetrofitConfig(
             backbone, tiny.llama().config.to_dict(), window=5, sinks=2, at=[1], kernel=kernel, memory_heads=4
         )  # fmt: skip
-        model = RetrofitForCausalLM(config, load_backbone(backbone, torch.float32)).eval()
-        for memory in model.memories:
-            memory.start()
+        model = RetrofitForCausalLM(config, read_backbone(backbone, torch.float32)).eval()
+        model.start()
         model.save_pretrained(folder := tmp_path / kernel)
         asked = [tiny.ask(prompt) for prompt in tiny.prompts()]
         lm = adapter(pretrained=str(folder), batch_size=3)

@@ -39,11 +39,13 @@ def prompts(lm: Any, layout: str, questions: tuple[str, ...], documents: int, to
     pages = dict.fromkeys(row["text"] for row in factbook_rows())
     ids = lm.tok_encode("\n".join(pages))[: documents * tokens]
     asked = []
-    for stem in questions:
+    for number, stem in enumerate(questions):
         for start in range(0, documents * tokens, tokens):
             document = lm.tok_decode(ids[start : start + tokens])
             before = f"{document}\n" if layout == "flat" else ""
-            asked.append(Prompt(f"{before}{document}\n{stem}:", len(before), len(before) + len(document), document))
+            asked.append(
+                Prompt(f"{before}{document}\n{stem} ({number}):", len(before), len(before) + len(document), document)
+            )
     return asked
 
 

@@ -190,19 +190,33 @@ def test_a_cached_answer_that_is_damaged(tmp_path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["paper", "--tables-only", "--out", "{}", "--tables", "{}/file/x"], "file/x: Not a directory."),
-        (["paper", "--tables-only", "--out", "{}", "--tables", "{}/file"], "file: File exists."),
+        (
+            ["paper", "--tables-only", "--out", "{}", "--tables", "{}/file/x"],
+            "file/x/tables.md: cannot be written (Not a directory)",
+        ),
+        (
+            ["paper", "--tables-only", "--out", "{}", "--tables", "{}/file"],
+            "file/tables.md: cannot be written (File exists)",
+        ),
     ],
 )
-def test_what_cannot_be_written_is_one_line_and_status_1(tmp_path, monkeypatch, capsys, arguments, said) -> None:
+def test_what_cannot_be_written_is_one_line_and_status_1(tmp_path, capsys, arguments, said) -> None:
     (tmp_path / "file").write_text("mine")
-    arguments = [word.format(tmp_path) for word in arguments]
-    assert cli.main(arguments) == 1
+    assert cli.main([word.format(tmp_path) for word in arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("jrt-eval: ") and error.count("\n") == 1 and said in error
+
+
+def test_a_file_that_nobody_foresaw_is_one_line_and_its_traceback_is_there_for_the_asking(monkeypatch, capsys) -> None:
+    def missing(_: object) -> int:
+        raise FileNotFoundError(2, "No such file or directory", "rows.jsonl")
+
+    monkeypatch.setattr(cli, "run", missing)
+    assert cli.main(["run"]) == 1
+    assert capsys.readouterr().err == "jrt-eval: rows.jsonl: No such file or directory.\n"
     monkeypatch.setenv(one_line.ALL, "1")
-    with pytest.raises(OSError, match="file"):
-        cli.main(arguments)
+    with pytest.raises(OSError, match=r"rows\.jsonl"):
+        cli.main(["run"])
 
 
 def test_a_reader_that_goes_away_is_no_mistake(monkeypatch, capsys) -> None:

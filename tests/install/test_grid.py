@@ -137,4 +137,6 @@ def test_every_command_of_the_page_runs(command: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, "argv", sys.argv)
     words = shlex.split(command)[1:]
     words = ["dummy" if word == "jrt_rnn" else str(tmp_path) if word.startswith("runs/") else word for word in words]
+    # of an axis of several values the first and the last: every cell is a run
+    words = [re.sub(r"^(\w+=[^,]+),.*(,[^,]+)$", r"\1\2", word) for word in words]
     assert cli.main([*([] if words[0] == "run" else ["run"]), *words, "--limit", "1"]) in (0, None)

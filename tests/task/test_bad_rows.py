@@ -76,7 +76,7 @@ def test_a_document_of_five_megabytes_is_cut_and_counted(tmp_path: Path) -> None
     filler = "The crew sang and the wind was fair for days. " * 60_000
     rows = [
         {"text": filler + "The captain was Ilse Maarten. " + filler, "key": key, "value": "Ilse Maarten"}
-        for key in ("captain", "skipper", "master")
+        for key in ("captain", "skipper")
     ]
     assert len(rows[0]["text"]) > 5e6
     started = time.process_time()

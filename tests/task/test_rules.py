@@ -80,7 +80,7 @@ def test_each_row_and_the_results_say_what_a_rule_would_have_scored(tmp_path: Pa
 
 def test_the_middle_of_a_factbook_window_does_not_give_the_answer_away() -> None:
     def share(window: Window) -> float:
-        rows = factbook_rows()[::5]
+        rows = factbook_rows()[::12]
         prompts = [prompt_for("factbook", layout_spec({}), one, window) for one in rows]
         found = [contains(middle(p.document), [one["value"]]) for one, p in zip(rows, prompts, strict=True) if p]
         assert len(found) == len(rows) and all(isinstance(prompt, Prompt) for prompt in prompts)

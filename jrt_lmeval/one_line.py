@@ -16,7 +16,8 @@ import sys
 import time
 from difflib import get_close_matches
 from pathlib import Path
-from types import TracebackType
+from traceback import walk_tb
+from types import FrameType, TracebackType
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import tasks_dir
@@ -39,7 +40,10 @@ def line_for(error: BaseException) -> str | None:
     # lm_eval opens the file of --use_cache itself, before any model sees it
     if any(word.startswith("--use_cache") for word in sys.argv) and (
         isinstance(error, (sqlite3.Error, pickle.UnpicklingError, EOFError))
-        or (isinstance(error, OSError) and _raised_for(error, "CachingLM"))
+        or (
+            isinstance(error, OSError)
+            and any(type(frame.f_locals.get("self")).__name__ == "CachingLM" for frame in _frames(error))
+        )
     ):
         return f"error: the file of --use_cache {cache_fault(error)}"
     if isinstance(error, AssertionError) and str(error).startswith("Tokenizer is required for loglikelihood"):
@@ -54,7 +58,8 @@ def line_for(error: BaseException) -> str | None:
 def _found_by_lm_eval(error: BaseException) -> str | None:
     """A line for what lm_eval says of a mistake, with the nearest name that would be right."""
     text = " ".join(str(error).split())
-    if type(error) is not ValueError or not _raised_in(error).startswith("lm_eval."):
+    module = str(_frames(error)[-1].f_globals.get("__name__")) if error.__traceback__ else ""
+    if type(error) is not ValueError or not module.startswith("lm_eval."):
         return None
     if found := re.match(r"Tasks not found: ([^ ,]+)", text):
         if faults := _faults_of(found[1]):
@@ -85,22 +90,9 @@ def cache_fault(error: BaseException) -> str:
     )
 
 
-def _raised_for(error: BaseException, kind: str) -> bool:
-    """Whether an error passed through the constructor of a class of lm_eval."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_name == "__init__" and type(trace.tb_frame.f_locals.get("self")).__name__ == kind:
-            return True
-        trace = trace.tb_next
-    return False
-
-
-def _raised_in(error: BaseException) -> str:
-    """The name of the module that raised an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+def _frames(error: BaseException) -> list[FrameType]:
+    """The calls that an error passed through, the one that raised it last."""
+    return [frame for frame, _ in walk_tb(error.__traceback__)]
 
 
 def wants_traceback() -> bool:

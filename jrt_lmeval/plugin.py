@@ -52,6 +52,27 @@ def ours_only() -> Iterator[None]:
         _OURS_ONLY.reset(token)
 
 
+def _replaces(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
+    """Put a function in the place of one of lm_eval's, which it gets as its first argument; once, and if it is there.
+
+    A second call finds the mark and changes nothing.
+    """
+
+    def put(new: Callable[..., Any]) -> None:
+        plain = getattr(owner, name, None)
+        if plain is None or getattr(plain, "_knows_jrt", False):
+            return
+
+        @functools.wraps(plain)
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            return new(plain, *args, **kwargs)
+
+        replacement._knows_jrt = True  # type: ignore[attr-defined]
+        setattr(owner, name, replacement)
+
+    return put
+
+
 def register() -> None:
     """Import lm_eval and tell it about our models and tasks.
 
@@ -95,12 +116,9 @@ def caches_ready(model: ModuleType) -> None:
     Args:
         model: `lm_eval.api.model`, which has the cache.
     """
-    plain = model.CachingLM.__init__
-    if getattr(plain, "_knows_jrt", False):
-        return
 
-    @functools.wraps(plain)
-    def init(self: Any, lm: Any, cache_db: str, *args: Any, **kwargs: Any) -> None:
+    @_replaces(model.CachingLM, "__init__")
+    def init(plain: Any, self: Any, lm: Any, cache_db: str, *args: Any, **kwargs: Any) -> None:
         plain(self, lm, cache_db, *args, **kwargs)
         if not hasattr(lm, "fingerprint") and FINGERPRINT in self.dbdict:
             log.warning(
@@ -108,9 +126,6 @@ def caches_ready(model: ModuleType) -> None:
                 "--use_cache path.",
                 *(cache_db, type(lm).__name__),
             )
-
-    init._knows_jrt = True  # type: ignore[attr-defined]
-    model.CachingLM.__init__ = init
 
 
 def model_class(name: str) -> Any:
@@ -139,15 +154,10 @@ def tasks_ready(tasks: ModuleType) -> None:
     Args:
         tasks: `lm_eval.tasks`, fully imported.
     """
-    manager = tasks.TaskManager
-    plain = manager.__init__
-    if getattr(plain, "_knows_jrt", False):
-        return
-    signature = inspect.signature(plain)
 
-    @functools.wraps(plain)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        call = signature.bind(self, *args, **kwargs)
+    @_replaces(tasks.TaskManager, "__init__")
+    def init(plain: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        call = inspect.signature(plain).bind(self, *args, **kwargs)
         call.apply_defaults()
         _warn_of_faults(call.arguments["include_path"])
         if call.arguments["include_defaults"]:
@@ -155,59 +165,39 @@ def tasks_ready(tasks: ModuleType) -> None:
             call.arguments["include_defaults"] = not _OURS_ONLY.get()
         plain(*call.args, **call.kwargs)
 
-    init._knows_jrt = True  # type: ignore[attr-defined]
-    manager.__init__ = init
-    _remember_files()
-    read = getattr(manager, "load", None)
-    if read is None:
-        return
-
-    @functools.wraps(read)
-    def load(self: Any, *args: Any, **kwargs: Any) -> Any:
-        loaded = read(self, *args, **kwargs)
+    @_replaces(tasks.TaskManager, "load")
+    def load(plain: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        loaded = plain(self, *args, **kwargs)
         for group in (loaded.get("groups") or {}).values() if isinstance(loaded, dict) else ():
             mark_group(group)
         return loaded
 
-    manager.load = load
+    for name in ("_yaml_loader", "_factory"):
+        _replaces(sys.modules.get(f"lm_eval.tasks.{name}"), "load_yaml")(_load_yaml)
 
 
-def _remember_files() -> None:
-    """Let a task of ours know the YAML file it was read from, also where lm_eval's command line is given its path.
+def _load_yaml(plain: Callable[..., Any], path: str | Path, **arguments: Any) -> Any:
+    """As lm_eval; a task of ours is told the YAML file it was read from, also where its path was given to lm_eval.
 
     lm_eval 0.4.13 then hands on what stands in the file, and says that it came from nowhere.
     """
-    for name in ("_yaml_loader", "_factory"):
-        module = sys.modules.get(f"lm_eval.tasks.{name}")
-        read = getattr(module, "load_yaml", None)
-        if read is not None:
-            module.load_yaml = _remembering(read)  # type: ignore[union-attr]
+    from jrt_lmeval.task.taskfiles import check, faults_of
 
-
-def _remembering(read: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(read)
-    def load_yaml(path: str | Path, **arguments: Any) -> Any:
-        whole = arguments.get("_seen") is None
-        try:
-            config = read(path, **arguments)
-        except Exception as error:
-            from jrt_lmeval.task.taskfiles import faults_of
-
-            if whole and (found := list(faults_of(Path(path)))):
-                raise JRTError("; ".join(found)) from error
-            raise
-        if not isinstance(config, dict):
-            return config
-        file, ours = Path(path).expanduser().resolve(), getattr(config.get("class"), "knows_its_file", False)
-        if ours or "class" not in config:
-            from jrt_lmeval.task.taskfiles import check
-
-            check(file, config, whole=whole)
-        if ours:
-            config["jrt_file"] = str(file)
+    whole = arguments.get("_seen") is None
+    try:
+        config = plain(path, **arguments)
+    except Exception as error:
+        if whole and (found := list(faults_of(Path(path)))):
+            raise JRTError("; ".join(found)) from error
+        raise
+    if not isinstance(config, dict):
         return config
-
-    return load_yaml
+    file, ours = Path(path).expanduser().resolve(), getattr(config.get("class"), "knows_its_file", False)
+    if ours or "class" not in config:
+        check(file, config, whole=whole)
+    if ours:
+        config["jrt_file"] = str(file)
+    return config
 
 
 def tracker_ready(tracking: ModuleType) -> None:
@@ -220,13 +210,12 @@ def tracker_ready(tracking: ModuleType) -> None:
     Args:
         tracking: `lm_eval.loggers.evaluation_tracker`, fully imported.
     """
-    kind = tracking.GeneralConfigTracker
-    plain = kind.log_experiment_args
-    if getattr(plain, "_knows_jrt", False):
-        return
+    kind, tracker = tracking.GeneralConfigTracker, tracking.EvaluationTracker
 
-    @functools.wraps(plain)
-    def log_experiment_args(self: Any, model_source: Any, model_args: Any, *args: Any, **kwargs: Any) -> None:
+    @_replaces(kind, "log_experiment_args")
+    def log_experiment_args(
+        plain: Any, self: Any, model_source: Any, model_args: Any, *args: Any, **kwargs: Any
+    ) -> None:
         plain(self, model_source, model_args, *args, **kwargs)
         if model_source not in MODELS:
             return
@@ -234,28 +223,18 @@ def tracker_ready(tracking: ModuleType) -> None:
             self.model_name = run_name(model_source, model_args)
         self.model_name_sanitized = short_name(tracking.sanitize_model_name(self.model_name))
 
-    log_experiment_args._knows_jrt = True  # type: ignore[attr-defined]
-    kind.log_experiment_args = log_experiment_args
-    tracker = tracking.EvaluationTracker
-    write = tracker.save_results_aggregated
-
-    @functools.wraps(write)
-    def save_results_aggregated(self: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
+    @_replaces(tracker, "save_results_aggregated")
+    def save_results_aggregated(plain: Any, self: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
         # a task's errors by document are metrics to lm_eval, which gives each an error of its own, always N/A
         for figures in (results or {}).get("results", {}).values():
             for name in [name for name in figures if name.partition(",")[0].endswith("_stderr_stderr")]:
                 del figures[name]
-        return write(self, results, *args, **kwargs)
+        return plain(self, results, *args, **kwargs)
 
-    tracker.save_results_aggregated = save_results_aggregated
-    plain_init = tracker.__init__
-
-    @functools.wraps(plain_init)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        plain_init(self, *args, **kwargs)
+    @_replaces(tracker, "__init__")
+    def init(plain: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        plain(self, *args, **kwargs)
         OUTPUT.set(self.output_path)
-
-    tracker.__init__ = init
 
 
 def run_name(model: str, arguments: Any) -> str:

@@ -47,8 +47,8 @@ def whole_number(what: str, value: object, least: int = 1, most: int | None = No
     Raises:
         JRTError: it is not; names `what` and the bounds.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise JRTError(f"{what} must be a whole number of at least {least}, not {value!r}.")
-    if most is not None and value > most:
-        raise JRTError(f"{what} must be a whole number of at most {most}, not {value!r}.")
-    return value
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if not number or value < least or (most is not None and value > most):  # type: ignore[operator]
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise JRTError(f"{what} must be a whole number {bounds}, not {value!r}.")
+    return value  # type: ignore[return-value]

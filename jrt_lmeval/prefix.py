@@ -26,7 +26,7 @@ from math import log2
 from operator import mul
 from typing import Any
 
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, one_of, unknown
 
 THRESHOLDS: dict[int | None, tuple[float, float]] = {
     None: (0.72, 0.81),
@@ -75,8 +75,7 @@ class PrefixPolicy:
     entropy_window: int | None = None
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise unknown("prefix policy", self.policy, POLICIES)
+        one_of("prefix policy", self.policy, POLICIES)
         for field in fields(self)[1:]:
             if field.name != "entropy_window":
                 _require_number(field.name, getattr(self, field.name))
@@ -142,9 +141,7 @@ def prefix_policy(prefix: str | None = "full", **given: Any) -> PrefixPolicy:
         JRTError: for an unknown policy or parameter, for a parameter the policy does not read, and for an
             `entropy_window` that has no default thresholds and is given none.
     """
-    name = "none" if prefix is None else prefix
-    if name not in POLICIES:
-        raise unknown("prefix policy", name, POLICIES)
+    name = one_of("prefix policy", "none" if prefix is None else prefix, POLICIES)
     known = [field.name for field in fields(PrefixPolicy)[1:]]
     values = {key: value for key, value in given.items() if value is not None}
     for key in values:

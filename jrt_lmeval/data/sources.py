@@ -17,7 +17,7 @@ from typing import Any
 
 from jrt_lmeval.data.rowfiles import numbered_csv_rows, numbered_rows
 from jrt_lmeval.data.shipped import PACKAGED
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, one_of, unknown
 from jrt_lmeval.paths import samples_dir
 from jrt_lmeval.prompts.benchmarks import BENCHMARKS, sample_of
 
@@ -68,8 +68,7 @@ def load_rows(dataset: str, split: str, source: str = "auto", config: str | None
     Raises:
         JRTError: unknown source, a source that has no such rows, or a file that cannot be read; says what to do.
     """
-    if source not in SOURCES:
-        raise unknown("source", source, SOURCES)
+    one_of("source", source, SOURCES)
     name = dataset.rpartition("/")[2]
     if source == "local":
         return _from_file(_local_file(name, split), "local")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any, TypeVar
 
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, one_of, unknown, whole_number
 
 NUMBERS = tuple(str(number) for number in range(100, 1000))
 """How keys, and elements of sets, are written."""
@@ -50,14 +50,13 @@ class MQAR:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _within("mqar.keys", self.keys, 1, len(NUMBERS))
-        _within("mqar.values", self.values, 1, len(CODES))
-        _within("mqar.facts", self.facts, 1, min(self.keys, self.values))
-        _within("mqar.questions", self.questions, 1, self.facts)
-        _within("mqar.distance", self.distance, 0, None)
-        _within("mqar.documents", self.documents, 1, None)
-        if self.named not in NAMED:
-            raise unknown("mqar.named", str(self.named), NAMED)
+        whole_number("mqar.keys", self.keys, 1, len(NUMBERS))
+        whole_number("mqar.values", self.values, 1, len(CODES))
+        whole_number("mqar.facts", self.facts, 1, min(self.keys, self.values))
+        whole_number("mqar.questions", self.questions, 1, self.facts)
+        whole_number("mqar.distance", self.distance, 0)
+        whole_number("mqar.documents", self.documents, 1)
+        one_of("mqar.named", self.named, NAMED)
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,11 @@ class SetDisjointness:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _within("set_disjointness.vocabulary", self.vocabulary, 1, len(NUMBERS))
-        _within("set_disjointness.small", self.small, 1, self.large)
-        _within("set_disjointness.large", self.large, 1, self.vocabulary - self.small + 1)
-        _within("set_disjointness.documents", self.documents, 1, None)
-        if self.order not in ORDERS:
-            raise unknown("set_disjointness.order", str(self.order), ORDERS)
+        whole_number("set_disjointness.vocabulary", self.vocabulary, 1, len(NUMBERS))
+        whole_number("set_disjointness.small", self.small, 1, self.large)
+        whole_number("set_disjointness.large", self.large, 1, self.vocabulary - self.small + 1)
+        whole_number("set_disjointness.documents", self.documents, 1)
+        one_of("set_disjointness.order", self.order, ORDERS)
 
 
 def draw_facts(rng: random.Random, knobs: MQAR) -> tuple[list[int], list[int], list[int]]:
@@ -162,12 +160,6 @@ def set_disjointness(**metadata: Any) -> dict[str, list[dict[str, Any]]]:
             }
         )
     return {"test": rows}
-
-
-def _within(name: str, value: Any, least: int, most: int | None) -> None:
-    right = f"from {least} to {most}" if most is not None else f"of at least {least}"
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
-        raise JRTError(f"{name} must be a whole number {right}, not {value!r}.")
 
 
 Knobs = TypeVar("Knobs", MQAR, SetDisjointness)

@@ -12,9 +12,8 @@ from lm_eval.api import task as lm_eval_task
 from lm_eval.api.metrics import weighted_perplexity
 
 from jrt_lmeval.data.sources import SOURCES, load_rows
-from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.task.base import RowsTask
-from jrt_lmeval.task.rows import Rows
+from jrt_lmeval.errors import JRTError, one_of, unknown
+from jrt_lmeval.task.base import Rows, RowsTask
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -54,7 +53,7 @@ class PerplexityTask(RowsTask, RollingTask):
         """
         config, label, field = self.config, self.config.task, self.config.doc_to_target
         try:
-            loaded = load_rows(self.config.dataset_path, config.test_split, self._source, self.config.dataset_name)
+            loaded = load_rows(config.dataset_path, config.test_split, self._source, config.dataset_name)
             texts = []
             for index, row in enumerate(loaded.rows):
                 if not isinstance(row.get(field), str):
@@ -71,8 +70,8 @@ class PerplexityTask(RowsTask, RollingTask):
         self.dataset = {config.test_split: Rows(texts, config.test_split)}
         empty = len(loaded.rows) - len(texts)
         config.metadata["ppl"] = {
-            "dataset_path": self.config.dataset_path,
-            "dataset_name": self.config.dataset_name,
+            "dataset_path": config.dataset_path,
+            "dataset_name": config.dataset_name,
             "split": config.test_split,
             "field": field,
             "source": loaded.source,
@@ -91,8 +90,7 @@ class PerplexityTask(RowsTask, RollingTask):
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """(log-likelihood, count) for each metric: words, bytes, and tokens if the model says how many."""
-        predicts_only = self._has_metric("bypass") if hasattr(self, "_has_metric") else "bypass" in self._metric_fn_list
-        if predicts_only:
+        if self.predicts_only():
             return {"bypass": 0}
         value, text = results[0], self.doc_to_target(doc)
         if not math.isfinite(value):
@@ -125,17 +123,9 @@ def _laid_over(config: dict[str, Any], block: Any) -> str:
     for key in block:
         if key not in BLOCK_KEYS:
             raise unknown("key of the ppl block", key, BLOCK_KEYS)
-    source = block.get("source", "auto")
-    if source not in SOURCES:
-        raise unknown("source", source, SOURCES)
-    names = {
-        "dataset_path": "dataset_path",
-        "dataset_name": "dataset_name",
-        "split": "test_split",
-        "field": "doc_to_target",
-    }
-    config |= {names[key]: value for key, value in block.items() if key != "source"}
+    names = {"split": "test_split", "field": "doc_to_target"}
+    config |= {names.get(key) or str(key): value for key, value in block.items() if key != "source"}
     if "dataset_path" in block:
         name = config.get("task_alias") or config.get("task")
         config["task_alias"] = f"{name} [{block['dataset_path']}]"
-    return source
+    return one_of("source", block.get("source", "auto"), SOURCES)

@@ -21,8 +21,8 @@ from jrt_lmeval.prompts.prompt import LayoutSpec, Parts, Prompt, without_documen
 from jrt_lmeval.prompts.segments import segments
 from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.prompts.window import Window
+from jrt_lmeval.task.base import Rows, SplitRow
 from jrt_lmeval.task.reader import DOCUMENT_ID, Reader
-from jrt_lmeval.task.rows import Rows, SplitRow
 from jrt_lmeval.task.rules import asked
 from jrt_lmeval.task.settings import Settings
 

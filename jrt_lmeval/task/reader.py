@@ -1,7 +1,7 @@
 """From a row to what a task needs of it: accepted answers, the parts of its prompt, the name of its document.
 
-A reader is either a published recipe or the templates of a task's YAML file. Its methods raise `JRTError`, naming the
-field, for a row that lacks something.
+A reader follows either a published recipe or the templates of a task's YAML file. Its methods raise a `JRTError` that
+names the field where a row lacks something.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 
@@ -81,6 +81,7 @@ def missing_field(field: str, row: Mapping[str, Any]) -> JRTError:
     return JRTError(f"field {field!r} is missing.{hint} The row has: {', '.join(row)}.")
 
 
+Rewrite = Callable[[str], str]
 TEMPLATE_KEYS = ("document", "question", "lead", "joiner")
 """Keys of a task's YAML beside lm_eval's own, for a task without a recipe; `doc_to_target` holds the answers."""
 
@@ -101,6 +102,10 @@ class TemplateReader:
         lead: what goes before the document in layouts that want it, its trailing space included.
         joiner: what stands between the document and the question; not a template.
 
+    Attributes:
+        templates: what the reader was made from, to tell readers apart.
+        has_lead: whether there is a text to put before the document.
+
     Raises:
         JRTError: a template that cannot be parsed.
     """
@@ -115,6 +120,7 @@ class TemplateReader:
         self.has_lead = bool(lead)
 
     def check(self, row: Row) -> None:
+        """Raise if document, question or answers are missing or empty."""
         require_text(self._document(row), "'document'", "the document")
         require_text(self._question(row), "'question'", "what is asked for")
         if not isinstance(lead := self._lead(row), str):
@@ -124,30 +130,38 @@ class TemplateReader:
         self.labels(row)
 
     def labels(self, row: Row) -> list[str]:
+        """The accepted answers."""
         return row[_ANSWERS] if _ANSWERS in row else accepted(self._answers(row), "'doc_to_target'")
 
     def names(self, row: Row) -> list[str]:
+        """The accepted answers and all that the row says to be another name of them."""
         return self.labels(row)
 
     def dropped(self, row: Row, window: Window) -> bool:
+        """Whether the window leaves the row out, as the published one does with answers of one character."""
         return window.drops(self.labels(row)[:1])
 
     def read(self, row: Row, spec: LayoutSpec, window: Window) -> tuple[Parts, Counters]:
+        """The parts of the prompt, and what the window counted; not for a dropped row."""
         labels = self.labels(row)
         read = cut(self.document(row), window, labels, labels[:1], labels[1:])
         assert read.text is not None, "a dropped row"
         return Parts(read.text, self.question(row), self._lead(row), self._joiner), read.counters
 
     def document(self, row: Row) -> str:
+        """The whole document, as the row has it."""
         return str(row[_DOCUMENT] if _DOCUMENT in row else self._document(row))
 
     def document_id(self, row: Row) -> str:
+        """What tells its document from others: see `document_id`."""
         return document_id(row, "doc_id", self.document(row))
 
     def question(self, row: Row) -> str:
+        """What is asked for; rows that ask for the same have the same."""
         return str(self._question(row))
 
-    def rewritten(self, row: Row, rewrite: Callable[[str], str], answer: str) -> dict[str, Any]:
+    def rewritten(self, row: Row, rewrite: Rewrite, answer: str) -> dict[str, Any]:
+        """A copy of the row with its document rewritten and one accepted answer."""
         return {**row, _DOCUMENT: rewrite(self.document(row)), _ANSWERS: [answer]}
 
 
@@ -215,50 +229,8 @@ def _compiled(environment: jinja2.Environment, text: str) -> Callable[[Row], Any
     return evaluate
 
 
-Rewrite = Callable[[str], str]
-
-
-class Reader(Protocol):
-    """What a task asks of a row.
-
-    Attributes:
-        templates: what the reader was made from, to tell readers apart.
-        has_lead: whether there is a text to put before the document.
-    """
-
-    templates: dict[str, str]
-    has_lead: bool
-
-    def check(self, row: Row) -> None:
-        """Raise if document, question or answers are missing or empty."""
-
-    def labels(self, row: Row) -> list[str]:
-        """The accepted answers."""
-
-    def names(self, row: Row) -> list[str]:
-        """The accepted answers and all that the row says to be another name of them."""
-
-    def dropped(self, row: Row, window: Window) -> bool:
-        """Whether the window leaves the row out, as the published one does with answers of one character."""
-
-    def read(self, row: Row, spec: LayoutSpec, window: Window) -> tuple[Parts, Counters]:
-        """The parts of the prompt, and what the window counted; not for a dropped row."""
-
-    def document(self, row: Row) -> str:
-        """The whole document, as the row has it."""
-
-    def document_id(self, row: Row) -> str:
-        """What tells its document from others: a name that the row gives, or 16 hexadecimal digits of the text."""
-
-    def question(self, row: Row) -> str:
-        """What is asked for; rows that ask for the same have the same."""
-
-    def rewritten(self, row: Row, rewrite: Rewrite, answer: str) -> dict[str, Any]:
-        """A copy of the row with its document rewritten and one accepted answer."""
-
-
 class RecipeReader:
-    """Rows of a benchmark, named by its recipe."""
+    """Rows of a benchmark, named by its recipe; attributes and methods are those of `TemplateReader`."""
 
     has_lead = True
 
@@ -306,6 +278,9 @@ class RecipeReader:
 
     def rewritten(self, row: Row, rewrite: Rewrite, answer: str) -> dict[str, Any]:
         return self._recipe.rewritten(row, rewrite, answer)
+
+
+Reader = TemplateReader | RecipeReader
 
 
 def reader_of(recipe: str | None, templates: dict[str, str], config: Mapping[str, Any]) -> Reader:

@@ -18,11 +18,10 @@ from jrt_lmeval.data.sources import Loaded, load_files, load_rows, resolved
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.benchmarks import benchmark_of
 from jrt_lmeval.prompts.prompt import Prompt, cut_left, placed
-from jrt_lmeval.task.base import RowsTask
+from jrt_lmeval.task.base import LoggedRow, Rows, RowsTask, SplitRow, ranks, source_row
 from jrt_lmeval.task.log import absent, answer_places, in_our_names, position, sentence, summed
 from jrt_lmeval.task.prompter import Prompter, keep
 from jrt_lmeval.task.reader import TEMPLATE_KEYS, reader_of
-from jrt_lmeval.task.rows import LoggedRow, Rows, SplitRow, ranks, source_row
 from jrt_lmeval.task.rules import RULES, Rules
 from jrt_lmeval.task.scores import (
     CUT_CHARACTERS,
@@ -268,7 +267,7 @@ class RecallTask(RowsTask, GenerateTask):
         facts |= {"jrt_empty_answer": int(not str(answer).strip())} | stats
         if isinstance(doc, LoggedRow):
             doc["jrt"] = facts
-        if self._predicts_only():
+        if self.predicts_only():
             return {"bypass": 0}
         values = scored(answer, labels, self._scores, facts)
         if callable(self.config.process_results):
@@ -314,10 +313,6 @@ class RecallTask(RowsTask, GenerateTask):
         return mean_of_read(scores)
 
     # ---------------------------------------------------------------- lm_eval 0.5
-
-    def _predicts_only(self) -> bool:
-        """Whether `--predict_only` was given: no answer is scored."""
-        return self._has_metric("bypass") if hasattr(self, "_has_metric") else "bypass" in self._metric_fn_list
 
     def _build_scorers(self) -> list[Any]:
         """As lm_eval 0.5, which looks metrics up by name, without our scores: `process_results` computes those.

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from recalling import ROWS, TEMPLATES, make
 
-from jrt_lmeval.task.rows import ranks
+from jrt_lmeval.task.base import ranks
 
 
 def test_questions_on_one_document_go_to_one_process() -> None:

@@ -308,9 +308,9 @@ def test_lists_where_a_name_is_wanted_are_refused(mapping: dict) -> None:
 
 
 def test_so_many_copies_that_memory_would_run_out_are_refused() -> None:
-    with pytest.raises(JRTError, match="repeats must be a whole number of at most 100, not 100000000"):
+    with pytest.raises(JRTError, match="repeats must be a whole number from 1 to 100, not 100000000"):
         layout_spec({"layout": "flat", "repeats": 100_000_000})
-    with pytest.raises(JRTError, match="repeats of level sentence must be a whole number of at most 100"):
+    with pytest.raises(JRTError, match="repeats of level sentence must be a whole number from 1 to 100"):
         layout_spec({"layout": "hier", "levels": [{"name": "sentence", "repeats": 10**8}]})
 
 

@@ -278,7 +278,7 @@ def test_rows_may_come_the_ways_of_lm_eval(tmp_path: Path) -> None:
         ({"jrt": {"control": ["none"]}}, "unknown control"),
         ({"jrt": {"source": {"hub": 1}}}, "unknown source"),
         ({"jrt": {"window": {"policy": ["head"]}}}, "unknown window policy"),
-        ({"jrt": {"layout": "flat", "repeats": 10**8}}, "repeats must be a whole number of at most 100"),
+        ({"jrt": {"layout": "flat", "repeats": 10**8}}, "repeats must be a whole number from 1 to 100"),
         ({"joiner": None}, "'joiner' is None: it must be the text between document and question"),
         ({"joiner": 5}, "'joiner' is 5"),
         ({"question": "{{key/2}}"}, r"'question' is '{{key/2}}', which fails on this row \(TypeError"),

@@ -125,20 +125,6 @@ def _lines(maker: Maker, style: Style, facts: list[tuple[Field, str]]) -> list[s
     return lines
 
 
-def _fill(maker: Maker, template: str, name: str) -> str:
-    """`template` with its `{kinds}` replaced by fresh values and `{name}` by the page's entity."""
-    while "{" in template:
-        start, end = template.index("{"), template.index("}")
-        kind = template[start + 1 : end]
-        value = {
-            "name": lambda: name,
-            "state": lambda: maker.rng.choice(STATES),
-            "brand": lambda: maker.word("brand"),
-        }.get(kind)
-        template = template[:start] + str(value() if value else getattr(maker, kind)()) + template[end + 1 :]
-    return template
-
-
 def _header(maker: Maker, domain: Domain, site: str, slogan: str, menu: Lines, name: str, menu_joiner: str) -> Lines:
     """Site name, menu, an advertisement and a breadcrumb that ends in the entity's name."""
     rng = maker.rng
@@ -152,13 +138,13 @@ def _header(maker: Maker, domain: Domain, site: str, slogan: str, menu: Lines, n
 
 
 def _footer(maker: Maker, name: str) -> Lines:
-    return [_fill(maker, line, name) for line in maker.rng.sample(LISTS["footers"], maker.rng.randint(1, 2))]
+    return [maker.fill(line, name=name) for line in maker.rng.sample(LISTS["footers"], maker.rng.randint(1, 2))]
 
 
 def _prose(maker: Maker, name: str, mentions: list[tuple[str, str]]) -> Lines:
     """A paragraph about the entity that may repeat some of its facts in running text."""
     rng = maker.rng
-    sentences = [_fill(maker, template, name) for template in rng.sample(LISTS["prose"], rng.randint(1, 4))]
+    sentences = [maker.fill(template, name=name) for template in rng.sample(LISTS["prose"], rng.randint(1, 4))]
     for key, value in mentions:
         sentences.insert(
             rng.randint(0, len(sentences)),
@@ -179,7 +165,7 @@ def _reviews(maker: Maker, domain: Domain, name: str) -> Lines:
             lambda: f"{maker.person()}: ",
         )
     )
-    return [who() + _fill(maker, rng.choice(LISTS["reviews"]), name) for _ in range(rng.randint(2, 6))]
+    return [who() + maker.fill(rng.choice(LISTS["reviews"]), name=name) for _ in range(rng.randint(2, 6))]
 
 
 def _related(maker: Maker, domain: Domain, name: str) -> Lines:
@@ -200,7 +186,7 @@ def _templated(
     templates: Sequence[str], least: int, most: int, suffix: Callable[[Maker], str] = lambda maker: ""
 ) -> Callable[[Maker, Domain, str], Lines]:
     return lambda maker, domain, name: [
-        _fill(maker, t, name) + suffix(maker) for t in maker.rng.sample(templates, maker.rng.randint(least, most))
+        maker.fill(t, name=name) + suffix(maker) for t in maker.rng.sample(templates, maker.rng.randint(least, most))
     ]
 
 

@@ -8,8 +8,9 @@ parts, which gives thousands: too many for a small model to learn.
 from __future__ import annotations
 
 import random
+import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +29,14 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split(";" if ";" in text else None))
 
 
+def read_yaml(file: str) -> dict[str, Any]:
+    """A YAML file beside this module."""
+    return yaml.safe_load((Path(__file__).parent / file).read_text(encoding="utf-8"))
+
+
 def read_lists(file: str) -> dict[str, Any]:
     """A YAML file beside this module, in which a text stands for the list of its words."""
-    content = yaml.safe_load((Path(__file__).parent / file).read_text(encoding="utf-8"))
-    return {name: words(entry) if isinstance(entry, str) else entry for name, entry in content.items()}
+    return {name: words(entry) if isinstance(entry, str) else entry for name, entry in read_yaml(file).items()}
 
 
 LISTS = read_lists("words.yaml")
@@ -65,8 +70,16 @@ def pool(kind: str, split: Split) -> tuple[str, ...]:
     return tuple(sorted({name for name in names if len(name) > 3 and in_split(name, split)}))
 
 
+KINDS = read_yaml("kinds.yaml")
+"""Kind of value -> what it is made of: see the head of the file."""
+_FIELD = re.compile(r"\{([^{}]*)\}")
+
+
 class Maker:
-    """Draws values for one page; `rng` and the name pools of `split` are all it depends on."""
+    """Draws values for one page; `rng` and the name pools of `split` are all it depends on.
+
+    Every kind of value is a method without arguments: those of `KINDS`, and those below whose draws depend on others.
+    """
 
     def __init__(self, rng: random.Random, split: Split) -> None:
         self.rng = rng
@@ -75,8 +88,42 @@ class Maker:
     def word(self, kind: str) -> str:
         return self.rng.choice(pool(kind, self.split))
 
-    def first(self) -> str:
-        return self.word("first")
+    def fill(self, described: Any, **known: str) -> str:
+        """A value of what is described as in `KINDS`, or a template with what stands in braces drawn, left to right.
+
+        `{@town}` is a name of one pool, `{@town|last:lower}` one of either in small letters; `{2..60:04d}` a number
+        with its format; `{$units}` an entry of a word list; `{a|b}` one of the texts; `{town}` a kind of value, or what
+        is known by that name.
+        """
+        if isinstance(described, dict):
+            for name, one in described.items():
+                known[name] = self.fill(one, **known)
+            return known["is"]
+        if isinstance(described, list):
+            return self.rng.choice([self.fill(one, **known) for one in described])
+        return _FIELD.sub(lambda field: self._drawn(field[1], known), described)
+
+    def _drawn(self, field: str, known: Mapping[str, str]) -> str:
+        if field in known:
+            return known[field]
+        if field.startswith("$"):
+            return self.rng.choice(LISTS[field[1:]])
+        if field.startswith("@"):
+            kinds, _, form = field[1:].partition(":")
+            several = kinds.split("|")
+            word = self.word(self.rng.choice(several) if len(several) > 1 else kinds)
+            return word.lower() if form == "lower" else word
+        if "|" in field:
+            return self.rng.choice(field.split("|"))
+        if ".." in field:
+            bounds, _, form = field.partition(":")
+            return format(self.rng.randint(*map(int, bounds.split(".."))), form)
+        return str(getattr(self, field)())
+
+    def __getattr__(self, kind: str) -> Callable[[], str]:
+        if kind not in KINDS:
+            raise AttributeError(f"there is no kind of value called {kind!r}")
+        return lambda: self.fill(KINDS[kind])
 
     def last(self) -> str:
         roll = self.rng.random()
@@ -93,81 +140,6 @@ class Maker:
             self.person() for _ in range(self.rng.choice((1, 1, 1, 2, 3)))
         )
 
-    def town(self) -> str:
-        lead = self.rng.choice(("", "", "", "", "", "Port ", "Mount ", "Fort ", "New ", "Lake ", "St. "))
-        return lead + self.word("town")
-
-    def place(self) -> str:
-        return f"{self.town()}, {self.rng.choice(STATES)}"
-
-    def address(self) -> str:
-        street = self.rng.choice(("Street", "Road", "Avenue", "Drive", "Lane", "Boulevard", "Way"))
-        return (
-            f"{self.rng.randint(1, 9899)} {self.word('town')} {street}, {self.place()} {self.rng.randint(10000, 99999)}"
-        )
-
-    def company(self) -> str:
-        name = self.rng.choice((self.word("brand"), self.word("last"), f"{self.word('last')} {self.word('brand')}"))
-        return f"{name} {self.rng.choice(LISTS['company suffixes'])}"
-
-    def studio(self) -> str:
-        kind = self.rng.choice(("Pictures", "Films", "Studios", "Entertainment", "Productions", "Cinema", "Media"))
-        return f"{self.rng.choice((self.word('brand'), self.word('town'), self.word('last')))} {kind}"
-
-    def title(self) -> str:
-        adjective, noun = self.rng.choice(LISTS["adjectives"]), self.word("noun")
-        return self.rng.choice(
-            (
-                f"The {adjective} {noun}",
-                f"{adjective} {noun}",
-                f"The {noun} of {self.word('town')}",
-                f"{self.first()} and the {adjective} {noun}",
-                f"A {noun} for {self.first()}",
-                f"The {self.last()} {noun}",
-                f"{noun} in {self.word('town')}",
-                f"The {adjective} {noun} {self.rng.choice(('II', 'III', 'Returns'))}",
-            )
-        )
-
-    def school(self) -> str:
-        kind = self.rng.choice(LISTS["schools"])
-        name = self.word(self.rng.choice(("town", "last")))
-        return self.rng.choice(
-            (
-                f"University of {name}",
-                f"{name} {kind}",
-                f"{name} {kind}",
-                f"{self.first()} {name} {kind}",
-                f"{self.rng.choice(STATES)} {name} {kind}",
-            )
-        )
-
-    def product(self) -> str:
-        r = self.rng
-        return f"{self.word('brand')} {r.choice('ABCDEFGHKLMNPQRSTVXZ')}{r.choice(('', '-', ' '))}{r.randint(2, 9900)}"
-
-    def venue(self) -> str:
-        kind = self.rng.choice(
-            ("Bistro", "Grill", "Kitchen", "Cafe", "Inn", "Tavern", "House", "Diner", "Lodge", "Hotel")
-        )
-        return self.rng.choice((f"{self.first()}'s {kind}", f"The {self.word('town')} {kind}", f"{self.last()} {kind}"))
-
-    def url(self) -> str:
-        r = self.rng
-        name = self.word(r.choice(("brand", "town", "last"))).lower()
-        start = r.choice(("www.", "www.", "http://www.", "http://"))
-        return f"{start}{name}{r.choice(('', r.randint(1, 99)))}.{r.choice(LISTS['domains of the web'])}"
-
-    def email(self) -> str:
-        who = self.rng.choice(("info", "office", "admissions", "hello", self.first().lower()))
-        return f"{who}@{self.word('brand').lower()}.{self.rng.choice(LISTS['domains of the web'])}"
-
-    def phone(self) -> str:
-        a, b, c = self.rng.randint(201, 989), self.rng.randint(200, 999), self.rng.randint(0, 9999)
-        return self.rng.choice(
-            (f"({a}) {b}-{c:04d}", f"({a}) {b}-{c:04d}", f"{a}-{b}-{c:04d}", f"{a}.{b}.{c:04d}", f"+1 {a} {b} {c:04d}")
-        )
-
     def money(self) -> str:
         scale = self.rng.choice((10, 100, 1000, 100000))
         amount = self.rng.randint(scale // 5, scale * 10)
@@ -180,21 +152,6 @@ class Maker:
                 f"${amount:,},000",
             )
         )
-
-    def tuition(self) -> str:
-        return f"${self.rng.randint(2100, 48900):,}"
-
-    def percent(self) -> str:
-        return self.rng.choice(
-            (
-                f"{self.rng.randint(2, 98)}%",
-                f"{self.rng.randint(2, 98)}%",
-                f"{self.rng.randint(1, 98)}.{self.rng.randint(0, 9)}%",
-            )
-        )
-
-    def year(self) -> str:
-        return str(self.rng.randint(1790, 2023))
 
     def date(self) -> str:
         day, month, year = self.rng.randint(1, 28), self.rng.randint(1, 12), self.rng.randint(1931, 2023)
@@ -211,13 +168,6 @@ class Maker:
 
     def count(self) -> str:
         return f"{self.rng.randint(11, self.rng.choice((99, 999, 9999, 99999, 999999))):,}"
-
-    def measure(self) -> str:
-        unit = self.rng.choice(LISTS["units"])
-        return f"{self.rng.randint(2, 2400)}{self.rng.choice(('', '', '.' + str(self.rng.randint(1, 9))))} {unit}"
-
-    def ratio(self) -> str:
-        return f"{self.rng.randint(5, 34)} {self.rng.choice(('to', 'to', ':'))} 1".replace(" : ", ":")
 
     def code(self) -> str:
         r = self.rng
@@ -244,34 +194,9 @@ class Maker:
             )
         )
 
-    def hours(self) -> str:
-        r = self.rng
-        opens = f"{r.randint(6, 11)}:{r.choice(('00', '15', '30'))} am"
-        return f"{opens} - {r.randint(4, 11)}:{r.choice(('00', '30', '45'))} pm"
-
-    def thing(self) -> str:
-        r, qualities, things = self.rng, LISTS["qualities"], LISTS["things"]
-        start = f"{r.choice(qualities)} {r.choice(things)}"
-        return r.choice(
-            (
-                start,
-                f"{r.choice(qualities)} {start}",
-                f"{start} {r.choice(LISTS['relations'])} {r.choice(qualities)} {r.choice(things)}",
-            )
-        )
-
     def phrase(self) -> str:
         r, qualities = self.rng, LISTS["qualities"]
         return f"{r.choice(qualities)}, {r.choice(qualities)}" if r.random() < 0.2 else self.thing()
-
-    def made_up_key(self) -> str:
-        """A key that means nothing, so that only its place on the page tells the value."""
-        r, qualities, things = self.rng, LISTS["qualities"], LISTS["things"]
-        tails = ("type", "code", "size", "rating", "date", "count", "owner", "supplier", "note")
-        tail = r.choice(("", "", "", f" {r.choice(tails)}"))
-        return r.choice(
-            (f"{r.choice(qualities)} {r.choice(things)}{tail}", f"{r.choice(things)} {r.choice(things)}{tail}")
-        )
 
 
 def choice(options: str) -> Callable[[Maker], str]:
@@ -288,10 +213,7 @@ def several(options: str, joiners: tuple[str, ...] = (", ", " | ", " / ")) -> Ca
 
 def anything(maker: Maker) -> str:
     """A value of any kind, for made-up keys."""
-    return maker.rng.choice(_ANY)(maker)
+    return str(getattr(maker, maker.rng.choice(_ANY))())
 
 
-_ANY = tuple(
-    getattr(Maker, kind)
-    for kind in words("person place company url phone money percent date count measure code phrase phrase title town")
-)
+_ANY = words("person place company url phone money percent date count measure code phrase phrase title town")

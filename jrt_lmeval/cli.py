@@ -29,7 +29,7 @@ COMMANDS = {
     "report": ("jrt_lmeval.report.cli:main", "tables and a picture from the logs of any lm_eval runs"),
     "compare": ("jrt_lmeval.report.compare:main", "two runs on the same questions, and where they disagree"),
     "convert": ("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
-    "doctor": ("jrt_lmeval.doctor.install:main", "what is installed and what to mend; with MODEL, a check of it"),
+    "doctor": ("jrt_lmeval.doctor:main", "what is installed and what to mend; with MODEL, a check of it"),
 }
 
 EXAMPLES = """\

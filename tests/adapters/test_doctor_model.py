@@ -159,7 +159,7 @@ def test_ordinary_hugging_face_models_are_checked_too(tmp_path: Path, capsys) ->
 def test_a_task_that_does_not_exist_is_named(tmp_path: Path, monkeypatch) -> None:
     import lm_eval.tasks
 
-    from jrt_lmeval.doctor.model import prompt_lengths
+    from jrt_lmeval.doctor import prompt_lengths
 
     class Few:
         all_tasks = ("swde_once",)

@@ -20,7 +20,7 @@ ROOMS = {
     "modeling": r"jrt_lmeval/modeling/.*",
     "checkpoints": r"jrt_lmeval/checkpoints/.*",
     "training": r"jrt_lmeval/training/.*",
-    "doctor": r"jrt_lmeval/doctor/.*",
+    "doctor": r"jrt_lmeval/doctor\.py",
     "prefix": r"jrt_lmeval/prefix\.py",
     "commands": r"jrt_lmeval/(cli|grid|plugin|runner|__main__)\.py",
     "engines": r"model_adapters/engines/.*",

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jrt_lmeval import __version__, cli, plugin
-from jrt_lmeval.doctor import install as doctor
+from jrt_lmeval import __version__, cli, doctor, plugin
 from jrt_lmeval.paths import tasks_dir
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ TESTS = Path(__file__).parent.parent
 SCRIPT = """
 import families
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.doctor.install import kernels
+from jrt_lmeval.doctor import kernels
 from model_adapters.engines.hf import HFEngine
 print(next(kernels()).mend)
 for kind in ("olmo_hybrid", "qwen3_next"):

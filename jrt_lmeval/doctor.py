@@ -17,11 +17,13 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from jrt_lmeval import paths
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.plugin import MODELS
 
 START_FILE = "jrt_lmeval_start.pth"
@@ -168,12 +170,66 @@ def main(argv: Sequence[str]) -> int:
     return int(any(finding.mend for finding in findings))
 
 
-def examine_model(model: str, tasks: str, **options: str | None) -> int:
-    """Check one model and print the table; 1 if a check fails, else 0."""
-    examine, table = (
-        import_module("jrt_lmeval.doctor.model").examine,
-        import_module("model_adapters.engines.checkup").table,
-    )
-    checks = list(examine(model, [name for name in tasks.split(",") if name], **options))
+def examine_model(model: str, tasks: str, tokenizer: str | None, device: str | None, dtype: str | None) -> int:
+    """Load a model as it would be evaluated, check it and print the table; 1 if a check fails, else 0.
+
+    Args:
+        model: a folder, a hub id, or the name of a shipped model.
+        tasks: names between commas, whose longest prompt must fit.
+        tokenizer: folder or hub id; `none` to do without.
+        device, dtype: as in `--model_args`.
+
+    Raises:
+        JRTError: no such model or task. A model that is there and does not load is a check that failed.
+    """
+    from jrt_lmeval.checkpoints.found import find
+    from jrt_lmeval.checkpoints.load import load_model
+    from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
+    from jrt_lmeval.modeling.model import JRTForCausalLM
+    from model_adapters.engines.checkup import Check, checkup, table
+    from model_adapters.engines.hf import HFEngine
+    from model_adapters.engines.jrt import JRTEngine
+    from model_adapters.options import RunOptions
+
+    checkpoint = find(model)
+    hardware = RunOptions(device=device, dtype=dtype).hardware()
+    found = None if tokenizer == "none" else find_tokenizer(checkpoint, tokenizer)
+    names = [name for name in tasks.split(",") if name]
+    lengths = prompt_lengths(names, found) if names and found is not None else ()
+    try:
+        loaded = load_model(checkpoint, hardware.dtype, hardware.device)
+    except JRTError as error:
+        checks = [Check("all weights loaded", False, str(error))]
+    else:
+        engine = JRTEngine(loaded) if isinstance(loaded, JRTForCausalLM) else HFEngine(loaded)
+        checks = list(checkup(engine, found, lengths))
     print(table(checks))
     return int(any(check.passed is False for check in checks))
+
+
+def prompt_lengths(tasks: Sequence[str], tokenizer: Any) -> list[int]:
+    """Tokens of every prompt of the tasks, room to answer included."""
+    from jrt_lmeval.plugin import register
+
+    register()
+    from lm_eval.tasks import TaskManager, get_task_dict
+
+    manager = TaskManager()
+    if unknown := [name for name in tasks if name not in manager.all_tasks]:
+        raise JRTError(f"no task or group called {', '.join(unknown)}; 'jrt-eval run ls tasks' lists them.")
+    lengths = []
+    for task in leaves(get_task_dict(list(tasks), manager)):
+        task.build_all_requests(limit=None, rank=0, world_size=1)
+        for request in task.instances:
+            options = request.args[1] if isinstance(request.args[-1], dict) else {}
+            lengths.append(len(tokenizer.encode(str(request.args[0]))) + int(options.get("max_gen_toks", 0)))
+    return lengths
+
+
+def leaves(tasks: dict[Any, Any]) -> Iterator[Any]:
+    """The tasks in lm_eval's nested groups."""
+    for task in tasks.values():
+        if isinstance(task, dict):
+            yield from leaves(task)
+        else:
+            yield task

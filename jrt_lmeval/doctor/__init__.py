@@ -1,1 +1,0 @@
-"""Is everything installed, and is this model fit to be evaluated?"""

@@ -1,7 +1,4 @@
-"""The one writer of Markdown tables in this package, and of blocks between markers of a page.
-
-Imports nothing heavy: commands use it too.
-"""
+"""Markdown tables, and blocks between markers of a page; imports nothing heavy, since commands use it."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ def _entry(value: object) -> str:
 
 
 def with_block(page: str, name: str, block: str) -> str:
-    """The page with what stands between `<!-- name -->` and `<!-- /name -->` replaced by lines.
+    """The page with the lines between `<!-- name -->` and `<!-- /name -->` replaced.
 
     Raises:
         JRTError: the page has no such markers.

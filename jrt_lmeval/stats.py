@@ -1,4 +1,4 @@
-"""Uncertainty of a mean over questions that share documents. numpy and scipy are imported only when they are used."""
+"""Uncertainty of means over questions that share documents; numpy and scipy are imported only when they are used."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ class Interval:
     """A mean with its confidence interval.
 
     Attributes:
-        mean: over all questions.
         stderr: by document; NaN with fewer than `FEWEST` documents.
-        low, high: ends of the interval; NaN where there is none.
-        n: questions.
-        clusters: documents.
+        low, high: ends of the interval; NaN if there is none.
+        n, clusters: number of questions and of documents.
         exact: the interval is a binomial one over an effective number of documents and not symmetric, because the mean
             is 0 or 1 or the t interval would go beyond them.
     """
@@ -46,7 +44,7 @@ class Interval:
 
 
 def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
-    """Standard error of the mean where questions on one document stand or fall together.
+    """Standard error of the mean of scores that are correlated within a document.
 
     The sum over clusters of the squared sum of residuals, with the usual correction for few clusters (Liang and
     Zeger 1986; Miller, arXiv 2411.00640, eq. 4). With one question a cluster it is the ordinary standard error.
@@ -56,7 +54,7 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> f
         clusters: the document of each question.
 
     Returns:
-        The error; NaN with fewer than `FEWEST` clusters: so few documents say too little of how they differ.
+        The error; NaN with fewer than `FEWEST` clusters, which say too little about how documents differ.
     """
     count = len(values)
     mean = sum(values) / count if count else 0.0

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take: rows, tokens of its prompts (GPT-2's), estimated, and seconds at a measured speed."""
+    """Estimated cost of a run: rows, GPT-2 tokens of its prompts, and seconds at a measured speed."""
 
     run: EvalRun
     rows: int
@@ -62,7 +62,7 @@ class Estimate:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, or 1 where some run could not be made."""
+    """Run the command; returns 0, or 1 if some run could not be made."""
     arguments = parser().parse_args(argv)
     if arguments.suite not in SUITES:
         raise unknown("suite", arguments.suite, SUITES)
@@ -114,7 +114,7 @@ def _run(todo: Sequence[EvalRun], out: Path, options: Options) -> list[tuple[Eva
 
 
 def estimates(runs: Sequence[EvalRun], out: Path, options: Options) -> Iterator[Estimate]:
-    """Rows, tokens and time of what is left to do; the time at the speed of the runs that are finished in `out`."""
+    """Rows, tokens and time of each run that is left, at the speed of the runs that are finished in `out`."""
     sizes: dict[tuple[str, str], tuple[int, int]] = {}
     given: dict[str, Any] = {"jrt": {}}
     manager = task_manager(given)  # it hands on what stands in the mapping when a task is loaded
@@ -132,7 +132,7 @@ def estimates(runs: Sequence[EvalRun], out: Path, options: Options) -> Iterator[
 
 
 def _size(task: str, manager: Any, limit: float | None) -> tuple[int, int]:
-    """Rows of a task, and about how many tokens their prompts have: as many a row as those of a few."""
+    """Rows of a task, and an estimate of their prompts' tokens from a few of them."""
     from jrt_lmeval.prompts.tokens import count_tokens
 
     if task not in manager.all_tasks:
@@ -146,7 +146,7 @@ def _size(task: str, manager: Any, limit: float | None) -> tuple[int, int]:
 
 
 def measured_speed(out: Path) -> float | None:
-    """Prompt tokens a second over all finished runs below `out`, or None where there are none."""
+    """Prompt tokens per second over all finished runs below `out`, or None if there are none."""
     tokens = seconds = 0.0
     for file in out.glob("*/results_*.json"):
         facts = (json.loads(file.read_text(encoding="utf-8"))["config"].get("jrt")) or {}

@@ -34,7 +34,7 @@ class TableRow:
     """A row of a table.
 
     Attributes:
-        table: `prefix`, `feature_map`, `prompt`, `step`, `overlap`, `comparison`, `memory` or `control`.
+        table: a key of `tables.TITLES`, or `control`.
         label: of the row; in the paper's own words (`recall_paper.yaml`) if the paper's table has the row too.
         run: what it is made from.
     """
@@ -53,7 +53,7 @@ class Suite:
         default: `jrt_rnn` arguments of the main model, the prefix policy aside.
         others: the other families, as (row, model, arguments).
         benchmarks: of every table.
-        budgets: bytes that a windowed Transformer may keep, where recall is set against memory.
+        budgets: bytes that a windowed Transformer may keep in the table of recall and memory.
         about: a sentence for `--help` and `--dry-run`.
     """
 
@@ -122,7 +122,7 @@ PAPER_ROWS = {
     "flat": "flat JRT prompt",
     "hier": "hierarchical JRT prompt",
 }
-"""Our name of a setting -> the paper's name of the row."""
+"""Our name of a setting -> the row's label in the paper."""
 
 
 def plan(suite: Suite) -> tuple[TableRow, ...]:

@@ -83,7 +83,7 @@ def rescored(collection: Collection) -> tuple[Collection, tuple[str, ...]]:
     """Every recall result scored again from its logged answers, and sentences on what changed.
 
     Results whose log keeps no answers cannot be scored again; they are left out and named, so that no table mixes two
-    scorings. Results without `contains` are not ours to score and stay as they are.
+    scorings. Results without `contains` are of other tasks and stay as they are.
 
     Raises:
         JRTError: no result keeps its answers.
@@ -171,7 +171,7 @@ def check(report: Path, paths: Sequence[Path] = ()) -> int:
 
 
 def _entries(tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Words for the place of an entry in a report -> the entry; titles and notes are entries too."""
+    """Place of an entry in words -> the entry; titles and notes are entries too."""
     found: dict[str, Any] = {}
     for table in tables:
         for part in ("title", "notes"):

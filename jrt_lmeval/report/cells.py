@@ -19,7 +19,7 @@ from jrt_lmeval.report.tables import PERCENT, Number
 from jrt_lmeval.stats import DRAWS, LEVEL, Interval, Paired, interval, paired, t_quantile
 
 SAMPLE = " [sample]"
-"""Stands after the name of a task or benchmark whose rows are the shipped sample."""
+"""Mark after the name of a task or benchmark whose rows are the shipped sample."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Cell:
 
     Attributes:
         results: at least one.
-        model: label of the model, with every setting that differs between the runs at hand.
-        setting: the settings of the task that differ between the runs at hand; often empty.
+        model: label of the model, with every setting that differs between the runs that were read.
+        setting: the settings of the task that differ between the runs that were read; often empty.
     """
 
     results: tuple[Result, ...]
@@ -139,7 +139,7 @@ class Collection:
     Attributes:
         cells: in the order in which they were found.
         broken: a sentence for each file that was skipped, which names it and says why.
-        copies: number of results that were found again, word for word the same, and not counted again.
+        copies: number of results that were found more than once; each is counted once.
         common: settings that are the same in all runs, so that no label needs them.
         files: number of results files.
         trainings: logs of trainings among them.
@@ -193,13 +193,13 @@ def _settings(cell: Cell) -> dict[str, Any]:
 
 
 def value_of(cell: Cell, name: str) -> str:
-    """What a cell has on an axis: one of our words, or any setting of model or task; empty if it has none."""
+    """The value of a cell on an axis, which is one of our words or any setting; empty if it has none."""
     words = _words(cell)
     return words[name] if name in words else str(_settings(cell).get(name, ""))
 
 
 def axes(cells: Sequence[Cell]) -> list[str]:
-    """All names that an axis can have: our words, then the settings."""
+    """The names of all axes: our words, then the settings."""
     names = {name for cell in cells for name in _settings(cell)}
     words = dict.fromkeys(name for cell in cells for name in _words(cell))
     return [*words, *sorted(names)]
@@ -224,7 +224,7 @@ def chosen(cells: Sequence[Cell], conditions: Sequence[str], option: str = "--wh
         if name not in (known := axes(cells)):
             raise unknown(f"name in {option}", name, known)
         values = sorted({value_of(cell, name) for cell in found} - {""})
-        # a sample's mark need not be typed: no other rows have the name without it
+        # the mark of a sample need not be typed, since no other rows have the name without it
         found = tuple(cell for cell in found if value in (shown := value_of(cell, name), shown.removesuffix(SAMPLE)))
         if not found:
             has = f"{name} is one of {', '.join(map(repr, values))}" if values else f"none of them has a {name}"
@@ -252,8 +252,6 @@ class Difference:
     """The second cell less the first, on the questions that both were asked.
 
     Attributes:
-        first, second: what was compared.
-        paired: the comparison.
         means: of the first and of the second on these questions.
         only_first, only_second: number of questions that only one of them was asked.
     """

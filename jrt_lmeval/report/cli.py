@@ -156,6 +156,6 @@ def _files(arguments: argparse.Namespace) -> dict[str, Path]:
                 "without an ending it is a folder."
             )
         return {kind: out}
-    # JSON always: it is what --check reads
+    # JSON is always written, since --check reads it
     files = dict.fromkeys([*(kinds or ["md"]), *(["html"] if arguments.open else []), "json"])
     return {kind: out / NAMES[kind] for kind in files}

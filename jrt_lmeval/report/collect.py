@@ -101,7 +101,7 @@ def _agree(result: Result) -> None:
     count = len(columns) + columns.skipped
     if result.asked and count != result.asked:
         raise JRTError(f"{file}: holds {count} answers, {result.run.file.name} counts {result.asked}.")
-    if columns.skipped:  # means of old versions counted skipped rows as zeros: here the log decides
+    if columns.skipped:  # old versions counted skipped rows as zeros in their means
         return
     for name, values in columns.scores.items():
         mean = result.means.get(name)
@@ -198,7 +198,7 @@ def _same_questions(results: Sequence[Result]) -> None:
 _PREFIX = ("feature_map", "prefix", "prefix_length", "prefix_step", "entropy_low", "entropy_high", "entropy_window")
 _FIRST = (*_PREFIX, "kv_window", "kv_sinks")
 _BY_NATURE = ("window", "ppl", "until", "max_gen_toks", "num_fewshot", "description", "do_sample")
-"""Settings of a window or of generating: tasks of one layout may differ in them."""
+"""Settings of the window and of generation, in which tasks of one layout may differ."""
 
 
 class Labels:
@@ -247,7 +247,7 @@ class Labels:
 
     def _without_machine(self, result: Result) -> str:
         settings, differ = result.run.settings, self._model
-        # the name jrt-mlp says that the feature map is mlp
+        # the feature map of jrt-mlp is clear from its name
         if str(settings.get("feature_map", "")) in result.run.weights.replace("_", "-").split("-"):
             differ = differ - {"feature_map"}
         text = " ".join([*filter(None, (result.run.kind, result.run.weights)), *_told(differ, settings)])
@@ -288,7 +288,7 @@ def _task_settings(result: Result) -> dict[str, Any]:
         "version": int(version) if isinstance(version, float) and version.is_integer() else version,
         "source": result.source,
         "recipe": result.block.get("recipe"),
-        "layout": result.layout,  # one that was laid over the task's own
+        "layout": result.layout,  # a layout given by --metadata
     }
 
 

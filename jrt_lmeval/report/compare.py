@@ -1,7 +1,4 @@
-"""`jrt-eval compare A B`: two runs on the same questions, in the terminal.
-
-What is printed is the same in a window of any width and in a pipe: lines of text, in which nothing is left out.
-"""
+"""`jrt-eval compare A B`: two runs on the same questions, as lines of text that are the same at any width."""
 
 from __future__ import annotations
 
@@ -83,9 +80,9 @@ def _why(first: Sequence[Cell], second: Sequence[Cell], pairs: Sequence[tuple[Ce
 
 
 def couples(first: Sequence[Cell], second: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
-    """Which cells are compared: those of one task and, if there are none, those of one benchmark.
+    """Pairs of cells that are compared: those of one task or, if there are none, those of one benchmark.
 
-    Parts of a task (`--limit`) are compared with each other and with the whole: what they have in common is paired.
+    Parts of a task (`--limit`) are compared on the questions that they have in common.
 
     Raises:
         JRTError: a task has several runs on one side, so that it is not clear which is meant.

@@ -1,7 +1,6 @@
-"""Names of facts in lm_eval's logs: ours, lm_eval's own and those of older versions.
+"""Names of what is in lm_eval's logs: ours, lm_eval's own and those of older versions.
 
-Names that are not listed here are read too: every argument that a user gave and every key of a task's `jrt:` block
-counts as a setting.
+Other names are read too: every argument that a user gave and every key of a task's `jrt:` block counts as a setting.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ FIGURES: dict[str, tuple[str, ...]] = {
 }
 """Our name of a figure of one answer -> its names in `doc.jrt` or in the sample itself, the present one first.
 
-`cut_by_length` is made of `jrt_ended`, which is a word.
+`cut_by_length` is read from `jrt_ended`, which is a word.
 """
 
 FOUND = "jrt_found"
-"""Key of a task's metadata with what was found besides the scores: means of figures stand under `means`."""
+"""Key of a task's metadata with what was measured besides the scores; means of figures are under `means`."""
 
 MEASURED = frozenset(
     "seconds rows batches prompt_tokens prompt_tokens_reused new_tokens scored_tokens rows_truncated rows_skipped "
@@ -49,7 +48,7 @@ MEASURED = frozenset(
     "process_peak_memory_bytes prefix_tokens_mean entropy_mean tokens_per_second model_class architecture threads load "
     "machine host median_seconds".split()
 )
-"""Facts that a model reports about a run and that were measured, not set."""
+"""Facts that a model reports about a run and that were measured rather than set."""
 
 NUMERIC_SETTINGS = frozenset(
     "prefix_length prefix_step entropy_low entropy_high entropy_window max_length kv_window kv_sinks".split()
@@ -62,7 +61,7 @@ MACHINE = frozenset(
     "world_size processor package_version lm_eval_version model_sha weights_folder tokenizer_backend "
     "tokenized_requests token eos_string header backend".split()
 )
-"""Settings that should not change an answer: they are in a label only where nothing else distinguishes two runs."""
+"""Settings that should not change an answer; they are in a label only if nothing else distinguishes two runs."""
 
 WEIGHTS = ("pretrained", "model", "path", "peft", "gguf")
 """Arguments that name the weights, or the model that a server serves."""
@@ -79,7 +78,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
 """Settings of a model that only these values of `prefix` use; under other values they are ignored."""
 
 BLOCK_FACTS = frozenset("hash rows label reads_question source control layout recipe".split())
-"""Keys of a `jrt:` block that are no settings: what was found, and what has an attribute of its own in `Result`."""
+"""Keys of a `jrt:` block that are not settings: what was measured, and what has an attribute in `Result`."""
 
 DOCUMENT = ("context", "text", "passage", "document", "article", "story")
 QUESTION = ("question", "key", "query")

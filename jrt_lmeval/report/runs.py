@@ -40,11 +40,8 @@ class LoggedRun:
         weights: last part of the weights' name or folder; for a server, the model that it serves.
         settings: what was set for the model, with dotted names; defaults that a model reports are included.
         machine: settings that should not change an answer.
-        seeds: random seeds.
         facts: everything that the model reports about itself and the run (`config.jrt`).
-        parameters: number of the model's parameters, or None.
         date: seconds since 1970, or None.
-        limit: lm_eval's `--limit`, or None.
     """
 
     file: Path
@@ -64,15 +61,12 @@ class Result:
     """One run on one task.
 
     Attributes:
-        run: the run.
         task: name of the task, such as `swde_jrt_hier`.
-        version: version of the task.
-        block: the task's `jrt:` block as logged; empty for other people's tasks without one.
+        block: the task's `jrt:` block as logged; empty for tasks without one.
         settings: what was set for the task, with dotted names: block, shots, stop strings, length of the answers.
         means: metric -> mean as lm_eval wrote it; a filter other than `none` stands after a comma.
         errors: metric -> lm_eval's standard error.
-        asked: number of questions that were asked.
-        total: number of questions that the task has.
+        asked, total: number of questions that were asked, and that the task has.
         samples_file: the log of its answers, or None.
     """
 
@@ -116,7 +110,7 @@ class Result:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What a reader must not miss: sample rows, part of the rows, a control, an untrained model."""
+        """Marks that every table shows: sample rows, part of the rows, a control, an untrained model."""
         marks = ["sample"] if self.source == "sample" else []
         marks += [f"{self.partly} of {self.total}"] if self.partly else []
         marks += [self.control] if self.control != "none" else []

@@ -38,10 +38,10 @@ ALPHA = 0.05
 PREFERRED = ("contains", "exact_match", "acc", "f1")
 MOST_PAIRS = 200
 FEW = 0.05
-"""Share of answers from which on those that are empty, or cut by `max_gen_toks`, have a column."""
+"""Empty answers, and answers cut by `max_gen_toks`, have a column if they are more than this share in some run."""
 _TIE_LIMIT = 30
 _SPLIT = ("model", "benchmark", "condition", "setting", "part", "source")
-"""Axes that are added to a pivot's rows, in this order, where several cells fall into one place."""
+"""Axes that are added to a pivot's rows, in this order, if several cells fall into one place."""
 
 
 def main_metric(cells: Sequence[Cell]) -> str:
@@ -107,13 +107,13 @@ def pivot(
     down = list(dict.fromkeys(place for place, _ in placed))
     across = sorted(dict.fromkeys(place for _, place in placed), key=_order)
     numbers = {place: number_of(cell, metric) for place, cell in placed.items()}
-    if not {"task", "benchmark", "source"} & {*rows, *columns}:  # no axis names the sample
+    if not {"task", "benchmark", "source"} & {*rows, *columns}:  # no axis says which rows are the sample's
         for place, cell in placed.items():
             if cell.first.source == "sample":
                 numbers[place] = replace(numbers[place], marks=numbers[place].marks + "§")
     within = 1 if {"task", "benchmark"} & set(columns) else 0
     groups: dict[tuple, list[tuple]] = defaultdict(list)
-    for place, cell in placed.items():  # numbers compete on the same questions, with the document shown
+    for place, cell in placed.items():  # compared: the same questions with the document shown
         if cell.control == "none":
             groups[place[within], value_of(cell, "benchmark"), cell.first.partly].append(place)
     for group in groups.values():
@@ -142,7 +142,7 @@ def _order(place: tuple[str, ...]) -> tuple:
 
 
 def _enough(cells: Sequence[Cell], rows: list[str], columns: Sequence[str]) -> list[str]:
-    """The rows, with as many of `_SPLIT` as it takes so that no two cells fall into one place."""
+    """The rows and as many of `_SPLIT` as are needed so that no two cells fall into one place."""
     for more in _SPLIT:
         groups: dict[tuple, set[str]] = defaultdict(set)
         for cell in cells:
@@ -153,7 +153,7 @@ def _enough(cells: Sequence[Cell], rows: list[str], columns: Sequence[str]) -> l
 
 
 def _ranked(cells: dict[tuple, Cell], numbers: dict[tuple, Number], metric: str) -> dict[tuple, Number]:
-    """The numbers of one group: the best ones, and those that do not differ significantly from the first of them."""
+    """The numbers of one group that are marked: the best, and those that do not differ significantly from it."""
     sign = -1 if metric.startswith(LOWER_IS_BETTER) or metric.endswith("perplexity") else 1
     known = [place for place in cells if not math.isnan(numbers[place].value)]
     if not known:
@@ -175,7 +175,7 @@ def _ranked(cells: dict[tuple, Cell], numbers: dict[tuple, Number], metric: str)
 
 
 def every_run(cells: Sequence[Cell], metric: str) -> Table:
-    """A line for each run: scores, what rules score that do not read the document, sizes and cost."""
+    """A line for each run: its scores, those of rules that do not read the document, sizes and cost."""
     normalised = any(cell.mean("contains_normalised") is not None for cell in cells)
     scores = ["f1", "contains_normalised"] if normalised else ["f1"]
     blind = [name for name, rule in RULES.items() if not rule.reads_document]
@@ -231,7 +231,7 @@ def _logged(cell: Cell, name: str) -> bool:
 
 
 def other_metrics(cells: Sequence[Cell], metric: str) -> list[Table]:
-    """All metrics of the runs that lack the report's metric, so that no run is left out."""
+    """All metrics of the runs that do not have the report's metric, so that no run is left out."""
     rows = [
         (cell.model, cell.label, name, number_of(cell, name))
         for cell in cells
@@ -244,7 +244,7 @@ def other_metrics(cells: Sequence[Cell], metric: str) -> list[Table]:
 
 
 def without_a_model(cells: Sequence[Cell]) -> list[Table]:
-    """What rules score that need no model, on the questions of the first run of each benchmark that logged them."""
+    """What rules without a model score on each benchmark, from the first run that logged it."""
     logged = [cell for cell in cells if cell.control == "none" and any(_logged(cell, name) for name in RULES)]
     names = [name for name in RULES if any(_logged(cell, name) for cell in logged)]
     rows: dict[tuple[str, str], tuple[TableEntry, ...]] = {}
@@ -276,7 +276,7 @@ def rule(columns: Columns | None, name: str) -> Number:
 
 
 def published_table(cells: Sequence[Cell]) -> list[Table]:
-    """The papers' numbers on the benchmarks at hand, in a table of their own: other models, data and machines."""
+    """The papers' numbers on the benchmarks of this report, in a table of their own, since they are of other models."""
     at_hand = {cell.first.benchmark for cell in cells if cell.first.source != "sample"}
     numbers = [number for number in published() if number.task in at_hand]
     if not numbers:
@@ -428,7 +428,7 @@ def _window(cell: Cell, columns: Columns, far: np.ndarray, metric: str) -> tuple
     window, figures = window_of(cell), columns.figures
     if math.isnan(window) or "model_prompt_tokens" not in figures:
         return (None, None, *sizes)
-    # the log counts distances in GPT-2 tokens, the window is in the model's own
+    # distances were logged in GPT-2 tokens, and the window is in the model's own
     own = far * figures["model_prompt_tokens"] / figures["prompt_tokens"]
     return (split(columns, metric, own <= window), split(columns, metric, own > window), *sizes)
 

@@ -1,4 +1,4 @@
-"""Tables as data, and how they are written: Markdown, LaTeX, CSV, JSON."""
+"""Tables as data, and their writers: Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ class Number:
     Attributes:
         value: as measured; NaN for none.
         scale: factor with which it is shown, such as 100 for shares in per cent.
-        digits: number of digits shown after the point.
-        interval: its confidence interval, or None.
+        digits: shown after the point.
         marks: keys of `NOTES`.
         best: whether none of those that it is compared with is better; of equal ones all are best.
     """
@@ -92,9 +91,7 @@ class Table:
 
     Attributes:
         name: short name for file formats, such as `recall`.
-        title: what it shows, with units and metric.
-        header: names of the columns, with units.
-        rows: one entry for each column.
+        title, header: with units.
         left: number of columns, from the first, that are words.
         notes: sentences below it.
     """
@@ -123,7 +120,6 @@ class Report:
     """Everything that is written.
 
     Attributes:
-        tables: in the order in which they are read.
         about: sentences on what was read and what holds for all tables.
         problems: a sentence for each file that was skipped.
         arguments: what `--check` needs to make the report again: paths, metric, axes.
@@ -218,7 +214,7 @@ _FORMULA = re.compile(r"[=+\-@\t\r]")
 
 
 def _neutral(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula: one that begins like one gets an apostrophe before it."""
+    """A text with an apostrophe before it if a spreadsheet would take it for a formula."""
     return f"'{text}" if _FORMULA.match(text) and not re.fullmatch(r"[+-][\d.,]+%?", text) else text
 
 
@@ -271,7 +267,7 @@ def _or_null(value: float) -> float | None:
 
 
 def save(file: Path, content: bytes) -> None:
-    """Write a file, and the folders above it where there are none.
+    """Write a file, and make the folders above it.
 
     Raises:
         JRTError: it cannot be written.

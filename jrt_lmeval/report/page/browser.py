@@ -150,7 +150,7 @@ def _short(value: float | None) -> float | None:
 def chosen_rows(
     by_task: Mapping[str, Sequence[Cell]], metric: str, most: int
 ) -> tuple[dict[str, frozenset[int] | None], int]:
-    """The questions of each task that are in the page, None for all of them, and the number of questions of all tasks.
+    """The questions of each task that the page holds, None for all, and the number of questions of all tasks.
 
     Of a task with more than its share, questions on which runs differ are taken first, in the order of asking.
     """
@@ -220,7 +220,7 @@ class PackedPrompts:
 def shared_start(one: str, other: str) -> int:
     """Number of characters that two texts share from their start."""
     same, most = 0, min(len(one), len(other))
-    while same < most:  # by halves: comparing slices is far faster than comparing characters
+    while same < most:  # by bisection, since comparing slices is far faster than comparing characters
         middle = (same + most + 1) // 2
         if one[same:middle] == other[same:middle]:
             same = middle

@@ -85,7 +85,7 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
         kinds=[kind.replace(" ", "-") for kind in KINDS],
         css=(FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
-        # the only script that may run: one that came with a log may not
+        # the only script that may run, so that one from a log may not
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
     )
     bare = render(pictures=[], missing=missing, samples=None, samples_size="")
@@ -233,7 +233,7 @@ class Behind:
         words = dict(zip(table.header[: table.left], map(str, row), strict=False))
         if "first" in words and "second" in words:
             one = self._numbers(words["first"])
-            # the second has no model in its name if it is the first's
+            # the second is named without its model if both have the same
             model = f"{self.cells[one[0]].model}, " if one else ""
             return one + (self._numbers(words["second"]) or self._numbers(model + words["second"]))
         known = {name: word for name, word in words.items() if name in self.axes}
@@ -251,7 +251,9 @@ def _has(cell: Cell, axis: str, word: str) -> bool:
 
 def _asked(cells: Sequence[Cell]) -> str:
     """How much was asked, of which part, and what was cut or dropped, over the runs of a benchmark."""
-    cells = [cell for cell in cells if cell.control == "none"] or cells  # a control drops the answer on purpose
+    cells = [
+        cell for cell in cells if cell.control == "none"
+    ] or cells  # rows without the answer are intended in a control
     parts = [f"n = {spread({cell.first.asked for cell in cells})} questions"]
     documents = {cell.columns.documents for cell in cells if cell.columns is not None and cell.columns.by_document}
     parts += [f"{spread(documents)} documents"] if documents else []

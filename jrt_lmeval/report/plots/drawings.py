@@ -69,7 +69,7 @@ def by_layout(cells: Sequence[Cell], metric: str) -> Drawn:
     names, groups = Names(cells), defaultdict[str, list[Cell]](list)
     for cell in sorted(cells, key=lambda cell: (place_of(condition(cell)), names.detail(cell))):
         groups[names.label(cell)].append(cell)
-    # heading, bars, and the same model without the document
+    # of each group: heading, bars, and the same model without the document
     shown = []
     for label in dict.fromkeys(names.label(cell) for cell in cells):
         control = [cell for cell in groups[label] if cell.control == NO_CONTEXT]
@@ -214,7 +214,7 @@ def _panel(
 ) -> None:
     axis.set_xscale("log")
     for x, y, mark in printed:
-        axis.plot(x, y, marker="", linestyle="")  # so that the axes reach as far
+        axis.plot(x, y, marker="", linestyle="")  # extends the axes, which a text does not
         axis.text(x, y, mark, color=FAINT, ha="center", va="center", zorder=1)
     for colour, cells in zip(COLOURS, models.values(), strict=False):
         mine = [cell for cell in cells if not math.isnan(cost(cell))]
@@ -338,7 +338,7 @@ def _at_depth(parts: Sequence[Columns], metric: str, at: int, share: bool) -> tu
     scores: list[float] = []
     clusters: list[int] = []
     for columns in parts:
-        # the last range holds its end, 1, too
+        # the last range includes its end, 1
         mask = np.digitize(columns.figures["answer_depth"], [*DEPTHS[:-1], np.nextafter(1, 2)]) == at + 1
         scores += columns.scores[metric][mask].tolist()
         clusters += columns.clusters[mask].tolist()

@@ -220,7 +220,10 @@ def tracker_ready(tracking: ModuleType) -> None:
         if model_source not in MODELS:
             return
         if kind._get_model_name(model_args) is None:
-            self.model_name = run_name(model_source, model_args)
+            from jrt_lmeval.report.fields import arguments
+            from jrt_lmeval.runner import folder_name
+
+            self.model_name = folder_name(model_source, arguments(model_args))
         self.model_name_sanitized = short_name(tracking.sanitize_model_name(self.model_name))
 
     @_replaces(tracker, "save_results_aggregated")
@@ -235,14 +238,6 @@ def tracker_ready(tracking: ModuleType) -> None:
     def init(plain: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, *args, **kwargs)
         OUTPUT.set(self.output_path)
-
-
-def run_name(model: str, arguments: Any) -> str:
-    """A model and its arguments as one plain word, such as `jrt_rnn-mlp-dynamic`."""
-    from jrt_lmeval.report.fields import arguments as as_mapping
-    from jrt_lmeval.runner import folder_name
-
-    return folder_name(model, as_mapping(arguments))
 
 
 def short_name(name: str) -> str:

@@ -231,7 +231,9 @@ def execute(
                     _check(tasks, manager, Path(written))
                     if loaded is None or loaded[0] != run.loaded:
                         loaded = None  # the old model goes before the new one comes
-                        loaded = (run.loaded, _load(run, options))
+                        common = {name: getattr(options, name) for name in ("batch_size", "max_batch_size", "device")}
+                        common = {name: value for name, value in common.items() if value is not None}
+                        loaded = (run.loaded, load_model(run.model, run.arguments, **common))
                     same = {name: getattr(options, name) for name in ("batch_size", "device", "use_cache", "limit")}
                     further = {**same, **options.settings}
                     results = evaluate(loaded[1], run.model, run.arguments, tasks, manager, Path(written), **further)
@@ -246,11 +248,6 @@ def execute(
 def metadata(run: EvalRun, options: Options) -> dict[str, Any]:
     """What each task of a run is given besides its file."""
     return {**options.metadata, **({"jrt": dict(run.block)} if run.block else {})}
-
-
-def _load(run: EvalRun, options: Options) -> Any:
-    common = {name: getattr(options, name) for name in ("batch_size", "max_batch_size", "device")}
-    return load_model(run.model, run.arguments, **{name: value for name, value in common.items() if value is not None})
 
 
 def _check(tasks: Sequence[str], manager: Any, written: Path) -> None:

@@ -1,4 +1,4 @@
-"""Passes over the levels of a document: segments are ranked, trimmed to a budget and put in order."""
+"""Writes passes over the levels of a document: segments are ranked, cut to a budget and put in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jrt_lmeval.prompts.segments import LEVELS, Level, Segment, most_tokens, seg
 from jrt_lmeval.prompts.tokens import count_tokens
 
 OVERLAP_ROOM = 0.3
-"""The budget sets room aside for this much overlap, so that any overlap up to it selects the same segments."""
+"""The overlap for which the budget reserves tokens, so that any overlap up to it selects the same segments."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class _Pass:
         return "\n".join(self.segments[i].text for i in self.chosen)
 
     def tokens(self) -> int:
-        """Tokens of all repeats, with a newline after each segment."""
+        """The tokens of all repeats, counting a newline after each segment."""
         return self.level.repeats * sum(self.segments[i].tokens + 1 for i in self.chosen)
 
 
 def hier_text(document: str, spec: LayoutSpec) -> tuple[str, Counters]:
-    """The document written level by level; no question is looked at.
+    """Write the document level by level, without regard to the question.
 
-    A pass holds the segments of one level in document order, a line each; passes are lines too, and a pass is written
-    as often as its level says. Where the budget cannot hold all, every level below the document gives up the same
-    share of its tokens, as near as whole segments allow; which ones go, `select` says. Where their smallest segments
-    fit into the budget together, every level keeps at least one. Nothing is selected by its overlap: see
-    `OVERLAP_ROOM`.
+    A pass has the segments of one level in document order, one on each line, and is written as often as its level
+    says. If the budget cannot hold all of them, every level below the document loses the same share of its tokens, as
+    nearly as whole segments allow, and `select` decides which segments stay. Every level keeps at least one segment if
+    the smallest segments of all levels fit into the budget together. The overlap does not change what is selected:
+    see `OVERLAP_ROOM`.
 
     Args:
-        document: the document, not blank.
+        document: a text that is not blank.
         spec: a hierarchical layout.
 
     Returns:
@@ -67,10 +67,10 @@ def hier_text(document: str, spec: LayoutSpec) -> tuple[str, Counters]:
 
 
 def passages_text(document: str, query: str, spec: LayoutSpec) -> tuple[str, Counters]:
-    """The passages of the document that match the question, in document order, a line each: retrieval.
+    """Retrieve the passages of the document that match the question, in document order, one on each line.
 
-    They hold at most `spec.budget - 1` times the document's tokens. The best one is written also where it is longer
-    than that (`over_budget`).
+    Together they have at most `spec.budget - 1` times the document's tokens. The best passage is written even if it is
+    longer than that, and `over_budget` is 1 then.
 
     Args:
         document: the document, not blank.
@@ -86,10 +86,10 @@ def passages_text(document: str, query: str, spec: LayoutSpec) -> tuple[str, Cou
 
 
 def _passes(document: str, query: str, spec: LayoutSpec, room: float, best_first: bool) -> tuple[list[_Pass], Counters]:
-    """The passes below the document, coarse to fine, trimmed to so many tokens.
+    """The passes below the document, from coarse to fine, cut to `room` tokens.
 
-    With `best_first` the first segment of the coarsest level is written in any case, and what is left of the room is
-    shared.
+    With `best_first` the first segment of the coarsest level is always written, and all levels share the remaining
+    tokens.
     """
     levels = sorted(
         (level for level in spec.levels if level.name != "document"), key=lambda level: LEVELS.index(level.name)
@@ -143,7 +143,7 @@ def _counters(found: Sequence[_Pass], wanted: Sequence[int], spec: LayoutSpec, o
 
 
 def _rank(level: str, select: str, pieces: Sequence[Segment], query: str, document: str) -> list[int]:
-    """Segments of a level, the first to stay first; by what they hold without their overlap."""
+    """The indices of a level's segments, most worth keeping first; their overlap does not count."""
     if select == "all":
         return spread(len(pieces))
     if select == "random":
@@ -160,7 +160,7 @@ _SHRINK_WORDS = 4
 
 @lru_cache(maxsize=1)
 def _bm25s() -> ModuleType:
-    # Where JAX is installed bm25s would import and initialise it for a top-k that is not used here.
+    # If JAX is installed, bm25s imports and initialises it for a top-k search that is not used here.
     hide = "jax" not in sys.modules
     if hide:
         sys.modules["jax"] = None  # type: ignore[assignment]
@@ -170,7 +170,7 @@ def _bm25s() -> ModuleType:
     finally:
         if hide:
             del sys.modules["jax"]
-    # It sets its own logger to DEBUG, which reaches every handler of the root logger, once for each index.
+    # bm25s sets its logger to DEBUG, so that every index would send messages to the handlers of the root logger.
     logging.getLogger("bm25s").setLevel(logging.WARNING)
     return bm25s
 
@@ -188,7 +188,7 @@ def _stop_words() -> frozenset[str]:
 
 
 def _terms(text: str) -> list[str]:
-    # The "s" of a plural would hide "Director:" from a question about "directors".
+    # Without this, a question about "directors" would not match "Director:".
     return [term[:-1] if len(term) > 3 and term.endswith("s") else term for term in _TERM.findall(text.lower())]
 
 
@@ -212,7 +212,7 @@ def by_question(texts: Sequence[str], query: str) -> list[int]:
 
 
 def spread(count: int) -> list[int]:
-    """The numbers below `count` in an order of which any start is spread evenly: the middle, the quarters, the rest."""
+    """The numbers below `count`, ordered so that the first of them, however many, are spread evenly over the range."""
     order: dict[int, None] = {}
     size = 2
     while size < 2 * count:
@@ -222,7 +222,7 @@ def spread(count: int) -> list[int]:
 
 
 def by_information(texts: Sequence[str], document: str) -> list[int]:
-    """Indices of all texts, most informative first, ties in the given order; no question is looked at.
+    """Indices of all texts, most informative first and ties in the given order, without regard to the question.
 
     The score of a text is the sum over its words of log2(n / c), c being how often the word stands among the n words of
     the document, letter case aside; words with a digit or a capital (names, dates, amounts) count twice. The sum is
@@ -242,15 +242,15 @@ def by_information(texts: Sequence[str], document: str) -> list[int]:
 
 
 def trim(costs: Sequence[Sequence[int]], room: float) -> list[list[int]]:
-    """What is kept of every level where not all of it fits.
+    """Choose what to keep of each level if not everything fits.
 
-    All levels give up the same share of their tokens, as near as whole segments allow. First each level is given one
-    segment, if the smallest ones of all levels fit together; then, over and over, the level of which the least has been
-    written is given its next one. A segment that does not fit is passed over.
+    All levels lose the same share of their tokens, as nearly as whole segments allow. First each level gets one
+    segment, if the smallest segments of all levels fit together. Then the level with the smallest share written so far
+    gets its next segment, until none is left. A segment that does not fit is skipped.
 
     Args:
-        costs: for each level, coarse to fine, the tokens that its segments cost, the first to stay first.
-        room: tokens that there are for all.
+        costs: for each level, from coarse to fine, the tokens of its segments, most worth keeping first.
+        room: the number of tokens for all levels together.
 
     Returns:
         For each level, the places in its list of costs that are kept, ascending.

@@ -1,14 +1,14 @@
-"""A document cut into paragraphs and sentences, neighbours overlapping.
+"""Cuts a document into paragraphs and sentences, of which neighbours may overlap.
 
-Every segment is a slice of the document, and the slices without their overlap cover every word of it once, in order.
+Every segment is a slice of the document. Without their overlap the segments cover every word of it once, in order.
 
-* A sentence is what the `sentencex` splitter says within one line: a newline always ends it. Pieces of one or two
-  words ("J.", "No!") go with the piece that follows on their line, and a piece of more than `SENTENCE_WORDS` words
-  (flattened tables and menus) is cut after a comma or semicolon, or where there is none, between words.
-* A paragraph is gathered from whole sentences. Blank lines separate paragraphs; consecutive short lines (fact sheets,
-  menus, a heading and its text) go together until about `PARAGRAPH_WORDS` words, in a document under three times that
-  length a third of its words, are reached. A line of up to twice that stays whole. A longer one, and the only line of a
-  flattened page, becomes windows of consecutive sentences.
+* A sentence is what the `sentencex` splitter finds within one line; a newline always ends a sentence. A piece of one or
+  two words ("J.", "No!") is joined to the piece that follows on its line. A piece of more than `SENTENCE_WORDS` words,
+  as flattened tables and menus have, is cut after a comma or semicolon, or between words if there is none.
+* A paragraph consists of whole sentences. Blank lines separate paragraphs. Consecutive short lines, such as those of a
+  fact sheet, a menu, or a heading and its text, are joined until they have about `PARAGRAPH_WORDS` words, or a third of
+  the document's words if that is less. A line of up to twice that length stays whole. A longer line, and the only line
+  of a flattened page, is cut into windows of consecutive sentences.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from jrt_lmeval.errors import one_of, whole_number
 from jrt_lmeval.prompts.tokens import count_tokens, gpt2_tokenizer
 
 LEVELS = ("document", "paragraph", "sentence")
-"""Names of the levels, coarse to fine."""
+"""The names of the levels, from coarse to fine."""
 
 MOST_REPEATS = 100
-"""Most copies of a document or of a pass: a prompt of more would fill the memory before any model reads it."""
+"""The most copies of a document or of a pass. A prompt of more would fill the memory before any model reads it."""
 
 SENTENCE_WORDS = 40
 SHORT_WORDS = 3
@@ -57,12 +57,13 @@ class Level:
 
 @dataclass(frozen=True)
 class Segment:
-    """One piece of a level.
+    """One segment of a level.
 
     Attributes:
-        text: what is sent to the model, overlap in front included; never blank, no white space at its ends.
-        core: the piece without the overlap.
-        tokens: GPT-2 tokens of `text`.
+        text: the text that is sent to the model, including the overlap in front of it. It is not blank and has no
+            white space at its ends.
+        core: the text without the overlap.
+        tokens: the number of GPT-2 tokens of `text`.
     """
 
     text: str
@@ -78,7 +79,7 @@ class _Piece:
 
 
 def _sentences_of_line(line: str) -> list[int]:
-    """Lengths of the sentences of one line; they add up to the length of the line."""
+    """The lengths of the sentences of one line, which add up to the length of the line."""
     from sentencex import segment
 
     pieces = segment("en", line)
@@ -86,9 +87,9 @@ def _sentences_of_line(line: str) -> list[int]:
 
 
 def _cut_long(text: str, words: list[Span]) -> Iterator[list[Span]]:
-    """Cuts of at most SENTENCE_WORDS words, after the last comma of the second half of the room if there is one."""
+    """Cut words into pieces of at most `SENTENCE_WORDS`, if possible after a comma in the second half of a piece."""
     while len(words) > SENTENCE_WORDS:
-        # Two even halves, rather than forty words and a stump of three.
+        # Two halves of equal length are better than forty words and a rest of three.
         room = min(SENTENCE_WORDS, (len(words) + 1) // 2)
         clause = [i for i in range(room // 2, room) if text[words[i][0] : words[i][1]].endswith(_CLAUSE_ENDS)]
         cut = clause[-1] + 1 if clause else room
@@ -98,14 +99,14 @@ def _cut_long(text: str, words: list[Span]) -> Iterator[list[Span]]:
 
 
 def _line_pieces(text: str, start: int, end: int) -> list[list[Span]]:
-    """Sentences of the line text[start:end], as the spans of their words."""
+    """The sentences of the line `text[start:end]`, each as the spans of its words."""
     words = [(start + m.start(), start + m.end()) for m in _WORD.finditer(text[start:end])]
     pieces: list[list[Span]] = []
     held: list[Span] = []
     boundary, done = start, 0
     for length in _sentences_of_line(text[start:end]):
         boundary += length
-        # A word astride a boundary goes with the sentence it ends in: words are never cut.
+        # Words are never cut: one that lies across a boundary belongs to the sentence in which it ends.
         while done < len(words) and words[done][1] <= boundary:
             held.append(words[done])
             done += 1
@@ -121,7 +122,7 @@ def _line_pieces(text: str, start: int, end: int) -> list[list[Span]]:
 
 
 def _pieces(text: str) -> list[_Piece]:
-    """The sentences of a document, each knowing whether a line or a block of lines ends with it."""
+    """The sentences of a document, with whether a line or a block of lines ends with each."""
     found: list[_Piece] = []
     position = 0
     for line in text.splitlines(keepends=True):
@@ -136,7 +137,7 @@ def _pieces(text: str) -> list[_Piece]:
 
 
 def _paragraphs(pieces: list[_Piece]) -> list[list[_Piece]]:
-    """Sentences gathered into paragraphs; see the head of this module for the rule."""
+    """Join sentences to paragraphs by the rule in the docstring of this module."""
     enough = max(HEADING_WORDS, min(PARAGRAPH_WORDS, _length(pieces) // 3))
     lines: list[list[_Piece]] = [[]]
     for piece in pieces:
@@ -190,9 +191,9 @@ def segments(document: str, level: str, overlap: float = 0.0) -> tuple[Segment, 
 
     Args:
         document: any text that is not blank.
-        level: one of `LEVELS`; the document level is one segment, the document as it stands.
-        overlap: share of the preceding segment's words (0 to below 1) that each segment but the first repeats in front,
-            `round(overlap * words)` whole words, counted in the preceding segment without its own overlap.
+        level: one of `LEVELS`. The level `document` has one segment, which is the unchanged document.
+        overlap: the share of the preceding segment's words, 0 to below 1, that a segment repeats in front of its own.
+            These are `round(overlap * words)` whole words, where `words` does not count the overlap of that segment.
 
     Raises:
         JRTError: unknown level.
@@ -213,9 +214,9 @@ def segments(document: str, level: str, overlap: float = 0.0) -> tuple[Segment, 
 
 @lru_cache(maxsize=256)
 def most_tokens(document: str, level: str, overlap: float) -> tuple[int, ...]:
-    """For each segment of a level, the most GPT-2 tokens it can have with any overlap from 0 to `overlap`.
+    """For each segment of a level, the most GPT-2 tokens that it can have with any overlap from 0 to `overlap`.
 
-    More overlap is not always more tokens: a word costs more where a segment starts with it than behind a blank.
+    More overlap does not always mean more tokens: a word has more tokens at the start of a segment than after a space.
     """
     found: list[int] = []
     before: list[Span] = []
@@ -224,7 +225,7 @@ def most_tokens(document: str, level: str, overlap: float) -> tuple[int, ...]:
         starts = [*(before[-shared:] if shared else []), words[0]]
         origin = starts[0][0]
         ends = gpt2_tokenizer().encode(document[origin : words[-1][1]], add_special_tokens=False).offsets
-        # Behind a word, the tokens are the same wherever the text starts.
+        # After its first word, a text has the same tokens wherever it starts.
         found.append(
             max(count_tokens(document[start:end]) + sum(at >= end - origin for at, _ in ends) for start, end in starts)
         )

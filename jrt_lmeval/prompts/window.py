@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jrt_lmeval.answers import find, readable, stands
-from jrt_lmeval.errors import JRTError, one_of, unknown
+from jrt_lmeval.errors import JRTError, one_of, unknown, whole_number
 from jrt_lmeval.prompts.tokens import GPT2, encoded, token_span, tokenizer_named, tokens_before
 
 POLICIES = ("answer_centered", "head", "tail", "none", "answer_at")
@@ -64,15 +64,12 @@ class Window:
             raise JRTError(
                 f"window answer_at must be a depth from 0 (start) to 1 (end of the window), or random, not {depth!r}."
             )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise JRTError(f"window seed must be a whole number, not {self.seed!r}.")
-        for name in ("context_length", "answer_length"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise JRTError(f"window {name} must be a whole number of tokens, not {value!r}.")
-        if self.answer_length is None:
-            raise JRTError("window answer_length must be a whole number of tokens, not None.")
-        if self.context_length is not None and self.context_length <= self.answer_length:
+        whole_number("window seed", self.seed, least=0)
+        whole_number("window answer_length", self.answer_length, least=0)
+        if (
+            self.context_length is not None
+            and whole_number("window context_length", self.context_length, least=0) <= self.answer_length
+        ):
             raise JRTError(
                 f"window context_length {self.context_length} leaves nothing for the document: "
                 f"it must be above answer_length, {self.answer_length}."

@@ -1,4 +1,4 @@
-"""`PerplexityTask`: how well a model predicts whole texts, token by token."""
+"""`PerplexityTask` measures how well a model predicts whole texts, token by token."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ log = logging.getLogger("lm_eval.jrt")
 RollingTask: Any = getattr(lm_eval_task, "LoglikelihoodRollingTask", lm_eval_task.ConfigurableTask)
 
 BLOCK_KEYS = ("dataset_path", "dataset_name", "split", "field", "source")
-"""What `--metadata '{"ppl": {...}}'` may say: another text than the one that the YAML file names."""
+"""The keys of `--metadata '{"ppl": {...}}'`, which names another text than the YAML file does."""
 
 
 class PerplexityTask(RowsTask, RollingTask):
-    """Rolling log-likelihood of whole texts, each token scored once with as much text before it as the model reads.
+    """The rolling log-likelihood of whole texts: each token is scored once, with as much context as the model reads.
 
-    Its YAML names `dataset_path`, `test_split` and `doc_to_target`, the field that holds the text. Words and
-    bytes are counted as lm_eval does; `token_perplexity` is per token of the model's own tokenizer, which is only
-    known, and so only reported, for models that say how many tokens they scored, as ours do
-    (`value.stats["jrt_scored_tokens"]`).
+    The YAML file names `dataset_path`, `test_split` and `doc_to_target`, the field with the text. Words and bytes are
+    counted as lm_eval counts them. `token_perplexity` is per token of the model's own tokenizer. It is reported only
+    for models that say how many tokens they scored (`value.stats["jrt_scored_tokens"]`), as ours do.
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
@@ -49,7 +48,8 @@ class PerplexityTask(RowsTask, RollingTask):
         """Load the texts.
 
         Raises:
-            JRTError: no such rows, or a row whose field is missing or no text; names file, row and field.
+            JRTError: there are no such rows, or the field of a row is missing or is not a text. The message names the
+                file, the row and the field.
         """
         config, label, field = self.config, self.config.task, self.config.doc_to_target
         try:
@@ -60,7 +60,7 @@ class PerplexityTask(RowsTask, RollingTask):
                     raise JRTError(
                         f"{loaded.place(index)}: field {field!r} must be a text; fields are {', '.join(row)}."
                     )
-                # Data sets of whole texts hold empty lines; there is nothing in them to score.
+                # Data sets of whole texts contain empty lines, which have nothing to score.
                 if row[field].strip():
                     texts.append((index, row))
             if not texts:
@@ -81,7 +81,7 @@ class PerplexityTask(RowsTask, RollingTask):
 
     @property
     def rows_read(self) -> int:
-        """How many rows the split has, those included that are empty."""
+        """The number of rows of the split, including the empty ones."""
         return self.config.metadata["ppl"]["rows"]["read"]
 
     def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> str:
@@ -89,7 +89,7 @@ class PerplexityTask(RowsTask, RollingTask):
         return doc[self.config.doc_to_target]
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """(log-likelihood, count) for each metric: words, bytes, and tokens if the model says how many."""
+        """For each metric the log-likelihood and a count of words, bytes or, if the model reports them, tokens."""
         if self.predicts_only():
             return {"bypass": 0}
         value, text = results[0], self.doc_to_target(doc)
@@ -103,17 +103,17 @@ class PerplexityTask(RowsTask, RollingTask):
         return pairs | ({"token_perplexity": (value, tokens)} if tokens else {})
 
     def aggregation(self) -> dict[str, Any]:
-        """lm_eval's, and that of `token_perplexity`."""
+        """The aggregations of lm_eval, and that of `token_perplexity`."""
         theirs = super().aggregation()
         return {**theirs, "token_perplexity": theirs.get("word_perplexity", weighted_perplexity)}
 
     def higher_is_better(self) -> dict[str, bool]:
-        """lm_eval's: no perplexity is better for being higher."""
+        """As in lm_eval: a higher perplexity is never better."""
         return {**super().higher_is_better(), "token_perplexity": False}
 
 
 def _laid_over(config: dict[str, Any], block: Any) -> str:
-    """Put the block's text into the config in place of its own; returns where rows are looked for."""
+    """Let the config name the text of the block instead of its own, and return the source of the rows."""
     if block is None:
         return "auto"
     if not isinstance(block, Mapping):

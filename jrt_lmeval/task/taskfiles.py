@@ -1,4 +1,4 @@
-"""What is wrong with a user's task files: lm_eval 0.4.13 leaves out a file that it cannot read without a word."""
+"""Finds mistakes in a user's task files, because lm_eval 0.4.13 silently skips a file that it cannot read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def faults(folder: Path) -> Iterator[str]:
-    """One sentence for each YAML file below a folder that lm_eval cannot read or whose `include:` leads nowhere."""
+    """One sentence for each YAML file in a folder that lm_eval cannot read or that includes a missing file."""
     for file in sorted(folder.rglob("*.yaml")):
         yield from faults_of(file)
 
 
 def faults_of(file: Path) -> Iterator[str]:
-    """What is wrong with one file. Only the form is looked at: no tag such as `!function` is run."""
+    """The mistakes in one file. Only its form is checked: no tag such as `!function` is executed."""
     try:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
@@ -35,15 +35,15 @@ def faults_of(file: Path) -> Iterator[str]:
 
 
 def check(file: Path, config: Mapping[str, Any], whole: bool) -> None:
-    """Raise for what lm_eval would pass over in a task file of ours.
+    """Raise an error for mistakes in a task file of ours that lm_eval would ignore.
 
     Args:
         file: the file.
-        config: what stands in it, its includes laid under.
-        whole: whether it is a task's file, and not one that another includes.
+        config: its content, merged with that of the files it includes.
+        whole: whether it is the file of a task rather than a file that another one includes.
 
     Raises:
-        JRTError: a block of ours without a class, or a key that stands twice; names the file and the line.
+        JRTError: the file has a block of ours and no class, or a key twice. The message names the file and the line.
     """
     if whole and "task" in config and (fault := without_class(config)):
         raise JRTError(f"{file}: {fault}")
@@ -55,7 +55,7 @@ def check(file: Path, config: Mapping[str, Any], whole: bool) -> None:
 
 
 def _twice(node: yaml.Node | None) -> Iterator[yaml.Node]:
-    """The keys that stand a second time in a mapping, at any depth."""
+    """The keys that occur a second time in the same mapping, at any depth."""
     if isinstance(node, yaml.SequenceNode):
         for value in node.value:
             yield from _twice(value)
@@ -70,7 +70,7 @@ def _twice(node: yaml.Node | None) -> Iterator[yaml.Node]:
 
 
 def without_class(config: Mapping[str, Any]) -> str | None:
-    """What is wrong with a task that has a block of ours and does not say that it is ours; None if nothing is."""
+    """The mistake in a task that has a block of ours but no class; None if there is no such mistake."""
     key = next((key for key in OUR_KEYS if key in config), None)
     if key is None or "class" in config:
         return None

@@ -7,8 +7,7 @@ from itertools import islice
 
 import pytest
 
-from jrt_lmeval.data.making.domains import ASKED
-from jrt_lmeval.data.making.pages import Page, generate_pages
+from jrt_lmeval.data.making.pages import ASKED, Page, generate_pages
 from jrt_lmeval.data.making.values import pool
 from jrt_lmeval.data.rowfiles import read_rows
 from jrt_lmeval.errors import JRTError

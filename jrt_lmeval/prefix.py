@@ -123,8 +123,10 @@ class PrefixPolicy:
 
 @dataclass(frozen=True)
 class PrefixChoice:
-    """A prefix of `length` tokens, chosen for a document of normalised entropy `entropy` (in [0, 1]); with
-    `entropy_window` the mean over its passages, each weighing as many tokens as it has."""
+    """A prefix of `length` tokens, and the document's normalised entropy in [0, 1].
+
+    With `entropy_window` the entropy is the mean over the document's passages, weighted by their tokens.
+    """
 
     length: int
     entropy: float

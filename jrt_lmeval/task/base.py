@@ -15,12 +15,9 @@ _NO_REQUEST = ("metadata", "metric_list", "filter_list", "task_alias", "tag")
 
 
 class SplitRow(dict):
-    """A row that is asked.
+    """A row that is asked: the `number`-th of those of its split that are asked, at `place` among all that were read.
 
-    Attributes:
-        split: the split that it belongs to.
-        number: its place among the rows of the split that are asked, from 0.
-        place: its place among all rows of the split as they were read, from 0: what `--samples` and the log name.
+    Both count from 0. `--samples` and the log name the place.
     """
 
     def __init__(self, row: Mapping[str, Any], split: str, number: int, place: int) -> None:
@@ -29,7 +26,7 @@ class SplitRow(dict):
 
 
 class Rows(list[SplitRow]):
-    """The rows of a split that are asked; lm_eval asks for their fields."""
+    """The rows of a split that are asked; lm_eval reads `features`."""
 
     def __init__(self, rows: Iterable[tuple[int, Mapping[str, Any]]], split: str) -> None:
         super().__init__(SplitRow(row, split, number, place) for number, (place, row) in enumerate(rows))
@@ -53,18 +50,10 @@ def source_row(doc: dict[str, Any]) -> dict[str, Any]:
 
 
 def ranks(documents: Sequence[Hashable], lengths: Sequence[int], processes: int) -> list[int]:
-    """Split rows among processes by document, so that all have about as much to read.
+    """The process of each row, from 0, so that a document stays in one process and all have about as much to read.
 
-    With fewer documents than processes, the questions on the longest are split too, so that none is without rows as
-    long as there are enough.
-
-    Args:
-        documents: per row what tells its document from others.
-        lengths: per row how long its document is, in any unit.
-        processes: how many there are.
-
-    Returns:
-        The process of each row, from 0. The same in every process that asks.
+    If there are fewer documents than processes, the questions on the longest documents are split as well. `documents`
+    and `lengths` say for each row which document it has and how long that is, in any unit.
     """
     by_document: dict[Hashable, list[int]] = {}
     for row, document in enumerate(documents):
@@ -80,12 +69,11 @@ def ranks(documents: Sequence[Hashable], lengths: Sequence[int], processes: int)
         groups += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
     loads = [(0, 0)] * processes
     chosen = [0] * len(documents)
-    # the heaviest first, each to the process that has least
+    # The longest documents come first, and each goes to the process that has least to read.
     for group in sorted(groups, key=lambda rows: (-weight(rows), rows[0])):
         process = min(range(processes), key=lambda number: (loads[number], number))
         for row in group:
             chosen[row] = process
-        # a document of no length is still a document to ask about
         loads[process] = (loads[process][0] + weight(group), loads[process][1] + len(group))
     return chosen
 

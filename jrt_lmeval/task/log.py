@@ -29,16 +29,12 @@ def in_our_names(row: Mapping[str, Any], document: str, question: str) -> dict[s
 
 
 def answer_places(prompt: Prompt, labels: Iterable[str]) -> dict[str, int | float | None]:
-    """Where in what is read the accepted answers stand.
-
-    Args:
-        prompt: the prompt; only its document, all copies and passes, is searched, not lead and question.
-        labels: the accepted answers; letter case and blank ones do not count.
+    """Where the accepted answers stand in the document of a prompt, all copies and passes included.
 
     Returns:
-        `answer_first_token` and `answer_last_token`, the GPT-2 tokens of the prompt (from 0) with which the first
-        and the last occurrence start; `answer_first` and `answer_last`, the same as a fraction of the prompt's
-        tokens. All None if no answer stands there.
+        `answer_first_token` and `answer_last_token`, the GPT-2 tokens of the prompt (from 0) at which the first and
+        the last occurrence start, and `answer_first` and `answer_last`, the same as a fraction of the prompt's tokens.
+        All are None if no answer stands there.
     """
     body = prompt[prompt.document_start : prompt.document_end]
     starts = [start + prompt.document_start for start, _ in spans(labels, body)]

@@ -38,11 +38,11 @@ def keep(loaded: Loaded, reader: Reader, jrt: Settings) -> tuple[list[tuple[int,
     """Check every row, and leave out those that the window or the control drops.
 
     Returns:
-        The rows with their places among those that were read, rewritten for the control `counterfactual`; and how many
-        were read, dropped, without a counterfactual, and with a blank answer.
+        The rows with their places among those that were read, rewritten for the control `counterfactual`, and the
+        numbers of rows that were read, were dropped, have no counterfactual and have a blank answer.
 
     Raises:
-        JRTError: a row that lacks something (names file and line), or no row is left.
+        JRTError: a row lacks something, with its file and line, or no row is left.
     """
     kept: list[tuple[int, dict[str, Any]]] = []
     blank = 0
@@ -73,13 +73,7 @@ def keep(loaded: Loaded, reader: Reader, jrt: Settings) -> tuple[list[tuple[int,
 
 
 class Prompter:
-    """Makes each prompt once.
-
-    Args:
-        rows: the rows that are asked, by split.
-        reader: what is read in them.
-        jrt: layout, window and control.
-    """
+    """Makes the prompt of each row once; `rows` are those that are asked, by split."""
 
     def __init__(self, rows: Mapping[str, Rows], reader: Reader, jrt: Settings) -> None:
         self._rows, self._reader, self._jrt = rows, reader, jrt
@@ -113,13 +107,8 @@ class Rewriter:
 
     The new answer is the first accepted answer of another row that asks for the same; where no row does, of one whose
     answer is of the same form (`form`). It does not occur in the document, and neither it nor any true answer holds
-    the other, letter case aside. Which one is taken depends on the row (`doc_id`, question, answers) and on the
-    answers of the split alone.
-
-    Args:
-        rows: the rows of the split.
-        reader: what is read in them.
-        window: rows that it would drop are not made.
+    the other, letter case aside. Which one is taken depends only on the row (`doc_id`, question, answers) and on the
+    answers of the split. A row that the window would drop is not made.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], reader: Reader, window: Window) -> None:

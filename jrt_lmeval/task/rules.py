@@ -51,12 +51,7 @@ TOKENS = 48
 
 
 class Rules:
-    """The rules for the rows of a split.
-
-    Args:
-        rows: all rows, also those that are not asked.
-        reader: what is read in them.
-    """
+    """The rules for the rows of a split, including rows that are not asked."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], reader: Reader) -> None:
         self._rows, self._reader = rows, reader
@@ -109,24 +104,19 @@ def asked(reader: Reader, row: dict[str, Any]) -> str:
 
 
 def longest_match(stem: str, document: str, tokens: int = TOKENS) -> str:
-    """What follows where the longest ending of a stem stands in a document, to the end of the line.
+    """What follows the longest ending of a stem that occurs in a document, to the end of the line.
 
-    Endings start with a word, and letter case does not count. Of several places the first is taken. It is
-    what copying the continuation of what was just read (an induction head) gives. Empty where not even the last word
-    stands there.
+    An ending starts with a word, letter case is ignored, and the first occurrence is taken. An induction head, which
+    copies what followed the words just read, would give this. It is empty if not even the last word occurs.
     """
     words, text = stem.split(), " " + document
     for start in range(len(words)):
-        # "age:" is no ending of "Page:".
+        # "age:" is not an ending that starts with a word in "Page:".
         ends = [end for first, end in spans([" ".join(words[start:])], text) if not text[first - 1].isalnum()]
         if ends:
-            return start_of(text[ends[0] :].lstrip().partition("\n")[0], tokens)
+            line = text[ends[0] :].lstrip().partition("\n")[0]
+            return gpt2_tokenizer().decode(encoded(line).ids[:tokens])
     return ""
-
-
-def start_of(text: str, tokens: int) -> str:
-    """The first GPT-2 tokens of a text."""
-    return gpt2_tokenizer().decode(encoded(text).ids[:tokens])
 
 
 def middle(document: str, tokens: int = TOKENS) -> str:

@@ -61,14 +61,11 @@ def name_of(entry: Any) -> Any:
 
 
 def named_scores(metric_list: Sequence[Any] | None, others: bool) -> list[str]:
-    """The scores that a YAML's `metric_list` names; all where it names none.
-
-    Args:
-        metric_list: as lm_eval has it, names or mappings with the key `metric`.
-        others: whether a function of the YAML's own computes further ones.
+    """The scores that a YAML's `metric_list` names; all of them if it names none.
 
     Raises:
-        JRTError: a metric that nothing computes; lm_eval would leave it out without a word.
+        JRTError: a metric that is not ours, unless a function of the YAML's own computes `others`. lm_eval would
+            silently leave it out.
     """
     names = [name_of(entry) for entry in metric_list or ()]
     for name in names:

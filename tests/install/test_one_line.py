@@ -197,7 +197,7 @@ def test_a_cached_answer_that_is_damaged(tmp_path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("folder", "said"),
+    ("arguments", "said"),
     [
         (
             ["paper", "--tables-only", "--out", "{}", "--tables", "{}/file/x"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.plots.drawings import families, published_points
 from jrt_lmeval.report.plots.gallery import PICTURES, gallery
-from jrt_lmeval.report.plots.picture import COLOURS, SMALL, WIDTH, Picture
+from jrt_lmeval.report.plots.picture import COLOURS, SMALL, WIDTH, Picture, look
 from jrt_lmeval.report.published import published, state_bytes, timed
 
 FACTS = {
@@ -255,6 +256,12 @@ def test_more_models_than_colours_get_a_second_picture(tmp_path: Path) -> None:
         write_run(tmp_path / str(number), task="swde_once", lines=lines(0.3, seed=number), facts=facts, block=BLOCK)
     names = [picture.name for picture in gallery(collect([tmp_path]))[0]]
     assert {"cost_swde", "cost_swde_2", "distance_swde_once", "distance_swde_once_2"} <= set(names)
+
+
+def test_every_series_looks_its_own_way() -> None:
+    looks = [(shown["color"], shown["marker"]) for shown in map(look, range(40))]
+    assert len(set(looks)) == 40
+    assert all(a[0] != b[0] and a[1] != b[1] for a, b in pairwise(looks))
 
 
 def test_layouts_that_differ_by_nature_are_bars_of_one_model(tmp_path: Path) -> None:

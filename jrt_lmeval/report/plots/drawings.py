@@ -434,7 +434,8 @@ def by_entropy(cells: Sequence[Cell], metric: str) -> Drawn:
     handles: list[tuple[str, Any]] = []
     for at, cell in enumerate(cells):
         x, y = _shares(cell)
-        axes[0].plot(x, 100 * y, ".", color=COLOURS[at], markersize=2, alpha=0.5, rasterized=len(x) > MOST_POINTS)
+        dots = {"color": look(at)["color"], "markersize": 2, "alpha": 0.5, "rasterized": len(x) > MOST_POINTS}
+        axes[0].plot(x, 100 * y, ".", **dots)
         handles.append((names.series(cell), line(**look(at), linestyle="")))
     for limit in (low, high):
         axes[0].axvline(limit, color=FAINT, linestyle="--", lw=0.8)

@@ -129,8 +129,8 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tup
 
 
 def look(at: int) -> dict[str, Any]:
-    """Colour and marker of a series; a picture has at most as many series as there are colours."""
-    return {"color": COLOURS[at], "marker": MARKERS[at]}
+    """Colour and marker of a series; neighbours differ in both."""
+    return {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[(at + at // len(COLOURS)) % len(MARKERS)]}
 
 
 def errorbars(axis: Any, x: Sequence[float], numbers: Sequence[Number], **how: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jrt_lmeval.data.making.values import LISTS, SPLITS, STATES, Maker, Split, anything, read_lists, several
+from jrt_lmeval.data.making.values import LISTS, SPLITS, STATES, Maker, Split, anything, read_lists
 from jrt_lmeval.errors import JRTError, unknown
 
 FLATTENED = 0.25  # share of pages on a single line
@@ -40,29 +40,9 @@ class Domain:
     things: Sequence[str]  # rows of lists without keys
 
 
-# Kinds of values by name; any other name is a method of Maker.
-_KINDS: dict[str, Callable[[Maker], str]] = {
-    "school type": several(
-        "4-year;Public;2-year;Private not-for-profit;Private for-profit;primarily associate's;Liberal arts;Coed;"
-        "Religious affiliation;Land-grant",
-        (", ",),
-    ),
-    "fee": lambda m: f"${m.rng.randint(2, 19) * 5}",
-    "genre": several(
-        "Drama;Comedy;Thriller;Horror;Western;War;Crime;Mystery;Romance;Adventure;Science Fiction;Family;Musical;"
-        "Documentary;Fantasy;Biography;History;Animation;Sport;Film-Noir"
-    ),
-    "language": several(";".join(LISTS["languages"])),
-    "budget": lambda m: f"${m.rng.randint(2, 399) * 500000:,}",
-    "cuisine": several("Thai;Ethiopian;Seafood;Vegan;Cajun;Tapas;Steakhouse;Diner;Sushi;Bakery"),
-    "lot": lambda m: f"{m.phrase().capitalize()} by {m.last()}",
-    "employment": several("Full-time;Part-time;Contract;Seasonal;Temporary"),
-}
-
-
 def _field(key: str, described: str) -> Field:
     kind, *wordings = described.split(" | ")
-    return Field(key, _KINDS.get(kind) or (lambda maker: str(getattr(maker, kind)())), tuple(wordings))
+    return Field(key, lambda maker: str(getattr(maker, kind)()), tuple(wordings))
 
 
 def _domain(name: str, given: dict[str, Any]) -> Domain:

@@ -95,6 +95,9 @@ class Maker:
         with its format; `{$units}` an entry of a word list; `{a|b}` one of the texts; `{town}` a kind of value, or what
         is known by that name.
         """
+        if isinstance(described, dict) and "several" in described:
+            between = self.rng.choice(described.get("between", (", ", " | ", " / ")))
+            return between.join(self.rng.sample(described["several"], self.rng.choice((1, 1, 2, 2, 3))))
         if isinstance(described, dict):
             for name, one in described.items():
                 known[name] = self.fill(one, **known)
@@ -194,6 +197,18 @@ class Maker:
             )
         )
 
+    def fee(self) -> str:
+        return f"${self.rng.randint(2, 19) * 5}"
+
+    def budget(self) -> str:
+        return f"${self.rng.randint(2, 399) * 500000:,}"
+
+    def language(self) -> str:
+        return self.fill({"several": LISTS["languages"]})
+
+    def lot(self) -> str:
+        return f"{self.phrase().capitalize()} by {self.last()}"
+
     def phrase(self) -> str:
         r, qualities = self.rng, LISTS["qualities"]
         return f"{r.choice(qualities)}, {r.choice(qualities)}" if r.random() < 0.2 else self.thing()
@@ -203,12 +218,6 @@ def choice(options: str) -> Callable[[Maker], str]:
     """A maker of one of the `;`-separated `options`."""
     listed = options.split(";")
     return lambda maker: maker.rng.choice(listed)
-
-
-def several(options: str, joiners: tuple[str, ...] = (", ", " | ", " / ")) -> Callable[[Maker], str]:
-    """A maker of one to three of the `;`-separated `options`."""
-    listed = options.split(";")
-    return lambda maker: maker.rng.choice(joiners).join(maker.rng.sample(listed, maker.rng.choice((1, 1, 2, 2, 3))))
 
 
 def anything(maker: Maker) -> str:

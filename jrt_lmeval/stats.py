@@ -13,6 +13,10 @@ FEWEST = 5
 LEVEL = 0.95
 POWER = 0.8
 DRAWS = 10_000
+FEW_DOCUMENTS = 30
+"""With fewer documents a comparison is decided by flipping signs, since a bootstrap of so few covers too little."""
+FEWEST_UNLIKE = 6
+"""Documents that must differ for an interval from flipped signs: five of one sign have p = 2 / 32, above 5 %."""
 _MOST_KEPT = 4_000_000
 """Numbers of one bootstrap that are held in memory."""
 
@@ -128,9 +132,12 @@ class Paired:
 
     Attributes:
         difference: of the means.
-        low, high: bootstrap interval by document; NaN with fewer than `FEWEST` documents. If all documents differ by
-            the same, such as 0 where every question is a tie, the exact binomial bounds of `_unanimous`.
-        p: two-sided, from the same bootstrap: how far the interval must be widened to include 0; NaN likewise.
+        low, high: bootstrap interval by document. If all documents differ by the same, such as 0 where every question
+            is a tie, the exact binomial bounds of `_unanimous`. With fewer than `FEW_DOCUMENTS` documents the
+            differences that flipping signs by document does not reject (`_flipped_interval`), and NaN where fewer than
+            `FEWEST_UNLIKE` of them differ at all.
+        p: two-sided, from the same bootstrap: how far the interval must be widened to include 0. With fewer than
+            `FEW_DOCUMENTS` documents the exact p of `flipped_p`; NaN with fewer than `FEWEST`.
         stderr: of the difference, by document.
         wins, losses, ties: questions on which the second scored more, less, the same.
         mcnemar: exact two-sided p of McNemar's test, which takes questions as independent; None for scores that are not
@@ -186,7 +193,12 @@ def paired(
         mcnemar = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     mean = float(delta.mean()) if n else math.nan
     low = high = p = smallest = math.nan
-    if n and np.ptp(sums / counts) < 1e-12 and float(np.abs(delta).max()) <= 1:
+    if FEWEST <= groups < FEW_DOCUMENTS:
+        p = flipped_p(sums.tolist())
+        if int((np.abs(sums) > 1e-12).sum()) >= FEWEST_UNLIKE:
+            low, high = _flipped_interval(sums, counts, level, draws, seed)
+        smallest = detectable(stderr, groups) if stderr > 0 else _detectable_by_signs(groups)
+    elif n and np.ptp(sums / counts) < 1e-12 and float(np.abs(delta).max()) <= 1:
         low, high = _unanimous(mean, groups, level)
         p = float(binomtest(groups, groups).pvalue) if mean else 1.0
         smallest = _detectable_by_signs(groups)
@@ -195,6 +207,58 @@ def paired(
         low, high = (float(end) for end in np.quantile(means, _expanded(level, groups)))
         p, smallest = _p_value(means, groups), detectable(stderr, groups)
     return Paired(mean, low, high, p, stderr, wins, losses, n - wins - losses, mcnemar, n, groups, smallest)
+
+
+def flipped_p(sums: Sequence[float], draws: int = DRAWS, seed: int = 0) -> float:
+    """The two-sided p of a sum of differences if each document could as well have had the other sign.
+
+    Exact over all 2^k signs, whose sums are built up document by document: sums of whole numbers take few values.
+    Where they take more than `draws`, by that many random signs and the observed ones.
+
+    Args:
+        sums: of the differences of each document.
+        draws, seed: of the random signs.
+    """
+    reached, observed = {0.0: 1.0}, abs(sum(sums)) - 1e-9
+    for size in (abs(value) for value in sums if abs(value) > 1e-12):
+        spread: dict[float, float] = defaultdict(float)
+        for total, share in reached.items():
+            spread[round(total + size, 9)] += share / 2
+            spread[round(total - size, 9)] += share / 2
+        reached = spread
+        if len(reached) > draws:
+            drawn = abs(_signs(len(sums), draws, seed) @ list(sums)) >= observed
+            return float((drawn.sum() + 1) / (draws + 1))
+    return min(1.0, math.fsum(share for total, share in reached.items() if abs(total) >= observed))
+
+
+def _signs(groups: int, draws: int, seed: int) -> Any:
+    """Signs of the documents, float64 [draws, groups]: all there are if these are not more than `draws`."""
+    import numpy as np
+
+    if 2**groups <= draws:
+        return 1.0 - 2.0 * ((np.arange(2**groups)[:, None] >> np.arange(groups)) & 1)
+    return np.random.default_rng(seed).choice((-1.0, 1.0), size=(draws, groups))
+
+
+def _flipped_interval(sums: Any, counts: Any, level: float, draws: int, seed: int) -> tuple[float, float]:
+    """The mean differences that flipping the signs of the documents' residuals does not reject."""
+    signs, mean = _signs(len(sums), draws, seed), float(sums.sum() / counts.sum())
+    of_sums, of_counts = signs @ sums, signs @ counts
+
+    def kept(shift: float) -> bool:
+        observed = abs(sums.sum() - shift * counts.sum()) - 1e-9
+        return bool((abs(of_sums - shift * of_counts) >= observed).mean() > 1 - level)
+
+    def end(outside: float) -> float:
+        inside = mean
+        for _ in range(40):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if kept(middle) else (inside, middle)
+        return inside
+
+    reach = 2 * float(abs(sums / counts - mean).max()) + 1e-9
+    return end(mean - reach), end(mean + reach)
 
 
 def _unanimous(mean: float, groups: int, level: float) -> tuple[float, float]:

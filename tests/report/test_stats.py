@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
 from jrt_lmeval import stats
-from jrt_lmeval.stats import clustered_stderr, detectable, holm, interval, paired, t_quantile, tied_groups
+from jrt_lmeval.stats import clustered_stderr, detectable, flipped_p, holm, interval, paired, t_quantile, tied_groups
 
 
 def simulated(rng: np.random.Generator, mean: float, groups: int, size: int, spread: float) -> tuple[list, list]:
@@ -36,9 +37,9 @@ def test_nominal_95_percent_is_covered(mean: float, groups: int) -> None:
 
 
 @pytest.mark.parametrize("groups", [8, 12, 40])
-def test_the_paired_bootstrap_covers(groups: int) -> None:
+def test_paired_intervals_cover_by_bootstrap_and_with_few_documents_by_flipped_signs(groups: int) -> None:
     rng = np.random.default_rng(9)
-    held = rejected = 0
+    held = rejected = made = 0
     runs = 400
     for _ in range(runs):
         shift = rng.normal(0, 0.5, groups)
@@ -48,10 +49,12 @@ def test_the_paired_bootstrap_covers(groups: int) -> None:
         first = rng.random(len(documents)) < 1 / (1 + np.exp(-logits))
         second = rng.random(len(documents)) < 1 / (1 + np.exp(-logits - shift[documents]))
         found = paired(first.astype(float), second.astype(float), documents.tolist(), draws=1000)
+        made += not math.isnan(found.low)
         held += found.low <= 0 <= found.high  # the shift is symmetric, so the true difference is 0
         rejected += found.p < 0.05
-    assert 0.92 <= held / runs <= 0.985
-    assert 0.015 <= rejected / runs <= 0.08
+    assert made / runs > (0.5 if groups == 8 else 0.95)
+    assert 0.92 <= held / made <= 0.985
+    assert 0.005 <= rejected / runs <= 0.08
 
 
 def test_one_question_a_document_is_the_ordinary_t_interval() -> None:
@@ -101,10 +104,23 @@ def test_wins_losses_and_mcnemar() -> None:
     assert (found.wins, found.losses, found.ties, found.n, found.clusters) == (4, 1, 3, 8, 8)
     assert found.difference == pytest.approx(3 / 8)
     assert found.mcnemar == pytest.approx(scipy_stats.binomtest(1, 5).pvalue)
-    assert found.low < found.difference < found.high
+    assert math.isnan(found.low) and found.p == 0.375, "five documents that differ say too little for an interval"
     assert found.detectable == pytest.approx(detectable(found.stderr, 8))
     assert paired([0.5, 0.1, 0.2, 0.3, 0.4], [0.5] * 5, range(5)).mcnemar is None
     assert paired(first, first, range(8)).mcnemar == 1.0 and paired(first, first, range(8)).p == 1.0
+
+
+def test_flipped_signs_are_counted_exactly() -> None:
+    sums = [1.0, 0.0, -2.0, 3.0, 1.0, 1.0, 2.0]
+    observed = abs(sum(sums)) - 1e-9
+    flips = product((-1, 1), repeat=7)
+    every = [abs(sum(sign * size for sign, size in zip(signs, sums, strict=True))) for signs in flips]
+    assert flipped_p(sums) == pytest.approx(np.mean(np.array(every) >= observed))
+    wins = paired([0.0] * 6, [1.0] * 6, range(6))
+    assert wins.p == pytest.approx(2 / 2**6) and 0 < wins.low < 1
+    rng = np.random.default_rng(0)
+    uneven = rng.normal(0.3, 1, 25).tolist()
+    assert flipped_p(uneven) == pytest.approx(scipy_stats.ttest_1samp(uneven, 0).pvalue, abs=0.03)
 
 
 def test_the_bootstrap_is_that_of_scipy_but_for_its_width() -> None:

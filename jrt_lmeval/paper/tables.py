@@ -9,10 +9,12 @@ import numpy as np
 
 from jrt_lmeval.paper.claims import METRIC, PRINTED, Logs, Verdict, floor_table, recall, verdicts
 from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, TableRow
+from jrt_lmeval.prompts.tokens import encoded
 from jrt_lmeval.report.cells import SAMPLE, Cell, number_of
 from jrt_lmeval.report.fields import benchmark_of
 from jrt_lmeval.report.published import printed, published, source
-from jrt_lmeval.report.tables import Number, Report, Table
+from jrt_lmeval.report.standard import by_window, distances, split
+from jrt_lmeval.report.tables import PERCENT, Number, Report, Table
 from jrt_lmeval.report.tables import TableEntry as Shown
 
 TITLES = {
@@ -68,8 +70,8 @@ def paper_report(entries: Sequence[TableRow], logs: Logs) -> Report:
     if any(entry.table == "control" for entry in entries):
         tables.append(floor_table(entries, logs))
     tables += jrt_tables(entries, cells, samples)
-    judged = verdicts(cells)
-    return Report(tuple([*tables, _verdict_table(judged)] if judged else tables), _about(cells))
+    tables += [split_table(entries, cells), *_verdict_tables(verdicts(cells))]
+    return Report(tuple(table for table in tables if table.rows), _about(cells))
 
 
 def _table(
@@ -145,7 +147,7 @@ def _perplexity(cells: Cells) -> Shown:
 
 
 MEASURES: dict[str, Callable[[Cells], Shown]] = {
-    "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 1),
+    "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 0),
     "prefix, share of the prompt (median)": lambda cells: figure(cells, "prefix_share", 1, 2),
     "answers a second": _throughput,
     "state, KB (median)": lambda cells: figure(cells, "state_bytes", 0.001, 0),
@@ -176,6 +178,36 @@ def jrt_tables(
     return [ours, *map(_as_printed, JRT_PRINTED)]
 
 
+LENGTHS = {"1-4": (1, 4), "5-14": (5, 14), "15 and more": (15, math.inf)}
+"""GPT-2 tokens of an answer."""
+SPLIT_NOTE = (
+    "An answer lies in the window where its last copy is among the last tokens that the model's attention sees, as far "
+    "as the log names a window; the recurrent state has to hold all others. Lengths are in GPT-2 tokens."
+)
+
+
+def split_table(entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells]) -> Table:
+    """Every model's recall, read once, of answers inside and outside its window, and by the length of the answer."""
+    rows: list[tuple[Shown, ...]] = []
+    for entry in (one for one in entries if one.table == "comparison" and one.label.endswith(", once")):
+        for benchmark, cell in cells[entry.table, entry.label].items():
+            if benchmark == PERPLEXITY or cell.columns is None or (far := distances(cell.columns)) is None:
+                continue
+            tokens = np.array([_shortest(sample.gold) for sample in cell.first.samples()])
+            lengths = [(tokens >= low) & (tokens <= high) for low, high in LENGTHS.values()]
+            inside = by_window(cell, cell.columns, far, METRIC)[:2]
+            by_length = [split(cell.columns, METRIC, mask) if mask.any() else None for mask in lengths]
+            name = _marked(benchmark, [benchmark] if cell.first.source == "sample" else [])
+            rows.append((entry.label.removesuffix(", once"), name, *inside, *by_length))
+    header = ("model", "benchmark", "in the window", "before it", *(f"{name} tokens" for name in LENGTHS))
+    title = f"{METRIC}, %, read once: answers in the window and before it, and by their length"
+    return Table("splits", title, header, tuple(rows), 2, (SPLIT_NOTE,))
+
+
+def _shortest(labels: Iterable[str]) -> int:
+    return min(len(encoded(f" {label}").ids) for label in labels)
+
+
 def _as_printed(name: str) -> Table:
     numbers = published(name)
     columns = list(dict.fromkeys((one.task, one.context_length) for one in numbers))
@@ -188,22 +220,41 @@ def _as_printed(name: str) -> Table:
     return Table(name, JRT_PRINTED[name], ("model", "parameters", "tokens", "read", *header), body, 4, (JRT_NOTE,))
 
 
-def _verdict_table(judged: Iterable[Verdict]) -> Table:
-    columns = "claim; benchmark; paper, points; ours, points [95 %]; p (Holm); questions; documents; sign"
-    rows: list[tuple[Shown, ...]] = []
-    for one in judged:
-        pair, said = one.found.paired, one.claim.published
-        ends = "" if math.isnan(pair.low) else f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
-        ours = f"{100 * pair.difference:+.1f}{ends}"
-        words = f"{one.claim.better} > {one.claim.worse}" + (f" ({one.claim.words})" if one.claim.words else "")
-        numbers = (Number(one.p, 1, 3), Number(pair.n, 1, 0), Number(pair.clusters, 1, 0))
-        rows.append((words, one.benchmark, "-" if said is None else f"{said:+.1f}", ours, *numbers, one.says))
-    note = (
-        "Paired by question, intervals by a bootstrap of documents, p corrected over the rows that ask the "
-        "same (Holm). `undecided`: at this number of questions the sign cannot be told. Maps are compared as each is "
-        "used, at unequal state (Table 2); `at equal state` says what is left of it there."
-    )
-    return Table("claims", "What holds of the claims", tuple(columns.split("; ")), tuple(rows), 2, (note,))
+CLAIM_COLUMNS = (
+    "claim", "benchmark", "paper, points", "ours, points [95 %]", "smallest effect seen, points", "p", "questions",
+    "documents", "verdict",
+)  # fmt: skip
+CLAIMS_NOTE = (
+    "Paired by question; intervals by a bootstrap of documents, p corrected over the rows that ask the same (Holm). "
+    "Smallest effect: what a test at 5 % finds with a probability of 80 % at this number of questions and this spread. "
+    "`paper's effect excluded`: the whole interval lies below what the paper prints. `not enough questions`: neither "
+    "the sign nor the paper's effect can be told. Maps are compared as each is used, at unequal state (Table 2); `at "
+    "equal state` says what is left of it there."
+)
+EXPLORED_NOTE = (
+    "Rows of generated samples, and comparisons with softmax attention: p is not corrected, and nothing is concluded. "
+    "Fewer than 30 documents are compared by flipping signs by document, without an interval where fewer than six of "
+    "them differ."
+)
+
+
+def _verdict_tables(judged: Sequence[Verdict]) -> list[Table]:
+    """What holds of the papers' claims, and what was compared besides."""
+    primary = tuple(_judged(one) for one in judged if one.primary)
+    others = tuple(_judged(one)[:-1] for one in judged if not one.primary)
+    tables = [Table("claims", "What holds of the claims", CLAIM_COLUMNS, primary, 2, (CLAIMS_NOTE,))]
+    tables += [Table("explored", "Explored besides", CLAIM_COLUMNS[:-1], others, 2, (EXPLORED_NOTE,))]
+    return [table for table in tables if table.rows]
+
+
+def _judged(one: Verdict) -> tuple[Shown, ...]:
+    pair, said = one.found.paired, one.claim.published
+    ends = "" if math.isnan(pair.low) else f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
+    words = f"{one.claim.better} > {one.claim.worse}" + (f" ({one.claim.words})" if one.claim.words else "")
+    smallest = None if math.isnan(pair.detectable) else Number(pair.detectable, PERCENT)
+    numbers = (smallest, Number(one.p, 1, 3), Number(pair.n, 1, 0), Number(pair.clusters, 1, 0))
+    paper = "-" if said is None else f"{said:+.1f}"
+    return (words, one.benchmark, paper, f"{100 * pair.difference:+.1f}{ends}", *numbers, one.says)
 
 
 def _about(cells: Mapping[tuple[str, str], Cells]) -> tuple[str, ...]:

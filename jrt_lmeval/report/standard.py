@@ -414,7 +414,9 @@ def by_distance(cells: Sequence[Cell], metric: str) -> list[Table]:
         assert cell.columns is not None
         masks = [*((far > low) & (far <= high) for low, high in ranges), np.isnan(far)]
         numbers: list[TableEntry] = [split(cell.columns, metric, mask) for mask in masks]
-        rows.append((cell.model, cell.label, *numbers, *(_window(cell, cell.columns, far, metric) if windowed else ())))
+        rows.append(
+            (cell.model, cell.label, *numbers, *(by_window(cell, cell.columns, far, metric) if windowed else ()))
+        )
     names = [f"{low + 1}-{high}" if high < math.inf else f"above {low}" for low, high in ranges]
     window = ("in the window", "before it", "window, KB", "other state, KB") if windowed else ()
     header = ("model", "task", *names, "in no copy", *window)
@@ -422,7 +424,7 @@ def by_distance(cells: Sequence[Cell], metric: str) -> list[Table]:
     return [Table("distance", title, header, tuple(rows), 2, (WINDOW_NOTE,) if windowed else ())]
 
 
-def _window(cell: Cell, columns: Columns, far: np.ndarray, metric: str) -> tuple[TableEntry, ...]:
+def by_window(cell: Cell, columns: Columns, far: np.ndarray, metric: str) -> tuple[TableEntry, ...]:
     """The metric where the last copy is still in the window and where it is not, and the bytes of both states."""
     sizes = tuple(Number(cell.figure(name) / 1000, digits=0) for name in ("window_bytes", "recurrent_bytes"))
     window, figures = window_of(cell), columns.figures

@@ -305,7 +305,7 @@ def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -
     missing = TableRow("prefix", "none", EvalRun("based", {}, ("factbook_once",)))
     assert execute([e.run for e in entries], tmp_path, Options(limit=80), nothing) == []
     made = paper_report((*entries, missing), Logs(tmp_path))
-    (table, claims) = made.tables
+    (table, claims) = (one for one in made.tables if one.name in ("prefix", "claims"))
     assert table.header[:4] == ("prefix", "paper: recall, %", "paper: inference, ms", "factbook: contains, %")
     assert [row[0] for row in table.rows] == [fixed, dynamic, "none"]
     assert isinstance(table.rows[0][1], Number) and table.rows[0][1].value == 46.1
@@ -314,7 +314,7 @@ def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -
     assert measured.interval.n == 80 and measured.interval.clusters >= 5 and "*" in measured.marks
     assert table.rows[2][3] is None, "a row that was not run has a dash, not a number"
     (row,) = claims.rows
-    assert row[0] == f"{dynamic} > {fixed}" and row[2] == "+2.1" and row[-1] == "undecided"
+    assert row[0] == f"{dynamic} > {fixed}" and row[2] == "+2.1" and row[-1] == "not enough questions"
     files = write_tables(entries, tmp_path, tmp_path / "tables")
     assert sorted(file.suffix for file in files) == [".csv", ".json", ".md", ".tex"]
     again = write_tables(entries, tmp_path, tmp_path / "again")
@@ -385,14 +385,28 @@ def test_a_sign_is_told_only_where_the_questions_tell_it(tmp_path: Path) -> None
     assert found == {
         ("20%", "0%"): "confirmed",
         ("20%", "10%"): "confirmed",
-        ("step 0.2, default thresholds", "step 0.1, default thresholds"): "refuted",
+        ("step 0.2, default thresholds", "step 0.1, default thresholds"): "reversed",
     }
     swapped = {
         ("overlap", "20%"): worse,
         ("overlap", "0%"): cells["overlap", "20%"],
         ("overlap", "10%"): cells["overlap", "10%"],
     }
-    assert [one.says for one in verdicts(swapped)] == ["refuted", "undecided"]
+    assert [one.says for one in verdicts(swapped)] == ["reversed", "not enough questions"]
+
+
+def test_a_verdict_says_what_the_questions_exclude(tmp_path: Path) -> None:
+    dynamic, fixed = PAPER_ROWS["dynamic"], PAPER_ROWS["fixed"]
+    for questions, says in ((400, "paper's effect excluded"), (40, "not enough questions")):
+        same = logged(tmp_path / str(questions), "same", [0, 1] * (questions // 2))
+        (one,) = verdicts({("prefix", dynamic): same, ("prefix", fixed): same})
+        assert one.says == says and one.primary and one.claim.published == pytest.approx(2.1)
+    few, many = logged(tmp_path, "few", [0, 1] * 20), logged(tmp_path, "many", [1, 1] * 20)
+    softmax = {("comparison", "Llama, once"): few, ("comparison", "Llama, flat"): many}
+    (one,) = verdicts(softmax | {("comparison", "Mamba-2, once"): few})
+    assert not one.primary and one.p == one.found.paired.p, "explored: not corrected, and not in the family"
+    step = {("step", "step 0.2, default thresholds"): many, ("step", "step 0.1, default thresholds"): many}
+    assert [one.says for one in verdicts(step)] == ["not enough questions"], "no gain is not shown by few questions"
 
 
 def test_a_kept_answer_can_be_scored_again(tmp_path: Path) -> None:

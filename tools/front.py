@@ -1,6 +1,6 @@
 """What README and the model cards say in numbers, from a suite's logs alone.
 
-    python -m tools.front results/measured/bundled README.md docs/reading-twice.md docs/recall_memory.png
+    python -m tools.front results/measured README.md docs/reading-twice.md docs/recall_memory.png
 
 rewrites what stands between the markers `<!-- measured -->` and `<!-- /measured -->` of both pages, the picture, and
 the measured figures on the cards of the shipped models.
@@ -21,6 +21,7 @@ from jrt_lmeval.checkpoints.found import shipped_for, shipped_models
 from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.paper.claims import ALPHA, JRT_SAYS, LEAD, METRIC, SECOND_COPY, Logs, percent, recall, rule, verdict
 from jrt_lmeval.paper.plan import (
+    AT_EQUAL_MEMORY,
     LAYOUT_ENDINGS,
     NO_CONTEXT,
     SUITES,
@@ -33,6 +34,8 @@ from jrt_lmeval.paper.plan import (
 from jrt_lmeval.paper.tables import figure, paper_report
 from jrt_lmeval.paths import published_dir
 from jrt_lmeval.prompts.layouts import LAYOUTS
+from jrt_lmeval.report.cells import Cell
+from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.plots.picture import (
     COLOURS,
     FAINT,
@@ -78,20 +81,31 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def front(logs: Logs, suite: Suite) -> str:
-    """The README's table: recall of each family on the suite's first benchmark, and the bytes of its state."""
+def front(logs: Logs, suite: Suite, real: Sequence[Cell] = ()) -> str:
+    """The README's table: recall of each family on the suite's first benchmark, and the bytes of its state.
+
+    Args:
+        logs: of the suite.
+        suite: what was run.
+        real: SmolLM2 on the same benchmark, read once and twice.
+    """
     benchmark = suite.benchmarks[0]
     once, flat = (benchmark + LAYOUT_ENDINGS[layout] for layout in ("once", "flat"))
     rows, asked, unread = [], {}, []
     for label, model, given in (("JRT-RNN", "jrt_rnn", {**suite.default, "prefix": "dynamic"}), *suite.others):
         cells, without = (logs.cells(EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
-        if once not in cells or label == TEACHER:
+        if once not in cells or label in (TEACHER, AT_EQUAL_MEMORY):
             continue
         asked[label] = cells[once]
         control = recall(without.get(once))
         unread += [] if control is None else [control.mean]
         state = figure({benchmark: cells[once]}, "state_bytes", 0.001, 0)
         rows.append([label, percent(recall(cells[once])), percent(recall(cells.get(flat))), _text(state)])
+    for cell in (one for one in real if one.layout == "once"):
+        twice = next((one for one in real if one.layout == "flat"), None)
+        state = figure({benchmark: cell}, "state_bytes", 0.001, 0)
+        rows.append([f"SmolLM2-135M, {cell.first.asked} questions", percent(recall(cell)), percent(recall(twice))])
+        rows[-1].append(_text(state))
     layouts = [LAYOUTS[name].label for name in ("once", "flat")]
     table = markdown_table([f"`{benchmark}`, answers recalled, %", *layouts, "state, KB (median)"], rows)
     first = next(iter(asked.values()))
@@ -214,9 +228,10 @@ def main(argv: list[str]) -> int:
     """Bring a page and the cards of the shipped models up to date."""
     from jrt_lmeval.training.card import write_card
 
-    logs, suite = Logs(Path(argv[0])), SUITES["bundled"]
+    logs, suite = Logs(Path(argv[0]) / "bundled"), SUITES["bundled"]
+    real = collect([Path(argv[0]) / "smollm2-600"]).cells
     entries = plan(suite)
-    blocks = {argv[1]: front(logs, suite), argv[2]: reading_twice(paper_report(entries, logs))}
+    blocks = {argv[1]: front(logs, suite, real), argv[2]: reading_twice(paper_report(entries, logs))}
     for page, block in blocks.items():
         Path(page).write_text(with_block(Path(page).read_text(encoding="utf-8"), BLOCK, block), encoding="utf-8")
     Path(argv[3]).write_bytes(memory_picture(entries, logs, suite).saved("png"))

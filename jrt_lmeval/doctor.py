@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from jrt_lmeval import paths
+from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_state
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.plugin import MODELS
 
@@ -116,6 +117,7 @@ def files() -> Iterator[Finding]:
     yield Finding("tasks", f"{count} in {tasks}", "" if count else "reinstall jrt-lmeval: its task files are missing")
     shipped = sorted(path.parent.name for path in paths.weights_dir().glob("*/config.json"))
     yield Finding("shipped models", ", ".join(shipped) or "none", "" if shipped else "reinstall, or give pretrained=")
+    yield Finding("packaged model", f"{PACKAGED}: {packaged_state()}")
     local = os.environ.get("JRT_LMEVAL_DATA")
     if local is None:
         yield Finding("local data", "JRT_LMEVAL_DATA is not set: the hub, else the shipped samples")

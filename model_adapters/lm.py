@@ -17,7 +17,7 @@ from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from jrt_lmeval import __version__
-from jrt_lmeval.checkpoints.tokenizers import require_fitting
+from jrt_lmeval.checkpoints.tokenizers import known_ids, warn_of_misfit
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
@@ -88,7 +88,8 @@ class RecallLM(TemplateLM):
         self.description = dict(description or {})
         model: Any = engine.model
         rows = model.get_input_embeddings().weight.shape[0]
-        self._vocabulary = require_fitting(tokenizer, rows)
+        warn_of_misfit(tokenizer, rows)
+        self._vocabulary = known_ids(tokenizer, rows)
         self.encoder = Encoder(tokenizer, add_bos_token, rows)
         self._max_length = context_length(max_length, engine.max_length, engine.table_length)
         # a recurrent model has no limit of its own, but a fixed prefix beyond any row it was trained on is a mistake

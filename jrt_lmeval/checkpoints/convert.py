@@ -6,6 +6,7 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jrt_lmeval.checkpoints.found import CONFIG, HAZY, OURS, RETROFIT, find
 from jrt_lmeval.errors import JRTError
@@ -57,7 +58,7 @@ def convert(
     from safetensors import SafetensorError
 
     from jrt_lmeval.checkpoints.load import as_dtype, load_model
-    from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
+    from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to, warn_of_misfit
 
     if (target / CONFIG).exists():
         raise JRTError(f"{target}: holds a model already; give another folder.")
@@ -78,8 +79,9 @@ def convert(
         lines = [f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters -> {target}"]
         try:
             found = find_tokenizer(checkpoint, tokenizer)
+            warn_of_misfit(found, model.config.vocab_size)
             limit_to(model, found)
-            found.save_pretrained(target)
+            _write_tokenizer(found, target)
         except JRTError as error:
             if tokenizer is not None:
                 raise
@@ -91,6 +93,13 @@ def convert(
         raise JRTError(f"{target}: cannot be written ({error}); what is there is not a whole model.") from error
     family = checkpoint.family or ("jrt_rnn" if model.has_prefix else "based")
     return [*lines, _how(family, checkpoint.kind in (OURS, HAZY), target)]
+
+
+def _write_tokenizer(tokenizer: Any, target: Path) -> None:
+    try:
+        tokenizer.save_pretrained(target)
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise OSError(str(error)) from error
 
 
 def _how(family: str, ours: bool, target: Path) -> str:

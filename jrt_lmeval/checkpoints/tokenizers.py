@@ -102,52 +102,43 @@ def _none_in(folder: Path) -> str:
     )
 
 
-def require_fitting(tokenizer: PreTrainedTokenizerBase, rows: int, source: str = "the model") -> int:
-    """How many of the tokenizer's ids (up to its highest) the model can embed.
+def known_ids(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
+    """How many of the tokenizer's ids (up to its highest) a model with an embedding of so many rows knows."""
+    return min(max(tokenizer.get_vocab().values()) + 1, rows)
 
-    Added tokens may lie beyond the embedding, such as an `<image>` that no text needs: a warning names them, and a
-    prompt that needs one is refused when it is read. Far fewer ids than the embedding's rows is said in a warning, too:
-    some models pad by more than others, but a tokenizer of another model looks the same.
+
+def warn_of_misfit(tokenizer: PreTrainedTokenizerBase, rows: int, source: str = "the model") -> None:
+    """Warn where a tokenizer may not be the one that a model was trained with.
+
+    Tokens may lie beyond the embedding, such as an `<image>` that no text needs; a prompt that needs one is refused
+    when it is read. Some models pad their embedding by many rows, but a tokenizer of another model looks the same.
 
     Args:
         tokenizer: that is to be used.
         rows: of the model's embedding.
         source: what the model is called, for messages.
-
-    Raises:
-        JRTError: a token of the vocabulary itself has no row in the embedding.
     """
-    tokens = max(tokenizer.get_vocab().values()) + 1
-    name = tokenizer.name_or_path or "the tokenizer"
-    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
-    if beyond.keys() - tokenizer.get_added_vocab().keys():
-        raise JRTError(
-            f"wrong tokenizer: {name!r} has {tokens} tokens, {source} embeds {rows}: it was not trained with this one. "
-            "Use the tokenizer it was trained with (tokenizer= in the model arguments)."
-        )
+    vocabulary, name = tokenizer.get_vocab(), tokenizer.name_or_path or "the tokenizer"
+    beyond = sorted((number, token) for token, number in vocabulary.items() if number >= rows)
+    tokens = max(vocabulary.values()) + 1
+    doubt = "The answers mean nothing unless the model was trained with this tokenizer."
     if beyond:
+        own = {token for _, token in beyond} - tokenizer.get_added_vocab().keys()
         log.warning(
-            "%s embeds %d tokens and has no vector for %s of %r: prompts that need one of them are refused.",
+            "%s embeds %d tokens and has no vector for %s of %r (%d in all): prompts that need one of them are "
+            "refused.%s",
             source[:1].upper() + source[1:],
-            *(rows, ", ".join(map(repr, sorted(beyond, key=beyond.__getitem__)[:5])), name),
+            *(rows, ", ".join(repr(token) for _, token in beyond[:5]), name, len(beyond)),
+            f" {doubt}" if own else "",
         )
     if rows - tokens > PADDING:
-        log.warning(
-            "%r has %d tokens, %s embeds %d: more than padding explains. The answers mean nothing unless the model was "
-            "trained with this tokenizer.",
-            name,
-            tokens,
-            source,
-            rows,
-        )
-    return min(tokens, rows)
+        log.warning("%r has %d tokens, %s embeds %d: more than padding explains. %s", name, tokens, source, rows, doubt)
 
 
 def limit_to(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let the model choose no id that its tokenizer cannot read back; errors as `require_fitting`'s."""
+    """Let the model choose no id that its tokenizer cannot read back."""
     rows = model.config.vocab_size
-    tokens = require_fitting(tokenizer, rows)
-    model.config.token_count = min(getattr(model.config, "token_count", None) or rows, tokens)
+    model.config.token_count = min(getattr(model.config, "token_count", None) or rows, known_ids(tokenizer, rows))
     suppress_beyond(model, model.config.token_count)
 
 

@@ -76,6 +76,25 @@ def test_an_added_token_is_refused_where_a_prompt_needs_it(tmp_path: Path, caplo
     assert found.passed and "'<image>' is refused" in found.seen
 
 
+@pytest.mark.parametrize("kind", ["llama", "jrt"])
+def test_a_vocabulary_beyond_the_embedding_is_a_warning_and_a_prompt_that_needs_it_is_refused(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "lm_eval.jrt")
+    rows = len(tiny.tokenizer()) - 3
+    model = tiny.llama() if kind == "llama" else tiny.jrt()
+    model.resize_token_embeddings(rows)
+    model.config.vocab_size = rows
+    folder = tiny.save(model, tmp_path / kind)
+    lm = HFRecall(folder, device="cpu") if kind == "llama" else JRTRNN(folder)
+    (told,) = [record.getMessage() for record in caplog.records if "has no vector" in record.getMessage()]
+    assert "(3 in all)" in told and "mean nothing unless the model was trained with this tokenizer" in told
+    beyond = tiny.tokenizer().decode([rows])
+    with pytest.raises(JRTError, match=rf"needs the token .* \(id \d+\), and the model embeds {rows} tokens"):
+        lm.generate_until([tiny.ask(f"what is {beyond}{beyond}")], disable_tqdm=True)
+    assert lm.generate_until([tiny.ask("of")], disable_tqdm=True)
+
+
 @pytest.mark.parametrize("make", [JRTRNN, Based, HFRecall])
 @pytest.mark.parametrize("source", [None, "llama", "jrt-mlp"])
 def test_a_revision_of_a_model_on_this_machine_is_refused(make: Any, source: str | None) -> None:

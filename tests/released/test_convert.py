@@ -109,9 +109,11 @@ def test_a_folders_own_tokenizer_comes_first(tmp_path: Path) -> None:
         find_tokenizer(find(tmp_path / "other"))
 
 
-def test_a_tokenizer_that_is_too_large_is_refused() -> None:
-    with pytest.raises(JRTError, match="50257 tokens, the model embeds 512"):
-        limit_to(load_pretrained(HERE / "jrt_tiny"), gpt2())
+def test_a_tokenizer_that_is_too_large_leaves_no_id_that_the_model_does_not_embed() -> None:
+    model = load_pretrained(HERE / "jrt_tiny")
+    rows = model.config.vocab_size
+    limit_to(model, gpt2())
+    assert rows < 50_257 and model.config.token_count <= rows
 
 
 def test_from_the_hub_pickles_are_fetched_only_without_safetensors(tmp_path: Path, monkeypatch) -> None:

@@ -189,6 +189,8 @@ def _run(file: Path, content: Mapping[str, Any]) -> LoggedRun:
     }
     machine = {name: settings.pop(name) for name in tuple(settings) if name in MACHINE}
     machine |= {name: config[name] for name in ("batch_size", "device", "model_sha") if config.get(name) is not None}
+    # lm_eval writes the device that was asked for, which is a GPU where nobody asked; a model says what it runs on
+    machine |= {"device": str(facts["device"])} if facts.get("device") else {}
     machine |= {"weights_folder": weights} | ({"lm_eval_version": v} if (v := content.get("lm_eval_version")) else {})
     seeds = {name: config[name] for name in SEEDS if config.get(name) is not None}
     seeds |= {"seed": settings.pop("seed")} if "seed" in settings else {}

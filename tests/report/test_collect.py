@@ -269,3 +269,9 @@ def test_a_window_is_told_beside_the_model_without_one(tmp_path: Path) -> None:
         " kv_window=64",
         " kv_window=128",
     ]
+
+
+def test_the_device_is_the_one_that_the_model_ran_on(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", ONES, facts={**FACTS, "device": "cpu"}, config={"device": "cuda:0"})
+    (cell,) = collect([tmp_path / "a"]).cells
+    assert cell.first.run.machine["device"] == "cpu"

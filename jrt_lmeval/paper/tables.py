@@ -27,6 +27,11 @@ TITLES = {
     "memory": "Recall and memory",
 }
 NOTES = {
+    "feature_map": (
+        "GELU, ReLU, the MLP and the Gaussian kernel of the bundled suite have a learned or random expansion to as "
+        "many features as the last column says (T2R, arXiv 2103.13076, for GELU and ReLU); element by element, as the "
+        "paper writes them, GELU and ReLU would have no more than the 32 dimensions of a key.",
+    ),
     "memory": (
         f"`{WINDOWED}` is the shipped Llama restricted to the first {SINKS} tokens and the last ones that fit into so "
         "many bytes, at every position of the text (`kv_bytes`, `kv_sinks`); it was trained without a window, and one "
@@ -92,7 +97,7 @@ def _table(
     note = (
         f"Columns `paper` are printed in {source()}: other models, other data; beside ours, not comparable with them."
     )
-    return Table(name, TITLES[name], header, tuple(rows), notes=(note,) if said else NOTES.get(name, ()))
+    return Table(name, TITLES[name], header, tuple(rows), notes=((note,) if said else ()) + NOTES.get(name, ()))
 
 
 def _benchmarks(entries: Sequence[TableRow]) -> list[str]:
@@ -131,6 +136,13 @@ def _throughput(cells: Cells) -> Shown:
     return Number(len(seconds) / float(seconds.sum())) if seconds.sum() > 0 else None
 
 
+def _load(cells: Cells) -> Shown:
+    """The machine's load at the end of the runs, the highest of them; None where one of them does not say."""
+    known = [cell.first.run.facts.get("load_average") for cell in cells.values()]
+    loads = [load for load in known if isinstance(load, (int, float))]
+    return Number(max(loads), 1, 1) if loads and len(loads) == len(known) else None
+
+
 def _parameters(cells: Cells) -> Shown:
     known = [cell.first.run.parameters for cell in cells.values() if cell.first.run.parameters]
     return Number(known[0], 1, 0) if known else None
@@ -148,6 +160,7 @@ def _perplexity(cells: Cells) -> Shown:
 
 MEASURES: dict[str, Callable[[Cells], Shown]] = {
     "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 0),
+    "load meanwhile": _load,
     "prefix, share of the prompt (median)": lambda cells: figure(cells, "prefix_share", 1, 2),
     "answers a second": _throughput,
     "state, KB (median)": lambda cells: figure(cells, "state_bytes", 0.001, 0),
@@ -269,5 +282,5 @@ def _about(cells: Mapping[tuple[str, str], Cells]) -> tuple[str, ...]:
     return (
         f"{told}. `{METRIC}`: the answer stands in what was generated, with 95 % intervals by document. `[sample]`: "
         "generated rows that come with the package, not the benchmark. Times are of one machine and compare rows "
-        "of one table only.",
+        "of one table that were measured under the same load: seconds of a busy machine are longer.",
     )

@@ -175,7 +175,7 @@ def test_a_half_filled_checkpoint_is_an_error_that_names_the_weights(kind, folde
 
 
 @pytest.mark.parametrize("kind", ["llama", "jrt"])
-def test_a_tokenizer_of_another_model_is_an_error(kind, folders, tmp_path, caplog):
+def test_a_tokenizer_of_another_model_is_a_warning(kind, folders, tmp_path, caplog):
     from tokenizers import AddedToken
 
     bigger = tiny.tokenizer().__class__.from_pretrained(folders[kind])
@@ -184,8 +184,10 @@ def test_a_tokenizer_of_another_model_is_an_error(kind, folders, tmp_path, caplo
     content = json.loads(file.read_text(encoding="utf-8"))
     content["model"]["vocab"] |= {f"another{i}": 1000 + i for i in range(9)}
     file.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(JRTError, match=r"tokenizer.*1009"):
+    with caplog.at_level(logging.WARNING, logger="lm_eval.jrt"):
         CLASSES[kind](folders[kind], tokenizer=str(tmp_path))
+    (told,) = [record.getMessage() for record in caplog.records if "no vector" in record.getMessage()]
+    assert "(9 in all)" in told and "mean nothing unless the model was trained with this tokenizer" in told
 
     # Added tokens that no prompt needs are no other model's tokenizer: they are named in a warning.
     added = tiny.tokenizer().__class__.from_pretrained(folders[kind])

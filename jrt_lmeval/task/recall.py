@@ -74,10 +74,12 @@ class RecallTask(RowsTask, GenerateTask):
             self.jrt = settings(block, metadata)
             templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
             self._reader = reader_of(self.jrt.recipe, templates, given)
-            if block.get("lead") and not self._reader.has_lead:
-                raise JRTError(
-                    "lead: True has no effect: it needs the key 'lead', a template of the text to put there."
-                )
+            asks = {"lead": block.get("lead"), "layout": self.jrt.layout.layout}
+            for key, value in ("lead", True), ("layout", "lead_once"):
+                if asks[key] == value and not self._reader.has_lead:
+                    raise JRTError(
+                        f"{key}: {value} has no effect: it needs the key 'lead', a template of the text to put there."
+                    )
             self._scores = named_scores(given.get("metric_list"), callable(given.get("process_results")))
             complete = completed(given, self._scores)
         except JRTError as error:

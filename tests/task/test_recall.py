@@ -267,6 +267,7 @@ def test_rows_may_come_the_ways_of_lm_eval(tmp_path: Path) -> None:
         ({"jrt": {"recipe": "fda"}, "doc_to_target": "value"}, "'doc_to_target' has no effect with jrt.recipe 'fda'"),
         ({"jrt": {"overlap": 0.3}}, "overlap: 0.3 has no effect with layout 'once'; it needs layout hier"),
         ({"jrt": {"layout": "flat", "lead": True}, "lead": ""}, "lead: True has no effect: it needs the key 'lead'"),
+        ({"jrt": {"layout": "lead_once"}, "lead": ""}, "layout: lead_once has no effect: it needs the key 'lead'"),
         ({"jrt": {"source": "sample"}}, "source: sample has no effect: dataset_kwargs names the files"),
         ({"jrt": {"window": {"policy": "head"}}}, "window.policy: head has no effect: it needs context_length"),
         ({"jrt": {"window": {"policy": "head", "answer_at": 0.5}}}, "answer_at: 0.5 needs policy 'answer_at', not"),

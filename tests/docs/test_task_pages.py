@@ -82,7 +82,7 @@ def test_the_numbers_shown_are_the_published_ones(page: str) -> None:
     assert bool(numbers) == (page != "factbook")
 
 
-@pytest.mark.parametrize("page", [*SHOWN, "recall_ppl", "capacity"])
+@pytest.mark.parametrize("page", [*SHOWN, "recall_ppl", "capacity", "recall_2k"])
 def test_the_version_of_the_task_is_in_its_changes(page: str) -> None:
     versions = {
         match

@@ -82,6 +82,15 @@ def test_every_task_makes_the_published_prompts(name: str) -> None:
     assert version == task.VERSION and task.config.num_fewshot == 0
 
 
+@pytest.mark.parametrize("ending", ["once", "jrt"])
+def test_the_six_at_2048_tokens_are_the_published_prompts_in_a_wider_window(ending: str) -> None:
+    for recipe in ("swde", "fda", "squadv2", "nq_2048", "triviaqa", "drop"):
+        task = load(f"{recipe.removesuffix('_2048')}_2k_{ending}")
+        doc, window = task.eval_docs[0], window_spec({"context_length": 2048, "answer_length": 48})
+        layout = layout_spec({"layout": ENDINGS[f"_{ending}"]})
+        assert task.doc_to_text(doc) == prompt_for(recipe, layout, doc, window)
+
+
 def test_the_groups_run_and_name_the_sample() -> None:
     results = evaluate(["recall"], paths.tasks_dir())
     assert {name for name, score in results["results"].items() if "contains,none" in score} == {

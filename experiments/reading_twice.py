@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jrt_lmeval.markdown import markdown_table, with_block
-from jrt_lmeval.paper.claims import METRIC, percent, recall
+from jrt_lmeval.paper.claims import METRIC, percent, points, recall
 from jrt_lmeval.prompts.layouts import LAYOUTS
 from jrt_lmeval.report.cells import Cell, difference
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.stats import Paired
 
 BLOCK = "smollm2"
 
@@ -45,17 +44,13 @@ def place_of(cell: Cell) -> tuple[bool, int, bool, int, str]:
     return window > 0, window, cell.control != "none", list(LAYOUTS).index(cell.layout), name_of(cell)
 
 
-def _points(found: Paired) -> str:
-    return f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-
-
 def table(cells: Sequence[Cell]) -> str:
     """Recall of every row with its interval by document, and the paired difference from the text read once."""
     rows = []
     once = {reader_of(cell): cell for cell in cells if cell.layout == "once" and cell.control == "none"}
     for cell in sorted(cells, key=place_of):
         pair = difference(once[reader_of(cell)], cell, METRIC)
-        gain = "" if cell in once.values() or pair is None else _points(pair.paired)
+        gain = "" if cell in once.values() or pair is None else points(pair.paired)
         rows.append([reader_of(cell), name_of(cell), percent(recall(cell)), gain])
     first = recall(cells[0])
     assert first is not None

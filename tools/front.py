@@ -104,8 +104,8 @@ def front(logs: Logs, suite: Suite, real: Sequence[Cell] = ()) -> str:
     for cell in (one for one in real if one.layout == "once"):
         twice = next((one for one in real if one.layout == "flat"), None)
         state = figure({benchmark: cell}, "state_bytes", 0.001, 0)
-        rows.append([f"SmolLM2-135M, {cell.first.asked} questions", percent(recall(cell)), percent(recall(twice))])
-        rows[-1].append(_text(state))
+        label = f"SmolLM2-135M, {cell.first.asked} questions"
+        rows.append([label, percent(recall(cell)), percent(recall(twice)), _text(state)])
     layouts = [LAYOUTS[name].label for name in ("once", "flat")]
     table = markdown_table([f"`{benchmark}`, answers recalled, %", *layouts, "state, KB (median)"], rows)
     first = next(iter(asked.values()))

@@ -17,6 +17,10 @@ from collections.abc import Sequence
 PREFIX_MIXERS = ("prefix_linear",)
 LINEAR_MIXERS = ("linear", *PREFIX_MIXERS)
 GROWING_MIXERS = ("attention", "attention_nope")
+MEMORY_MIXERS = {"jrt_rnn": "prefix_linear", "based": "linear", "softmax": "attention_nope"}
+"""Kernel of a memory layer (`retrofit`) -> the mixer that it is. `jrt_rnn`: a prefix gives the head start. `based`:
+causal. `softmax`: exact scores, a state that grows with the text: what a constant state is compared with, and started
+from."""
 
 
 def with_prefix(mixers: Sequence[str]) -> bool:

@@ -75,3 +75,14 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, window: int) -> Tens
     own = distance == 0  # keeps the softmax of queries that are padding finite
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=band & (valid | own))
     return y.unflatten(0, (B, count)).transpose(1, 2).reshape(B, H, -1, D)[:, :, :T]
+
+
+NO_TOKEN = -1
+"""Position of a slot that holds no token of its row."""
+
+
+def sees(queries: Tensor, keys: Tensor, window: int, sinks: int) -> Tensor:
+    """Which keys a query sees that attends to the last `window` tokens, itself included, and to the first `sinks`
+    (StreamingLLM, arXiv 2309.17453): positions `[B, Q]` and `[B, K]` -> bool `[B, Q, K]`."""
+    query, key = queries[:, :, None], keys[:, None, :]
+    return (key != NO_TOKEN) & (key <= query) & ((key < sinks) | (key > query - window))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling import MEMORY_MIXERS
+from jrt_lmeval.modeling.attention import NO_TOKEN, sees
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.linear_attention import LinearState, Prefix, attend, by_kernel, one_token
 from jrt_lmeval.modeling.mixers import Span, last_slots
@@ -37,9 +39,6 @@ from jrt_lmeval.modeling.state import LayerState
 
 WINDOWED = "jrt_window"
 """Name of the attention function that the backbone is loaded with."""
-KERNELS = ("jrt_rnn", "based", "softmax")
-"""`jrt_rnn`: a prefix gives the head start. `based`: causal. `softmax`: exact scores, a state that grows with the text:
-what a constant state is compared with, and started from."""
 MEMORIES = "memories."
 BEFORE = 3
 """How many tokens before a value its key is made from."""
@@ -55,7 +54,7 @@ class RetrofitConfig(PretrainedConfig):
         window: W, tokens that each attention layer sees, the token itself included.
         sinks: S, first tokens of the text that it sees as well.
         at: blocks before which a memory layer stands, ascending; the number of blocks stands for the end.
-        kernel: one of `KERNELS`.
+        kernel: one of `modeling.MEMORY_MIXERS`.
         feature_map, feature_map_options: of `jrt_rnn` and `based`.
         memory_heads, memory_dim: H and D of the memory layers.
         context_length: longest training row in tokens.
@@ -81,8 +80,8 @@ class RetrofitConfig(PretrainedConfig):
         context_length: int = 512,
         **kwargs: Any,
     ):
-        if kernel not in KERNELS:
-            raise unknown("kernel", kernel, KERNELS)
+        if kernel not in MEMORY_MIXERS:
+            raise unknown("kernel", kernel, MEMORY_MIXERS)
         self.backbone, self.backbone_config = backbone, dict(backbone_config or {})
         self.window, self.sinks, self.at = window, sinks, list(at)
         self.kernel, self.feature_map = kernel, feature_map
@@ -107,8 +106,8 @@ class RetrofitConfig(PretrainedConfig):
     @property
     def mixers(self) -> list[str]:
         """The layers as the rest of the package names them: windows, then memories."""
-        memory = {"jrt_rnn": "prefix_linear", "based": "linear", "softmax": "attention_nope"}[self.kernel]
-        return ["swa"] * self.backbone_config.get("num_hidden_layers", 0) + [memory] * len(self.at)
+        windows = ["swa"] * self.backbone_config.get("num_hidden_layers", 0)
+        return windows + [MEMORY_MIXERS[self.kernel]] * len(self.at)
 
     def describe(self) -> str:
         """What the model is made of, in a line."""
@@ -154,16 +153,15 @@ class Reading:
         else:
             before = [self.state[layer][name].transpose(1, 2) for name in ("k", "v")]
         k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
-        places = self._places(k.device, T)
         out = []
         for start in range(0, T, BLOCK):
             stop = min(T, start + BLOCK)
             slots = torch.arange(cache + stop, device=k.device)
             if start > W + S:  # between the sinks and the window lies what nobody in this block sees
                 slots = torch.cat([slots[:S], slots[cache : cache + S], slots[S + start :]])
-            key, query = places[:, None, slots], places[:, cache + start : cache + stop, None]
-            seen = (key >= 0) & (key <= query) & ((key < S) | (key > query - W))
-            seen |= query < 0  # a softmax over nothing would be NaN; what padding sees is unused
+            query = self.places[:, cache + start : cache + stop]
+            seen = sees(query, self.places[:, slots], W, S)
+            seen |= query[:, :, None] == NO_TOKEN  # a softmax over nothing would be NaN; what padding sees is unused
             part = F.scaled_dot_product_attention(
                 q[:, :, start:stop], k[:, :, slots], v[:, :, slots], seen[:, None], scale=scaling, enable_gqa=True
             )
@@ -171,17 +169,19 @@ class Reading:
         self.kept[layer] = {"k": self._keep(k, cache), "v": self._keep(v, cache)}
         return torch.cat(out, 2)
 
-    def _places(self, device: torch.device, T: int) -> Tensor:
-        """Position of every slot `[B, S + W - 1 + T]`: sinks, the tokens before, these; -1 where there is no token."""
+    @cached_property
+    def places(self) -> Tensor:
+        """Position of every slot `[B, S + W - 1 + T]`, the same in all layers: sinks, the tokens before, these;
+        `NO_TOKEN` where there is none."""
         S, W, span = self.config.sinks, self.config.window, self.span
-        offset = span.offset[:, None]
+        offset, device = span.offset[:, None], self.embedded.device
         first = torch.arange(S, device=device).expand(len(offset), -1)
-        first = first.masked_fill(first >= offset, -1)
+        first = first.masked_fill(first >= offset, NO_TOKEN)
         last = offset - (W - 1) + torch.arange(W - 1, device=device)
-        last = last.masked_fill(last < S, -1)  # the sinks have their own slots
-        new = offset + torch.arange(T, device=device)
+        last = last.masked_fill(last < S, NO_TOKEN)  # the sinks have their own slots
+        new = offset + torch.arange(self.embedded.shape[1], device=device)
         if span.mask is not None:
-            new = new.masked_fill(~span.mask, -1)
+            new = new.masked_fill(~span.mask, NO_TOKEN)
         return torch.cat([first, last, new], 1)
 
     def _keep(self, x: Tensor, cache: int) -> Tensor:

@@ -17,7 +17,7 @@ from jrt_lmeval.report.published import printed
 from jrt_lmeval.report.tables import PERCENT, Number, Table
 from jrt_lmeval.report.tables import TableEntry as Shown
 from jrt_lmeval.runner import EvalRun, stated_runs
-from jrt_lmeval.stats import Interval, holm
+from jrt_lmeval.stats import Interval, Paired, holm
 from jrt_lmeval.task.rules import RULES
 
 METRIC = "contains"
@@ -48,6 +48,12 @@ class Logs:
 def recall(cell: Cell | None) -> Interval | None:
     """Mean of the main metric with its interval by document, or None if it was not measured."""
     return cell.interval(METRIC) if cell is not None and cell.by_document(METRIC) else None
+
+
+def points(found: Paired) -> str:
+    """`+1.5 [+0.2, +2.9]`, in points; without an interval where there is none."""
+    ends = "" if math.isnan(found.low) else f" [{PERCENT * found.low:+.1f}, {PERCENT * found.high:+.1f}]"
+    return f"{PERCENT * found.difference:+.1f}{ends}"
 
 
 def percent(found: Interval | None) -> str:

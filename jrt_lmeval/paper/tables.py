@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from jrt_lmeval.paper.claims import METRIC, PRINTED, Logs, Verdict, floor_table, recall, verdicts
+from jrt_lmeval.paper.claims import METRIC, PRINTED, Logs, Verdict, floor_table, points, recall, verdicts
 from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, TableRow
 from jrt_lmeval.prompts.tokens import encoded
 from jrt_lmeval.report.cells import SAMPLE, Cell, number_of
@@ -36,7 +36,7 @@ NOTES = {
         f"`{WINDOWED}` is the shipped Llama restricted to the first {SINKS} tokens and the last ones that fit into so "
         "many bytes, at every position of the text (`kv_bytes`, `kv_sinks`); it was trained without a window, and one "
         "that was trained with it may do better. `Softmax in its place` is the teacher.",
-    )
+    ),
 }
 """Table -> what must be read with it."""
 PRINTED_COLUMNS = {
@@ -262,12 +262,11 @@ def _verdict_tables(judged: Sequence[Verdict]) -> list[Table]:
 
 def _judged(one: Verdict) -> tuple[Shown, ...]:
     pair, said = one.found.paired, one.claim.published
-    ends = "" if math.isnan(pair.low) else f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
     words = f"{one.claim.better} > {one.claim.worse}" + (f" ({one.claim.words})" if one.claim.words else "")
     smallest = None if math.isnan(pair.detectable) else Number(pair.detectable, PERCENT)
     numbers = (smallest, Number(one.p, 1, 3), Number(pair.n, 1, 0), Number(pair.clusters, 1, 0))
     paper = "-" if said is None else f"{said:+.1f}"
-    return (words, one.benchmark, paper, f"{100 * pair.difference:+.1f}{ends}", *numbers, one.says)
+    return (words, one.benchmark, paper, points(pair), *numbers, one.says)
 
 
 def _about(cells: Mapping[tuple[str, str], Cells]) -> tuple[str, ...]:

@@ -74,12 +74,9 @@ class RecallTask(RowsTask, GenerateTask):
             self.jrt = settings(block, metadata)
             templates = {key: own[key] for key in TEMPLATE_KEYS if key in own}
             self._reader = reader_of(self.jrt.recipe, templates, given)
-            asks = {"lead": block.get("lead"), "layout": self.jrt.layout.layout}
-            for key, value in ("lead", True), ("layout", "lead_once"):
-                if asks[key] == value and not self._reader.has_lead:
-                    raise JRTError(
-                        f"{key}: {value} has no effect: it needs the key 'lead', a template of the text to put there."
-                    )
+            lead_once = "layout: lead_once" if self.jrt.layout.layout == "lead_once" else ""
+            if (asks := "lead: True" if block.get("lead") else lead_once) and not self._reader.has_lead:
+                raise JRTError(f"{asks} has no effect: it needs the key 'lead', a template of the text to put there.")
             self._scores = named_scores(given.get("metric_list"), callable(given.get("process_results")))
             complete = completed(given, self._scores)
         except JRTError as error:

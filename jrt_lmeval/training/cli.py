@@ -81,6 +81,14 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def map_options(text: str) -> Any:
+    """What `--map-options` says; JRTError where it is not JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise JRTError(f"--map-options {text!r} is not JSON: {error}") from error
+
+
 def chosen_recipe(arguments: argparse.Namespace) -> TrainRecipe:
     """The recipe that the command line describes.
 
@@ -104,10 +112,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> TrainRecipe:
         raise JRTError(f"--texts: --recipe {arguments.recipe} reads no texts of yours; 360m and 1b do.")
     changes: dict[str, Any] = {"tokens": arguments.tokens, "seed": arguments.seed, "texts": arguments.texts}
     if arguments.map_options is not None:
-        try:
-            changes["feature_map_options"] = json.loads(arguments.map_options)
-        except json.JSONDecodeError as error:
-            raise JRTError(f"--map-options {arguments.map_options!r} is not JSON: {error}") from error
+        changes["feature_map_options"] = map_options(arguments.map_options)
     if arguments.dtype not in DTYPES:
         raise unknown("dtype of a training", arguments.dtype, DTYPES)
     changes["dtype"] = arguments.dtype

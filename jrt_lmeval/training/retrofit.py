@@ -16,10 +16,10 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.markdown import markdown_table
+from jrt_lmeval.modeling import MEMORY_MIXERS
+from jrt_lmeval.training.cli import DTYPES, map_options
 from jrt_lmeval.training.recipes import RETROFIT, TrainRecipe
 
-KERNELS = ("jrt_rnn", "based", "softmax")
-DTYPES = ("float32", "bfloat16")
 EPILOG = """examples:
   jrt-eval retrofit smollm2 --out memories/softmax --kernel softmax --dtype bfloat16
       exact memories, whose state grows: what a constant state is compared with, and may start from
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", required=True, type=Path, help="folder of the memories; a stopped run in it is resumed")
     p.add_argument(
-        "--kernel", default="jrt_rnn", help=f"one of {', '.join(KERNELS)} (default: %(default)s, with a prefix)"
+        "--kernel", default="jrt_rnn", help=f"one of {', '.join(MEMORY_MIXERS)} (default: %(default)s, with a prefix)"
     )
     p.add_argument("--feature-map", default="centred", help="of a constant state (default: %(default)s)")
     p.add_argument("--map-options", default="{}", help="options of the feature map as JSON")
@@ -78,13 +78,10 @@ def chosen_recipe(arguments: argparse.Namespace) -> TrainRecipe:
     """
     from dataclasses import replace
 
-    for what, value, choices in (("kernel", arguments.kernel, KERNELS), ("dtype", arguments.dtype, DTYPES)):
+    for what, value, choices in (("kernel", arguments.kernel, MEMORY_MIXERS), ("dtype", arguments.dtype, DTYPES)):
         if value not in choices:
             raise unknown(what, value, choices)
-    try:
-        options = json.loads(arguments.map_options)
-    except json.JSONDecodeError as error:
-        raise JRTError(f"--map-options {arguments.map_options!r} is not JSON: {error}") from error
+    options = map_options(arguments.map_options)
     try:
         at = [int(depth) for depth in arguments.at.split(",")] if arguments.at else None
     except ValueError:

@@ -21,11 +21,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.attention import NO_TOKEN, sees
 from model_adapters.engines.engine import TokenScores, score_positions
 from model_adapters.engines.hf import CACHE_NAMES, context_length, table_length
-
-NO_TOKEN = -1
-"""Position of a slot that holds no token of its row."""
 
 SINKS = 4
 """Default of `kv_sinks`, StreamingLLM's: a model trained with full attention fails without its first tokens."""
@@ -50,8 +48,7 @@ class KVWindow:
 
     def sees(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Which keys each query sees: positions `[B, Q]` and `[B, K]` -> bool `[B, Q, K]`."""
-        query, key = queries[:, :, None], keys[:, None, :]
-        return (key != NO_TOKEN) & (key <= query) & ((key < self.sinks) | (key > query - self.size))
+        return sees(queries, keys, self.size, self.sinks)
 
     def cut(self, keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Which slots to keep.

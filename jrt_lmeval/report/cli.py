@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 NAMES = {kind: name for kind, (name, _) in WRITERS.items()} | {
     "html": "report.html",
     "eval_results": "eval_results.yaml",
+    "parquet": "runs.parquet",
 }
 """Format -> name of the file in the report's folder."""
 FORMATS = tuple(NAMES)
@@ -89,6 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = replace(collection, cells=chosen(collection.cells, arguments.where))
     for kind, file in files.items():
         given = {**asked, "paths": relative(asked["paths"], file.parent)}
+        if kind == "parquet":
+            from jrt_lmeval.report.frames import parquet
+
+            for name, content in parquet(shown).items():
+                _write(file.with_name(name), content)
+            continue
         made = content_of(kind, replace(report, arguments=given), shown, arguments.samples)
         _write(file, made.encode("utf-8"))
     if files and (folder := arguments.out or DEFAULT_OUT).is_dir():

@@ -22,7 +22,7 @@ from jrt_lmeval.report.fields import DOCUMENT, FIGURES, QUESTION
 
 NO_FILTER = "none"
 _SPREAD = 0x9E3779B97F4A7C15  # odd, so that its multiples differ in 64 bits
-_FIGURE_NAMES = frozenset(name for names in FIGURES.values() for name in names)
+FIGURE_NAMES = frozenset(name for names in FIGURES.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Sample:
             name: float(self.line[name])
             for name in names
             if isinstance(self.line.get(name), (int, float))
-            and name not in _FIGURE_NAMES
+            and name not in FIGURE_NAMES
             and not name.startswith("jrt_")
             and not name.endswith("_stderr")
         }

@@ -282,9 +282,11 @@ def test_logs_that_ship_keep_what_is_needed_to_score_them_again() -> None:
 def test_eval_results_are_for_whole_benchmarks_on_the_hub(tmp_path: Path) -> None:
     write_run(tmp_path / "a", GOOD, facts=FACTS, block={**BLOCK, "recipe": "swde"})
     write_run(tmp_path / "b", GOOD, facts=FACTS, block={**BLOCK, "recipe": "factbook"}, task="factbook_once")
+    write_run(tmp_path / "d", GOOD, facts=FACTS, block={**BLOCK, "recipe": "nq_2048"}, task="nq_2k_once")
     write_run(tmp_path / "c", GOOD, facts=FACTS, block={**BLOCK, "recipe": "fda", "source": "sample"}, task="fda_once")
     text = eval_results(collect([tmp_path]).cells)
-    (entry,) = yaml.safe_load(text)
+    entry, at_2k = yaml.safe_load(text)
+    assert at_2k["dataset"]["task_id"] == "nq_2k_once"
     assert entry["dataset"] == {"id": "hazyresearch/based-swde-v2", "task_id": "swde_jrt_hier"}
     assert entry["value"] == pytest.approx(100 * np.mean(GOOD), abs=0.01) and "30 documents" in entry["notes"]
     assert "2 results left out" in text

@@ -22,9 +22,9 @@ from jrt_lmeval.modeling import with_feature_map
 from jrt_lmeval.modeling.feature_maps import build_feature_map
 from jrt_lmeval.paths import weights_dir
 from jrt_lmeval.prompts.layouts import LAYOUTS
-from jrt_lmeval.training.recipes import LAYOUT_NAMES, TrainRecipe
+from jrt_lmeval.training.recipes import HELDOUT, LAYOUT_NAMES, LOG, TrainRecipe
 
-CARD, LOG, HELDOUT = "README.md", "log.jsonl", "heldout.jsonl"
+CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jrt_lmeval.checkpoints.found import CONFIG, WEIGHTS
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.training.recipes import BASELINES, RECIPES, SHIPPED_TEACHER, TrainRecipe
+from jrt_lmeval.training.recipes import (
+    BASELINES,
+    CHECKPOINT,
+    LOG,
+    RECIPES,
+    SHIPPED_TEACHER,
+    SUITE_MODELS,
+    TrainRecipe,
+)
 
 DTYPES = ("float32", "bfloat16")
 OURS = ("jrt_rnn", "based")
@@ -121,17 +132,91 @@ def chosen_recipe(arguments: argparse.Namespace) -> TrainRecipe:
     return recipe
 
 
-def _suite(arguments: argparse.Namespace) -> int:
-    """Train the suite; nothing but its folder, the number of seeds, the device and `--quiet` can be chosen."""
-    free = ("out", "suite", "seeds", "device", "quiet")
+# -------------------------------------------------------------------- all models of the suite
+
+FIRST = 2
+"""Number of models that are trained with all seeds before the others: the spread over seeds is then known early."""
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One model of the suite, trained with one seed."""
+
+    name: str
+    seed: int
+    recipe: TrainRecipe
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds the trained model; a checkpoint in it means that it is not complete."""
+        return all((self.folder / file).exists() for file in (CONFIG, WEIGHTS)) and not self.begun
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return (self.folder / CHECKPOINT).exists()
+
+
+def suite_runs(out: Path, seeds: int) -> Iterator[SuiteRun]:
+    """The runs of the suite in `out`, `seed<number>/<model>`, in the order in which they are trained.
+
+    A student starts from the teacher of its own seed.
+    """
+    names = list(SUITE_MODELS)
+    first = [(seed, name) for seed in range(seeds) for name in names[:FIRST]]
+    for seed, name in [*first, *((seed, name) for name in names[FIRST:] for seed in range(seeds))]:
+        recipe, model, feature_map = SUITE_MODELS[name]
+        folder = out / f"seed{seed}"
+        has_teacher = name != SHIPPED_TEACHER and model not in BASELINES
+        made = RECIPES[recipe](model, feature_map, str(folder / SHIPPED_TEACHER) if has_teacher else "")
+        yield SuiteRun(name, seed, dataclasses.replace(made, seed=seed), folder / name)
+
+
+def time_left(runs: Sequence[SuiteRun]) -> float | None:
+    """Seconds that the unfinished runs will take at the rate of the finished ones; None before one is finished."""
+    finished = [run for run in runs if run.finished]
+    logs = [(run.folder / LOG).read_text(encoding="utf-8").splitlines() for run in finished]
+    seconds = sum(json.loads(lines[-1])["seconds"] for lines in logs)
+    tokens = sum(run.recipe.tokens for run in finished)
+    return seconds / tokens * sum(run.recipe.tokens for run in runs if not run.finished) if finished else None
+
+
+def train_suite(arguments: argparse.Namespace) -> int:
+    """Train all models of the suite, or resume after a stop or a kill; a run that fails does not stop the others.
+
+    Raises:
+        JRTError: an option that the suite does not take; fewer than one seed; or, after all others were trained, the
+            runs that failed and why.
+        KeyboardInterrupt: it was interrupted; the run that was under way is saved first.
+    """
+    from jrt_lmeval.training import loop
+
+    taken = ("out", "suite", "seeds", "device", "quiet")
     usual = parser().parse_args(["--out", "", "--suite"])
-    chosen = [name for name, value in vars(arguments).items() if name not in free and value != getattr(usual, name)]
+    chosen = [name for name, value in vars(arguments).items() if name not in taken and value != getattr(usual, name)]
     if chosen:
         given = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
         raise JRTError(f"{given}: --suite trains every model by its own recipe; leave this out, or --suite.")
-    from jrt_lmeval.training.suite import train_suite
-
-    train_suite(arguments.out, 1 if arguments.seeds is None else arguments.seeds, arguments.device, arguments.quiet)
+    seeds = 1 if arguments.seeds is None else arguments.seeds
+    if seeds < 1:
+        raise JRTError(f"--seeds {seeds}: a suite is trained with at least 1 seed.")
+    runs, failed = list(suite_runs(arguments.out, seeds)), []
+    for number, run in enumerate(runs, 1):
+        if run.finished:
+            continue
+        left = time_left(runs)
+        what = f"[{number}/{len(runs)}] {run.name}, seed {run.seed}, {run.recipe.tokens:,} tokens"
+        soon = "" if left is None else f"; about {left / 3600:.1f} h left for all"
+        print(f"{time.strftime('%H:%M')} {what}{' (goes on)' if run.begun else ''}{soon}", flush=True)
+        try:
+            loop.train(run.recipe, run.folder, arguments.device, arguments.quiet)
+        except JRTError as error:
+            failed.append(f"{run.name}, seed {run.seed}: {error}")
+            print(failed[-1], flush=True)
+    print(f"{sum(run.finished for run in runs)} of {len(runs)} models of the suite are trained, in {arguments.out}")
+    if failed:
+        raise JRTError("; ".join(failed))
     return 0
 
 
@@ -139,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     arguments = parser().parse_args(argv)
     if arguments.suite:
-        return _suite(arguments)
+        return train_suite(arguments)
     if arguments.seeds is not None:
         raise JRTError("--seeds is for --suite; one model has one seed: --seed.")
     recipe = chosen_recipe(arguments)  # what is wrong with it is said before any work

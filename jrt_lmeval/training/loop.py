@@ -2,6 +2,10 @@
 
 The loss is JRT's (arXiv 2407.05483, eq. 5): next tokens after the prefix, plus masked tokens inside it. The optimiser
 is AdamW with a cosine schedule. Each step is logged as a line of JSON.
+
+Processes that `accelerate launch` or `torchrun` started train one model together. Each reads the same stream, takes its
+share of the rows of every batch and divides by the sums of the whole batch: the step is the one that a single process
+would take, so a run may be resumed with another number of processes.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -31,10 +36,10 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.retrofit import RetrofitForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
-from jrt_lmeval.training.card import HELDOUT, LOG, RECIPE, write_card
+from jrt_lmeval.training.card import RECIPE, write_card
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
 from jrt_lmeval.training.models import last_hidden, logits_of, new_model, set_first_weights
-from jrt_lmeval.training.recipes import GPT2, SHIPPED, SHIPPED_TEACHER, TrainRecipe
+from jrt_lmeval.training.recipes import CHECKPOINT, GPT2, HELDOUT, LOG, SHIPPED, SHIPPED_TEACHER, TrainRecipe
 from jrt_lmeval.training.retrofit import write_retrofit_card
 from jrt_lmeval.training.rows import (
     Place,
@@ -47,10 +52,92 @@ from jrt_lmeval.training.rows import (
     training_texts,
 )
 from jrt_lmeval.training.teacher import fit_to_attention, full_rows, matching_loss, other_queries, start_from
-from jrt_lmeval.training.team import Team, restore, whole_state
 
-CHECKPOINT = "training.pt"
 SAVE_SECONDS = 300
+
+
+class Team:
+    """This process among the others; alone where none was started with it.
+
+    Attributes:
+        rank, size: number of this process, and how many there are.
+        device: of this process.
+        sharded: each process keeps a part of every weight (FSDP) where otherwise each keeps all (data parallel).
+    """
+
+    def __init__(self, device: str = "cpu", sharded: bool = False):
+        self.rank, self.size, self.sharded = 0, 1, sharded
+        self.device = torch.device(device)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            try:
+                from accelerate import PartialState
+            except ImportError as error:
+                raise JRTError("several processes need accelerate: pip install 'jrt-lmeval[train]'.") from error
+
+            state = PartialState(cpu=self.device.type == "cpu")
+            self.rank, self.size, self.device = state.process_index, state.num_processes, state.device
+        elif sharded:
+            raise JRTError(
+                "--shard divides the weights among processes, and there is one: start it with 'accelerate launch "
+                "--num_processes N -m jrt_lmeval train ...' or torchrun, or leave --shard out."
+            )
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and shows the progress."""
+        return self.rank == 0
+
+    def together(self, objective: nn.Module, blocks: nn.ModuleList) -> nn.Module:
+        """The objective as all processes train it, to be called in its place."""
+        if self.size == 1:
+            return objective
+        if self.sharded:
+            from torch.distributed.fsdp import fully_shard
+
+            for block in blocks:
+                fully_shard(block)
+            fully_shard(objective)
+            return objective
+        # a batch without any prefix leaves the prefix projections without a gradient
+        return nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
+
+    def alone(self, objective: nn.Module) -> AbstractContextManager[Any]:
+        """A context in which gradients are not exchanged, for all shares of a batch but the last."""
+        return objective.no_sync() if isinstance(objective, nn.parallel.DistributedDataParallel) else nullcontext()
+
+    def total(self, part: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.size > 1:
+            part = part.clone()
+            torch.distributed.all_reduce(part)
+        return part
+
+    def summed(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """The sums over all processes of figures that each has a part of."""
+        names = sorted(figures)
+        sums = self.total(torch.tensor([figures[name] for name in names], dtype=torch.float64, device=self.device))
+        return dict(zip(names, sums.tolist(), strict=True))
+
+    def agree(self, wish: bool) -> bool:
+        """The decision of the leading process: clocks differ, and all processes have to do the same."""
+        if self.size > 1:
+            wishes = torch.tensor([float(wish and self.leads)], device=self.device)
+            wish = bool(self.total(wishes).item())
+        return wish
+
+    def wait(self) -> None:
+        """Wait until all processes have called this."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+
+
+def whole_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All weights that are trained and the whole state of the optimiser by name, on the CPU of the leading process."""
+    weights, moments = get_state_dict(model, optimiser, options=WHOLE)
+    return dict(weights), dict(moments)
 
 
 @dataclass(frozen=True)
@@ -202,7 +289,8 @@ class Run:
         objective = team.together(Objective(model, recipe.mlm_weight, teacher, team), _blocks(model))
         run = cls(recipe, team, model, objective, _optimiser(model, recipe))
         if saved is not None:
-            restore(model, run.optimiser, saved["model"], saved["optimiser"])
+            weights, moments = saved["model"], saved["optimiser"]
+            set_state_dict(model, run.optimiser, model_state_dict=weights, optim_state_dict=moments, options=WHOLE)
             run.done, run.steps, run.seconds = saved["done"], saved["steps"], saved["seconds"]
             run.place = Place(**saved["place"])
         return run
@@ -307,7 +395,7 @@ def train(
 ) -> dict[str, float]:
     """Train a model, or go on with the run in `out`, and save it there as a Hugging Face folder.
 
-    Started by `accelerate launch` or `torchrun`, the processes train one model together (see `team`).
+    Started by `accelerate launch` or `torchrun`, the processes train one model together (see the top of this file).
 
     Args:
         recipe: of the run.

@@ -9,9 +9,10 @@ from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
 
+CHECKPOINT, LOG, HELDOUT = "training.pt", "log.jsonl", "heldout.jsonl"
+"""Files in the folder of a run: its state until it is finished, a line for each step, and held-out recall."""
 OWN, GPT2, SHIPPED = "own", "gpt2", "shipped"
 SHIPPED_TEACHER = "softmax-teacher"
-
 
 LAYOUT_NAMES = ("once", "flat", "hier", "focus", "lead_once")
 """The layouts that the weights of a stage belong to."""
@@ -379,3 +380,15 @@ RECIPES: dict[str, Callable[[str, str, str], TrainRecipe]] = {
 }
 """Name -> recipe for a model, a feature map and a teacher. The shipped models were trained by `suite`, `teacher` and
 `narrow`; the next suite is by the recipes that end in `-leads`."""
+
+SUITE_MODELS: dict[str, tuple[str, str, str]] = {
+    SHIPPED_TEACHER: ("teacher-leads", "jrt_rnn", "mlp"),
+    "jrt-mlp": ("suite-leads", "jrt_rnn", "mlp"),
+    "jrt-taylor": ("suite-leads", "jrt_rnn", "taylor"),
+    "based-taylor": ("suite-leads", "based", "taylor"),
+    "llama": ("suite-leads", "llama", ""),
+    "mamba2": ("suite-leads", "mamba2", ""),
+    **{f"jrt-{name}": ("suite-leads", "jrt_rnn", name) for name in ("relu", "gelu", "poly", "gaussian", "linear")},
+    "jrt-mlp-128": ("narrow-leads", "jrt_rnn", "mlp"),
+}
+"""Model of `jrt-eval train --suite` -> its recipe, `--model` and feature map, in the order of training."""

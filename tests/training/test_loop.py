@@ -22,10 +22,9 @@ from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import cli, loop
 from jrt_lmeval.training.card import TEMPLATE, write_card
-from jrt_lmeval.training.loop import Run, jrt_loss, learning_rate, train
+from jrt_lmeval.training.loop import Run, Team, jrt_loss, learning_rate, train
 from jrt_lmeval.training.recipes import SMOKE, TrainRecipe
 from jrt_lmeval.training.rows import SOURCES, Place, TrainRow, collate, train_tokenizer, training_texts
-from jrt_lmeval.training.team import Team
 
 RECIPE = dataclasses.replace(SMOKE, tokens=6000)
 STREAM = loop._Stream

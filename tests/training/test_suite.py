@@ -16,7 +16,7 @@ from jrt_lmeval.checkpoints.found import find, shipped_models
 from jrt_lmeval.checkpoints.tokenizers import read_own
 from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.training import cli, loop, suite
+from jrt_lmeval.training import cli, loop
 from jrt_lmeval.training.loop import train
 from jrt_lmeval.training.recipes import LEADS_CURRICULUM, RECIPES, SMOKE, TrainRecipe
 from jrt_lmeval.training.rows import LAYOUTS, MOST_LED, Mixture, Place, TrainRow, draw_layout, question_row
@@ -111,7 +111,7 @@ def test_a_shipped_model_was_trained_by_the_recipe_of_its_name(name: str) -> Non
 
 
 def test_the_suite_has_every_model_with_every_seed_and_its_own_teacher(tmp_path) -> None:
-    runs = list(suite.suite_runs(tmp_path, 3))
+    runs = list(cli.suite_runs(tmp_path, 3))
     assert [(run.name, run.seed) for run in runs[:9]] == [
         *((name, seed) for seed in range(3) for name in ("softmax-teacher", "jrt-mlp")),
         *(("jrt-taylor", seed) for seed in range(3)),
@@ -129,15 +129,15 @@ def test_the_suite_has_every_model_with_every_seed_and_its_own_teacher(tmp_path)
 @pytest.fixture
 def small(monkeypatch) -> None:
     """A suite of two models and runs of seconds."""
-    models = {name: suite.MODELS[name] for name in ("softmax-teacher", "jrt-mlp")}
-    monkeypatch.setattr(suite, "MODELS", models)
+    models = {name: cli.SUITE_MODELS[name] for name in ("softmax-teacher", "jrt-mlp")}
+    monkeypatch.setattr(cli, "SUITE_MODELS", models)
 
     def tiny(model: str, feature_map: str, teacher: str) -> TrainRecipe:
         mixers = ("conv", "prefix_linear" if teacher else "attention_nope")
         extra = {"tokenizer": "shipped", "feature_dim": 16, "tokens": 3000}
         return dataclasses.replace(SMOKE, mixers=mixers, teacher=teacher, **extra)
 
-    monkeypatch.setattr(suite, "RECIPES", dict.fromkeys(("teacher-leads", "suite-leads"), tiny))
+    monkeypatch.setattr(cli, "RECIPES", dict.fromkeys(("teacher-leads", "suite-leads"), tiny))
 
 
 def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypatch, capsys) -> None:
@@ -152,10 +152,10 @@ def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypa
             cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"])
     half = tmp_path / "seed0" / "jrt-mlp"
     assert (half / "model.safetensors").exists() and (half / "training.pt").exists()
-    runs = list(suite.suite_runs(tmp_path, 2))
+    runs = list(cli.suite_runs(tmp_path, 2))
     assert [run.finished for run in runs] == [True, False, False, False] and runs[1].begun
     finished = json.loads((runs[0].folder / "log.jsonl").read_text().splitlines()[-1])
-    assert suite.time_left(runs) == pytest.approx(3 * finished["seconds"])
+    assert cli.time_left(runs) == pytest.approx(3 * finished["seconds"])
     capsys.readouterr()
     assert cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"]) == 0
     out = capsys.readouterr().out
@@ -173,10 +173,10 @@ def test_a_run_that_fails_does_not_stop_the_others(small, tmp_path, monkeypatch)
             raise JRTError("the training has diverged")
         return train(recipe, out, *rest)
 
-    monkeypatch.setattr(suite, "train", diverging)
+    monkeypatch.setattr(loop, "train", diverging)
     with pytest.raises(JRTError, match="jrt-mlp, seed 0: the training has diverged"):
-        suite.train_suite(tmp_path, 2, quiet=True)
-    assert [run.finished for run in suite.suite_runs(tmp_path, 2)] == [True, False, True, True]
+        cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"])
+    assert [run.finished for run in cli.suite_runs(tmp_path, 2)] == [True, False, True, True]
 
 
 def test_what_the_suite_does_not_take_is_named(tmp_path) -> None:

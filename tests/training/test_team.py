@@ -18,11 +18,10 @@ from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.training import cli
-from jrt_lmeval.training.loop import jrt_loss, shares, train
+from jrt_lmeval.training.loop import Team, jrt_loss, shares, train
 from jrt_lmeval.training.models import new_model
 from jrt_lmeval.training.recipes import published
 from jrt_lmeval.training.rows import TrainRow, collate, masking_gpt2
-from jrt_lmeval.training.team import Team
 
 PARAMETERS = {
     ("360m", "jrt_rnn"): 356.6,

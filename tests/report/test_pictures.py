@@ -19,8 +19,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cells import Collection, number_of
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.plots.drawings import families, published_points
-from jrt_lmeval.report.plots.gallery import PICTURES, gallery
+from jrt_lmeval.report.plots.gallery import PICTURES, families, gallery, published_points
 from jrt_lmeval.report.plots.picture import COLOURS, SMALL, WIDTH, Picture, look
 from jrt_lmeval.report.published import published, state_bytes, timed
 

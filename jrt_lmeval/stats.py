@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -337,19 +337,3 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(order) - rank) * values[i]))
         corrected[i] = largest
     return corrected
-
-
-def tied_groups(names: Sequence[str], different: Mapping[frozenset[str], bool]) -> list[tuple[str, ...]]:
-    """The largest groups in which no two differ; a name can be in several, and each is in one at least.
-
-    Args:
-        names: best first; the groups keep this order.
-        different: pairs -> whether they differ; a pair that is missing does not.
-    """
-    groups = {frozenset(names)}
-    for pair in (pair for pair, differ in different.items() if differ):
-        split = {group - {name} if pair <= group else group for group in groups for name in pair}
-        groups = {group for group in split if not any(group < other for other in split)}
-    place = {name: at for at, name in enumerate(names)}
-    ordered = (tuple(sorted(group, key=place.__getitem__)) for group in groups)
-    return sorted(ordered, key=lambda group: [place[name] for name in group])

@@ -71,10 +71,17 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _results(given: Sequence[Path], files: Sequence[Path], broken: list[str]) -> list[Result]:
+    """The results in files; what is wrong with a file, or with the log of a result's answers, goes to `broken`."""
     results: list[Result] = []
     for file in files:
         try:
-            results += (_checked(result, broken) for result in read_file(file))
+            for result in read_file(file):
+                try:
+                    _agree(result)
+                    results.append(result)
+                except JRTError as error:
+                    broken.append(str(error))
+                    results.append(replace(result, samples_file=None))
         except JRTError as error:
             broken.append(str(error))
     if not results:
@@ -84,17 +91,8 @@ def _results(given: Sequence[Path], files: Sequence[Path], broken: list[str]) ->
     return results
 
 
-def _checked(result: Result, broken: list[str]) -> Result:
-    """The result with its log of answers read, or without it if the log is broken or is not of this result."""
-    try:
-        _agree(result)
-        return result
-    except JRTError as error:
-        broken.append(str(error))
-        return replace(result, samples_file=None)
-
-
 def _agree(result: Result) -> None:
+    """Read the log of a result's answers; JRTError if it is broken or is not of this result."""
     columns, file = result.columns, result.samples_file
     if columns is None:
         return
@@ -103,13 +101,12 @@ def _agree(result: Result) -> None:
         raise JRTError(f"{file}: holds {count} answers, {result.run.file.name} counts {result.asked}.")
     if columns.skipped:  # old versions counted skipped rows as zeros in their means
         return
-    for name, values in columns.scores.items():
-        mean = result.means.get(name)
-        if mean is None or not len(values) or not _is_mean(name):
-            continue
-        logged = float(np.mean(values))
-        if not math.isclose(logged, mean, rel_tol=_SAME, abs_tol=_SAME):
-            raise JRTError(f"{file}: its mean of {name} is {logged:.6g}, {result.run.file.name} says {mean:.6g}.")
+    for name in filter(_is_mean, columns.scores):
+        mean, values = result.means.get(name), columns.scores[name]
+        if mean is not None and len(values):
+            logged = float(np.mean(values))
+            if not math.isclose(logged, mean, rel_tol=_SAME, abs_tol=_SAME):
+                raise JRTError(f"{file}: its mean of {name} is {logged:.6g}, {result.run.file.name} says {mean:.6g}.")
 
 
 def _is_mean(metric: str) -> bool:
@@ -117,17 +114,22 @@ def _is_mean(metric: str) -> bool:
 
 
 def _cells(results: Sequence[Result], labels: Labels) -> tuple[tuple[Cell, ...], int]:
-    """Results that differ by seed alone as one cell each, and how many results were copies of others."""
+    """Results that differ by seed alone as one cell each, and how many results were copies of others.
+
+    Raises:
+        JRTError: two results of one key have the same seeds and other answers.
+    """
     groups: dict[Any, list[Result]] = defaultdict(list)
     copies = 0
     for result in results:
         group = groups[result.key]
         if any(_copy(result, other) for other in group):
             copies += 1
-        else:
-            group.append(result)
-    for group in groups.values():
-        _refuse_equal_seeds(group)
+            continue
+        for other in group:
+            if other.run.seeds == result.run.seeds:
+                raise _ambiguous(other, result)
+        group.append(result)
     found = (Cell(tuple(group), labels.model(group[0]), labels.setting(group[0])) for group in groups.values())
     return tuple(found), copies
 
@@ -148,23 +150,18 @@ def _copy(one: Result, other: Result) -> bool:
     )
 
 
-def _refuse_equal_seeds(group: Sequence[Result]) -> None:
-    """Raise for two results of one key that have the same seeds and other answers."""
-    seen: dict[str, Result] = {}
-    for result in group:
-        other = seen.setdefault(str(sorted(result.run.seeds.items())), result)
-        if other is result:
-            continue
-        name = next((name for name in result.means if _is_mean(name)), next(iter(result.means)))
-        scores = [f"{name} {one.means[name]:.4f}" for one in (other, result) if name in one.means]
-        one, two = other.run.facts, result.run.facts
-        differ = sorted(n for n in one.keys() | two.keys() if n not in MEASURED and one.get(n) != two.get(n))
-        more = f"; they also differ in {', '.join(differ)}" if differ else ""
-        raise JRTError(
-            f"{other.run.file} and {result.run.file}: both are {result.run.kind} {result.run.weights} on "
-            f"{result.task} with the same settings and seeds, but they scored differently ({' and '.join(scores)})"
-            f"{more}: give only one of them."
-        )
+def _ambiguous(first: Result, second: Result) -> JRTError:
+    """What to say of two runs that nothing distinguishes and that scored differently."""
+    name = next((name for name in second.means if _is_mean(name)), next(iter(second.means)))
+    scores = [f"{name} {one.means[name]:.4f}" for one in (first, second) if name in one.means]
+    one, two = first.run.facts, second.run.facts
+    differ = sorted(n for n in one.keys() | two.keys() if n not in MEASURED and one.get(n) != two.get(n))
+    more = f"; they also differ in {', '.join(differ)}" if differ else ""
+    return JRTError(
+        f"{first.run.file} and {second.run.file}: both are {second.run.kind} {second.run.weights} on {second.task} "
+        f"with the same settings and seeds, but they scored differently ({' and '.join(scores)}){more}: give only one "
+        "of them."
+    )
 
 
 def _same_questions(results: Sequence[Result]) -> None:
@@ -214,19 +211,16 @@ class Labels:
     """
 
     def __init__(self, results: Sequence[Result]) -> None:
-        model = _values((None, result.run.settings) for result in results).get(None, {})
-        self.common: Mapping[str, Any] = {
-            name: next(iter(values.values())) for name, values in model.items() if len(values) == 1
-        }
-        self._model = _differing(model)
-        self._task = _values((result.task, _task_settings(result)) for result in results)
-        self._layout = _values((result.layout, _layout_settings(result)) for result in results)
+        model = _values(result.run.settings for result in results)
+        self.common = {name: next(iter(values.values())) for name, values in model.items() if len(values) == 1}
+        self._model = {name for name, values in model.items() if len(values) > 1}
+        self._task = _differing((result.task, _task_settings(result)) for result in results)
+        self._layout = _differing((result.layout, _layout_settings(result)) for result in results)
         self._lacking: dict[tuple[str, str], set[str]] = {}
         self._lacking = {label: _had_by_some(group) for label, group in self._with_one_label(results).items()}
-        self._machine = {
-            label: _differing(_values((None, result.run.machine) for result in group).get(None, {}))
-            for label, group in self._with_one_label(results).items()
-        }
+        self._machine = _differing(
+            (label, result.run.machine) for label, group in self._with_one_label(results).items() for result in group
+        )
 
     def model(self, result: Result) -> str:
         """Kind, weights and the settings of the model that differ."""
@@ -236,7 +230,7 @@ class Labels:
 
     def setting(self, result: Result) -> str:
         """The settings that differ between runs of this task, or between tasks of this layout."""
-        differ = _differing(self._task.get(result.task, {})) | _differing(self._layout.get(result.layout, {}))
+        differ = self._task.get(result.task, set()) | self._layout.get(result.layout, set())
         return " ".join(_told(differ, _task_settings(result) | _layout_settings(result)))
 
     def _with_one_label(self, results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
@@ -255,13 +249,23 @@ class Labels:
         return " ".join([text, *_told(lacking, settings)])
 
 
-def _values(found: Iterable[tuple[Any, Mapping[str, Any]]]) -> dict[Any, dict[str, dict[str, Any]]]:
-    """By place and setting the different values, as text -> value."""
-    values: dict[Any, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
-    for place, settings in found:
+def _values(found: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Setting -> its different values, as text -> value."""
+    values: dict[str, dict[str, Any]] = defaultdict(dict)
+    for settings in found:
         for name, value in settings.items():
-            values[place][name].setdefault(str(value), value)
+            values[name].setdefault(str(value), value)
     return values
+
+
+def _differing(found: Iterable[tuple[Any, Mapping[str, Any]]]) -> dict[Any, set[str]]:
+    """Place -> the settings that have several values there."""
+    places: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for place, settings in found:
+        places[place].append(settings)
+    return {
+        place: {name for name, values in _values(group).items() if len(values) > 1} for place, group in places.items()
+    }
 
 
 def _had_by_some(results: Sequence[Result]) -> set[str]:
@@ -269,11 +273,7 @@ def _had_by_some(results: Sequence[Result]) -> set[str]:
     asked: dict[Any, list[set[str]]] = defaultdict(list)
     for result in results:
         asked[result.task, result.control, result.partly].append(set(result.run.settings))
-    return {name for names in asked.values() for have in names for other in names for name in have - other}
-
-
-def _differing(values: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    return {name for name, different in values.items() if len(different) > 1}
+    return {name for have in asked.values() for name in have[0].union(*have) - have[0].intersection(*have)}
 
 
 def _told(names: set[str], settings: Mapping[str, Any]) -> list[str]:
@@ -324,7 +324,7 @@ def trainings(folders: Iterable[Path]) -> tuple[tuple[Training, ...], tuple[str,
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
             broken.append(f"{file}: not the log of a training ({type(error).__name__}: {error}).")
             continue
-        curves = {name: tuple(curve) if held_out else _smoothed(curve) for name, curve in points.items() if curve}
+        curves = {name: tuple(curve if held_out else _smoothed(curve)) for name, curve in points.items() if curve}
         if curves:
             found.append(Training(folder.name, curves, held_out))
         else:

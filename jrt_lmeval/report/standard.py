@@ -8,7 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -20,7 +20,6 @@ from jrt_lmeval.report.cells import (
     ORDER,
     Cell,
     Collection,
-    Difference,
     axes,
     difference,
     metrics,
@@ -31,7 +30,7 @@ from jrt_lmeval.report.misses import MOST_SAMPLES, miss_table
 from jrt_lmeval.report.published import published
 from jrt_lmeval.report.samples import Columns
 from jrt_lmeval.report.tables import PERCENT, Number, Table, TableEntry
-from jrt_lmeval.stats import Interval, holm, interval, tied_groups
+from jrt_lmeval.stats import Interval, holm, interval
 from jrt_lmeval.task.rules import RULES
 
 ALPHA = 0.05
@@ -39,7 +38,6 @@ PREFERRED = ("contains", "exact_match", "acc", "f1")
 MOST_PAIRS = 200
 FEW = 0.05
 """Empty answers, and answers cut by `max_gen_toks`, have a column if they are more than this share in some run."""
-_TIE_LIMIT = 30
 _SPLIT = ("model", "benchmark", "condition", "setting", "part", "source")
 """Axes that are added to a pivot's rows, in this order, if several cells fall into one place."""
 
@@ -51,13 +49,7 @@ def main_metric(cells: Sequence[Cell]) -> str:
 
 
 def standard_tables(collection: Collection, metric: str, everything: bool = False) -> list[Table]:
-    """All tables of these runs.
-
-    Args:
-        collection: the runs.
-        metric: what is compared.
-        everything: read the misses however many answers there are.
-    """
+    """All tables of these runs on one metric; `everything` reads the misses however many answers there are."""
     cells = [cell for cell in collection.cells if cell.mean(metric) is not None]
     return [
         pivot(cells, ["model", "benchmark"], ["condition"], metric, "recall", f"{metric} by layout"),
@@ -67,7 +59,6 @@ def standard_tables(collection: Collection, metric: str, everything: bool = Fals
         *cost_table(cells),
         *other_metrics(collection.cells, metric),
         *differences(cells, metric),
-        *ties(cells, metric),
         *by_distance(cells, metric),
         *miss_table(cells, sys.maxsize if everything else MOST_SAMPLES),
     ]
@@ -292,27 +283,22 @@ def published_table(cells: Sequence[Cell]) -> list[Table]:
     return [Table("published", "Published figures: contains, %", header, lines, 3, notes)]
 
 
-def pairs(cells: Sequence[Cell], metric: str) -> list[Difference]:
-    """Every layout compared with reading once, and every model with the best on its task."""
-    found: list[Difference | None] = []
+def differences(cells: Sequence[Cell], metric: str) -> list[Table]:
+    """Every layout compared with reading once, and every model with the best on its task, p values corrected."""
     by_model: dict[tuple, list[Cell]] = defaultdict(list)
     by_task: dict[tuple, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.control == "none":
             by_model[cell.model, value_of(cell, "benchmark"), cell.first.partly].append(cell)
             by_task[cell.task, cell.setting, cell.first.partly].append(cell)
+    couples: list[tuple[Cell, Cell]] = []
     for group in by_model.values():
         once = [cell for cell in group if cell.layout == "once"]
-        found += [difference(base, cell, metric) for base in once[:1] for cell in group if cell is not base]
+        couples += [(base, cell) for base in once[:1] for cell in group if cell is not base]
     for group in by_task.values():
         best = max(group, key=lambda cell: cell.mean(metric) or 0.0)
-        found += [difference(cell, best, metric) for cell in group if cell is not best]
-    return [pair for pair in found if pair is not None]
-
-
-def differences(cells: Sequence[Cell], metric: str) -> list[Table]:
-    """Paired comparisons with p values corrected for their number."""
-    every = pairs(cells, metric)
+        couples += [(cell, best) for cell in group if cell is not best]
+    every = [pair for first, second in couples if (pair := difference(first, second, metric)) is not None]
     shown = every[:MOST_PAIRS]
     if not shown:
         return []
@@ -344,27 +330,6 @@ def differences(cells: Sequence[Cell], metric: str) -> list[Table]:
     if len(every) > len(shown):
         notes.append(f"The first {len(shown)} of {len(every)} comparisons; `jrt-eval compare A B` makes any other.")
     return [Table("differences", "Paired differences", header, tuple(rows), 2, tuple(notes))]
-
-
-def ties(cells: Sequence[Cell], metric: str) -> list[Table]:
-    """Groups of models on a task of which no two differ significantly."""
-    by_task: dict[str, list[Cell]] = defaultdict(list)
-    for cell in sorted(cells, key=lambda cell: -(cell.mean(metric) or 0.0)):
-        if cell.control == "none" and cell.by_document(metric):
-            by_task[cell.label].append(cell)
-    rows: list[tuple[TableEntry, ...]] = []
-    for task in dict.fromkeys(cell.label for cell in cells):
-        if 1 < len(group := by_task.get(task, [])) <= _TIE_LIMIT:
-            couples = list(combinations(group, 2))
-            found = [difference(a, b, metric) for a, b in couples]
-            corrected = holm([math.nan if pair is None else pair.paired.p for pair in found])
-            differ = {frozenset((a.model, b.model)): p < ALPHA for (a, b), p in zip(couples, corrected, strict=True)}
-            tied = tied_groups([cell.model for cell in group], differ)
-            rows += [(task, str(number), ", ".join(names)) for number, names in enumerate(tied, 1)]
-    notes = (f"No two of a group differ significantly at {ALPHA:.0%}, Holm over all pairs of the task; a model can be "
-             "in two groups.",)  # fmt: skip
-    header = ("task", "group", "models, best first")
-    return [Table("ties", "Groups of tied models", header, tuple(rows), 3, notes)] if rows else []
 
 
 # -------------------------------------------------------------------- by distance of the answer

@@ -12,14 +12,11 @@ from pathlib import Path
 
 import pagelogs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reportlogs import write_run
 
 from jrt_lmeval.report.cli import main
 from jrt_lmeval.report.collect import collect
-from jrt_lmeval.report.page.browser import PackedPrompts, browser, in_pieces, merged, shared_start, utf16
-from jrt_lmeval.report.page.render import inline, within
+from jrt_lmeval.report.page.render import browser, inline, merged, within
 from jrt_lmeval.report.plots.picture import Picture
 
 MEASURED = Path(__file__).resolve().parents[2] / "results" / "measured"
@@ -106,12 +103,12 @@ def test_a_hostile_log_stays_text(tmp_path):
     assert page.count("<script>") == 1 and "<!--" not in page.replace("<!doctype", "")
     # and it is there, whole: in the table as text, in the prompts as data
     assert "weights&lt;script&gt;&lt;img src=x onerror=" in page
-    assert unpacked(page, "prompts-0")[0][1].startswith(pagelogs.HOSTILE)
+    assert unpacked(page, "prompts-0")[0][0].startswith(pagelogs.HOSTILE)
 
 
 def test_prompts_answers_places_and_prefixes_are_those_of_the_log(page):
     index = unpacked(page, "index")
-    prompts = [entry for piece in (0, 1) for entry in decoded(unpacked(page, f"prompts-{piece}"))]
+    prompts = [entry for piece in (0, 1) for entry in unpacked(page, f"prompts-{piece}")]
     _, documents, asked, gold = index["questions"]
     assert index["metric"] == "contains" and len(asked) == 40
     assert [side["name"][1] for side in index["sides"]] == ["read twice (JRT)", "read once"] * 2
@@ -126,47 +123,18 @@ def test_prompts_answers_places_and_prefixes_are_those_of_the_log(page):
             assert whole and text == want["arguments"]["gen_args_0"]["arg_0"]
             assert side["answer"][place] == want["filtered_resps"][0].strip()
             assert documents[number] == want["doc"]["doc_id"] and asked[number] == want["doc"]["key"]
-            units = text.encode("utf-16-le")
-            found = [units[2 * a : 2 * b].decode("utf-16-le") for a, b in spans]
+            found = [text[a:b] for a, b in spans]
             assert found == gold[number] * text.count(gold[number][0]) and found
             end = details[side["detail"][place] % 256][1]
             shown = want["doc"]["jrt"]["jrt_prefix_characters"]
-            assert units[: 2 * end].decode("utf-16-le") == text[:shown]
-
-
-def decoded(entries) -> list[tuple[str, list[tuple[int, int]], int]]:
-    """As the page's script reads a piece."""
-    found, units = [], b""
-    for shared, rest, places, whole in entries:
-        units = units[: 2 * shared] + rest.encode("utf-16-le")
-        found.append((units.decode("utf-16-le"), list(zip(places[::2], places[1::2], strict=True)), whole))
-    return found
-
-
-@given(st.lists(st.text(alphabet="ab😀é\n", max_size=12), max_size=9), st.integers(1, 4))
-def test_packed_prompts_are_the_prompts(texts, size):
-    prompts = PackedPrompts(size)
-    numbers = [prompts.add(text, [(0, len(text))], True) for text in texts]
-    found = [entry for piece in in_pieces(prompts.entries, size) for entry in decoded(unpacked_piece(piece))]
-    assert [found[number][0] for number in numbers] == texts
-    assert len(found) == len(set(texts))
-    for text, spans, _ in found:
-        assert spans == [(0, len(text.encode("utf-16-le")) // 2)]
+            assert end == shown
 
 
 def unpacked_piece(piece: str):
     return json.loads(zlib.decompress(base64.b64decode(piece)))
 
 
-@given(st.text(alphabet="ab", max_size=9), st.text(alphabet="ab", max_size=9))
-def test_shared_start_is_the_longest(one, other):
-    same = shared_start(one, other)
-    assert one[:same] == other[:same]
-    assert same == min(len(one), len(other)) or one[same] != other[same]
-
-
-def test_places_are_counted_as_javascript_counts():
-    assert utf16("a😀b", [0, 1, 2, 3]) == [0, 1, 3, 4]
+def test_places_of_answers_that_overlap_are_one():
     assert merged([(0, 3), (2, 5), (5, 6)]) == [(0, 5), (5, 6)]
 
 
@@ -175,7 +143,7 @@ def test_old_logs_say_what_they_do_not_hold(tmp_path):
     found = browser(collect([tmp_path]).cells, "contains")
     assert found is not None
     prompts = [entry for piece in found.prompts for entry in unpacked_piece(piece)]
-    assert {entry[3] for entry in prompts} == {0}, "documents stand for prompts, and say so"
+    assert {entry[2] for entry in prompts} == {0}, "documents stand for prompts, and say so"
     assert {entry[1] for piece in found.details for entry in unpacked_piece(piece)} == {None}
 
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from jrt_lmeval import stats
-from jrt_lmeval.stats import clustered_stderr, detectable, flipped_p, holm, interval, paired, t_quantile, tied_groups
+from jrt_lmeval.stats import clustered_stderr, detectable, flipped_p, holm, interval, paired, t_quantile
 
 
 def simulated(rng: np.random.Generator, mean: float, groups: int, size: int, spread: float) -> tuple[list, list]:
@@ -156,16 +156,6 @@ def test_the_smallest_detectable_difference_is_detected_four_times_in_five() -> 
 def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
-
-
-def test_groups_of_tied_models() -> None:
-    def pairs(*differ: str) -> dict[frozenset[str], bool]:
-        return {frozenset(pair): True for pair in differ}
-
-    assert tied_groups("abc", pairs("ac")) == [("a", "b"), ("b", "c")]
-    assert tied_groups("abc", pairs("ab", "ac", "bc")) == [("a",), ("b",), ("c",)]
-    assert tied_groups("abc", {}) == [("a", "b", "c")]
-    assert tied_groups("abcd", pairs("ad", "bd", "cd")) == [("a", "b", "c"), ("d",)]
 
 
 def test_importing_the_statistics_is_light() -> None:

@@ -7,11 +7,14 @@ let places = [], here = -1;
 async function promptOf(one, place) {
   const number = one.prompt[place];
   if (number < 0) return null;
-  const size = browser.data.sizes[0], entries = await piece(`prompts-${Math.floor(number / size)}`);
-  let text = "";
-  for (let at = 0; at <= number % size; at += 1) text = text.slice(0, entries[at][0]) + entries[at][1];
-  const [, , spans, whole] = entries[number % size];
-  return { number, text, whole, spans: spans.flatMap((start, at) => (at % 2 ? [] : [[start, spans[at + 1]]])) };
+  const size = browser.data.sizes[0];
+  const [text, spans, whole] = (await piece(`prompts-${Math.floor(number / size)}`))[number % size];
+  return { number, text, whole, spans: spans.map((span) => span.map((at) => unit(text, at))) };
+}
+
+/** A place in a text in JavaScript's UTF-16 units, from its place in characters. */
+function unit(text, at) {
+  return /[\ud800-\udfff]/.test(text) ? [...text].slice(0, at).join("").length : at;
 }
 
 async function detailOf(one, place) {
@@ -23,7 +26,8 @@ async function load(letter, question) {
   const one = side(letter), place = one ? one.place[question] : -1;
   if (place < 0) return null;
   const [prompt, detail] = await Promise.all([promptOf(one, place), detailOf(one, place)]);
-  const [whole, end, figures, took] = detail;
+  const [whole, ended, figures, copied] = detail, text = prompt ? prompt.text : "";
+  const end = ended === null ? null : unit(text, ended), took = copied && [unit(text, copied[0]), copied[1]];
   const line = one.answer[place];
   return { letter, name: sideName(one), prompt, end, figures, took, kind: one.kind[place], line, answer: whole ?? line };
 }

@@ -1,4 +1,4 @@
-"""A report as one HTML page, which holds everything and fetches nothing."""
+"""A report as one HTML page, which holds everything and fetches nothing, with a browser of the answers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import base64
 import json
 import math
 import re
+import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jrt_lmeval import __version__
+from jrt_lmeval.answers import spans
 from jrt_lmeval.report.cells import Cell, Collection, axes, condition, value_of
-from jrt_lmeval.report.misses import KINDS
-from jrt_lmeval.report.page.browser import MOST_QUESTIONS, Browser, browser
+from jrt_lmeval.report.misses import KINDS, document_of, explain, first_line
+from jrt_lmeval.report.samples import Columns, Sample
 from jrt_lmeval.report.tables import NOTES, PERCENT, Number, Report, Table, TableEntry, spread
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
     Inlined = tuple[Picture, str, str]
 
+MOST_QUESTIONS = 20_000
 FOLDER = Path(__file__).parent
 ROOM = 980_000
 """Bytes of a page without samples: pictures may take what the tables leave of it."""
@@ -32,7 +38,7 @@ FILTERS = ("model", "task", "layout", "prefix")
 """The filters in the order in which they are shown; one more, `text`, is for answers alone."""
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "summary": ("Summary", ("recall", "pivot", "rules", "published", "others")),
-    "comparisons": ("Paired comparisons", ("differences", "ties")),
+    "comparisons": ("Paired comparisons", ("differences",)),
     "misses": ("Misses", ("misses", "distance")),
     "runs": ("Runs", ("runs",)),
 }
@@ -267,3 +273,186 @@ def _asked(cells: Sequence[Cell]) -> str:
             counts[name].add(count)
     parts += [f"{spread(counts[name])} {words}" for name, words in _ROWS.items() if any(counts[name])]
     return "; ".join(parts)
+
+
+# -------------------------------------------------------------------- the browser of answers
+
+FIGURES = {
+    "prompt_tokens": "prompt, GPT-2 tokens",
+    "model_prompt_tokens": "read, model's tokens",
+    "prefix_tokens": "prefix M, model's tokens",
+    "entropy": "entropy H of the document",
+    "new_tokens": "generated tokens",
+    "state_bytes": "state, bytes",
+    "seconds": "seconds",
+}
+"""Figures that are shown with an answer -> their names."""
+
+
+@dataclass(frozen=True)
+class Browser:
+    """The content of the browser, packed.
+
+    Attributes:
+        index: what the list shows and searches.
+        prompts: pieces of `[text, places of answers, whether it is a prompt]`, each kept once for all runs. Of prompts
+            on one document zlib keeps what differs.
+        details: pieces of what is shown with an answer.
+        questions: number of questions in the page.
+        of: number of questions in the logs.
+    """
+
+    index: str
+    prompts: tuple[str, ...]
+    details: tuple[str, ...]
+    questions: int
+    of: int
+
+    @property
+    def size(self) -> int:
+        """Bytes in the page."""
+        return len(self.index) + sum(map(len, self.prompts)) + sum(map(len, self.details))
+
+
+SIDE = ("cells", "question", "score", "answer", "kind", "prompt", "detail")
+"""Columns of the answers of one model under one condition on all tasks; `cells` are the numbers of its cells."""
+PROMPTS, DETAILS = 64, 256
+"""Numbers of entries in a piece, which is unpacked when one of them is shown."""
+
+
+def browser(cells: Sequence[Cell], metric: str, most: int = MOST_QUESTIONS) -> Browser | None:
+    """Read the logs of answers.
+
+    Args:
+        cells: of the report; of several seeds the first is read.
+        metric: what decides whether an answer is right.
+        most: number of questions; if there are more, each task gets its share, and those on which runs differ go first.
+
+    Returns:
+        None if no run has a log of answers or `most` is 0.
+    """
+    logged = [(number, cell) for number, cell in enumerate(cells) if cell.first.columns is not None]
+    by_task: dict[str, list[Cell]] = defaultdict(list)
+    for _, cell in logged:
+        by_task[value_of(cell, "benchmark")].append(cell)
+    if not logged or most < 1:
+        return None
+    chosen, total = chosen_rows(by_task, metric, most)
+    tasks, known, prompts = list(by_task), dict[Any, int](), dict[Any, int]()
+    questions: list[tuple[int, str, str, tuple[str, ...]]] = []  # task, document, what was asked, accepted answers
+    details: list[list[Any]] = []
+    sides: dict[tuple[str, ...], dict[str, list[Any]]] = {}
+    for number, cell in logged:
+        name = (cell.model, condition(cell), " ".join(part for part in (cell.setting, cell.first.partly) if part))
+        side = sides.setdefault(name, {"name": list(name), **{column: [] for column in SIDE}})
+        side["cells"].append(number)
+        task = value_of(cell, "benchmark")
+        wanted, scores = chosen[task], _scores(cell, metric)
+        for sample in cell.first.samples():
+            if wanted is None or sample.row in wanted:
+                at = known.setdefault((task, sample.row, sample.gold), len(questions))
+                if at == len(questions):
+                    questions.append((tasks.index(task), sample.document, sample.question, sample.gold))
+                side["question"].append(at)
+                side["detail"].append(len(details))
+                details.append(_keep(side, sample, scores.get(sample.row, {}), prompts))
+    index = {
+        "metric": metric,
+        "tasks": tasks,
+        "kinds": list(KINDS.items()),
+        "figures": list(FIGURES.values()),
+        "questions": list(zip(*questions, strict=True)) or [()] * 4,
+        "sides": list(sides.values()),
+        "sizes": [PROMPTS, DETAILS],
+    }
+    packs = in_pieces(list(prompts), PROMPTS), in_pieces(details, DETAILS)
+    return Browser(packed(index), *packs, len(questions), max(total, len(questions)))
+
+
+def _scores(cell: Cell, metric: str) -> dict[int, dict[str, float]]:
+    """Row -> its scores, after `--rescore` the present ones; a question that was not read has none."""
+    columns = cell.first.columns
+    assert columns is not None
+    found: dict[int, dict[str, float]] = {row: {} for row in columns.rows.tolist()}
+    for name, key in ((metric, "score"), ("contains", "contains")):
+        for row, score in zip(columns.rows.tolist(), columns.scores.get(name, np.empty(0)).tolist(), strict=False):
+            found[row][key] = score
+    return found
+
+
+def _keep(
+    side: dict[str, list[Any]], sample: Sample, scores: Mapping[str, float], prompts: dict[Any, int]
+) -> list[Any]:
+    """Add an answer to its side; returns what is shown with it: the rest of it, the prefix's end, figures, a copy."""
+    score, prompt = scores.get("score", math.nan), sample.prompt
+    miss = explain(sample) if scores.get("contains") == 0 else None
+    line = None if sample.answer is None else first_line(sample.answer)
+    text = document_of(sample) if prompt is None else prompt
+    entry = (text, tuple(merged(spans(sample.gold, text))), int(prompt is not None))
+    side["score"].append(None if math.isnan(score) else score)
+    side["answer"].append(line)
+    side["kind"].append(list(KINDS).index(miss.kind) if miss else -1)
+    side["prompt"].append(prompts.setdefault(entry, len(prompts)) if text else -1)
+    copied, end = None, sample.figures.get("prefix_characters")
+    if miss and miss.place is not None and prompt:
+        copied = [round(miss.place * len(document_of(sample))), miss.key]
+    return [
+        sample.answer if sample.answer != line else None,
+        None if end is None or prompt is None else int(end),
+        [_short(sample.figures.get(name)) for name in FIGURES],
+        copied,
+    ]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(f"{value:.4g}") if value % 1 else int(value)
+
+
+def chosen_rows(
+    by_task: Mapping[str, Sequence[Cell]], metric: str, most: int
+) -> tuple[dict[str, frozenset[int] | None], int]:
+    """The questions of each task that the page holds, None for all, and the number of questions of all tasks.
+
+    Of a task with more than its share, questions on which runs differ are taken first, in the order of asking.
+    """
+    rows = {task: _ordered([cell.columns for cell in cells], metric) for task, cells in by_task.items()}
+    total = sum(map(len, rows.values()))
+    if total <= most:
+        return dict.fromkeys(by_task), total
+    return {
+        task: frozenset(found[: math.ceil(most * len(found) / total)].tolist()) for task, found in rows.items()
+    }, total
+
+
+def _ordered(logs: Sequence[Columns | None], metric: str) -> np.ndarray:
+    """All rows of some logs, each once: first those with different scores, then in the order of asking."""
+    known = [log for log in logs if log is not None]
+    rows = np.concatenate([log.rows for log in known])
+    scores = np.concatenate([log.scores.get(metric, np.full(len(log), np.nan)) for log in known])
+    found, first, place = np.unique(rows, return_index=True, return_inverse=True)
+    low, high = np.full(len(found), np.inf), np.full(len(found), -np.inf)
+    np.fmin.at(low, place, scores)
+    np.fmax.at(high, place, scores)
+    return found[np.lexsort((first, ~(high > low)))]
+
+
+def packed(content: Any) -> str:
+    """JSON, compressed with zlib, in base64, which has no character with a meaning in HTML."""
+    text = json.dumps(content, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
+
+
+def in_pieces(entries: Sequence[Any], size: int) -> tuple[str, ...]:
+    """The entries in packed pieces of so many."""
+    return tuple(packed(entries[at : at + size]) for at in range(0, len(entries), size))
+
+
+def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted spans with those that overlap merged."""
+    found: list[tuple[int, int]] = []
+    for start, end in spans:
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found

@@ -422,7 +422,7 @@ SETTINGS = {
     "step": ("prefix_step", "Recall by the step of the dynamic prefix", "step of the dynamic prefix, %"),
     "overlap": ("overlap", "Recall by the overlap of segments", "overlap of neighbouring segments, %"),
 }
-"""Kind of picture -> the one setting in which its runs differ, a share from 0 to 1; its title; the label of the axis."""
+"""Kind of picture -> the one setting in which its runs differ, a share from 0 to 1; its title; the axis label."""
 
 
 def families(cells: Sequence[Cell], metric: str, name: str) -> list[list[Cell]]:

@@ -46,7 +46,7 @@ def measure(name: str, quick: bool) -> Result:
     """Run one benchmark on one thread and note the machine around it."""
     import torch
 
-    from model_adapters.running.figures import machine
+    from model_adapters.running.runtime import machine
 
     torch.set_num_threads(1)
     before, started = machine(), time.perf_counter()

@@ -25,7 +25,7 @@ from benchmarks.measure import Row, rounds, row, side_by_side, spent
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("_jrt_lmeval_hook.py", "jrt_lmeval_start.pth", "jrt_lmeval_start.start")
 OTHERS = "import torch, transformers.modeling_utils, lm_eval.models, lm_eval.tasks, lm_eval.evaluator"
-OURS = f"{OTHERS}; import jrt_lmeval, model_adapters.jrt_rnn, jrt_lmeval.task; jrt_lmeval.register()"
+OURS = f"{OTHERS}; import jrt_lmeval, model_adapters.models, jrt_lmeval.task; jrt_lmeval.register()"
 RUN = ("--model", "jrt_rnn", "--tasks", "factbook_once", "--limit", "1")
 HOOK_ROUNDS = 100
 

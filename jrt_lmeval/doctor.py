@@ -194,12 +194,12 @@ def examine_model(model: str, tasks: str, tokenizer: str | None, device: str | N
     from model_adapters.options import RunOptions
 
     checkpoint = find(model)
-    hardware = RunOptions(device=device, dtype=dtype).hardware()
+    place = RunOptions(device=device, dtype=dtype).place()
     found = None if tokenizer == "none" else find_tokenizer(checkpoint, tokenizer)
     names = [name for name in tasks.split(",") if name]
     lengths = prompt_lengths(names, found) if names and found is not None else ()
     try:
-        loaded = load_model(checkpoint, hardware.dtype, hardware.device)
+        loaded = load_model(checkpoint, place.dtype, place.device)
     except JRTError as error:
         checks = [Check("all weights loaded", False, str(error))]
     else:

@@ -26,10 +26,10 @@ from jrt_lmeval.paths import OUTPUT, tasks_dir
 log = logging.getLogger("lm_eval.jrt")
 
 MODELS = {
-    "jrt_rnn": "model_adapters.jrt_rnn:JRTRNN",
-    "based": "model_adapters.based:Based",
-    "mamba": "model_adapters.mamba:Mamba",
-    "hf_recall": "model_adapters.hf_recall:HFRecall",
+    "jrt_rnn": "model_adapters.models:JRTRNN",
+    "based": "model_adapters.models:Based",
+    "mamba": "model_adapters.models:Mamba",
+    "hf_recall": "model_adapters.models:HFRecall",
 }
 """`--model` names and the classes they stand for, as text: importing a class waits until it is asked for."""
 

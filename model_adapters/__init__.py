@@ -1,7 +1,6 @@
 """The model classes that lm_eval runs.
 
-jrt_rnn, based, mamba, hf_recall   what a user names: a checkpoint becomes an engine and a tokenizer
-ours            what jrt_rnn and based share
+models          what a user names (jrt_rnn, based, mamba, hf_recall): a checkpoint becomes an engine and a tokenizer
 lm              what all share towards lm_eval: requests in, answers out
 options         the model arguments that all take, and the machine they run on
 request_cache   lm_eval's `--use_cache`, made safe

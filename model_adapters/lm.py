@@ -6,31 +6,30 @@ import argparse
 import logging
 import sys
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lm_eval.api.model import TemplateLM
 from lm_eval.config.evaluate_config import EvaluatorConfig
-from lm_eval.utils import simple_parse_args_string
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window, simple_parse_args_string
 from tqdm import tqdm
 
 from jrt_lmeval import __version__
 from jrt_lmeval.checkpoints.tokenizers import known_ids, warn_of_misfit
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.checkup import as_records, checkup, table
 from model_adapters.engines.engine import Engine
-from model_adapters.options import OVERFLOW, World, context_length, without_repeats
+from model_adapters.options import Place, RunOptions
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
-from model_adapters.running.batching import Budget
-from model_adapters.running.figures import Answer, LogLikelihood, Totals, machine
+from model_adapters.running.batching import Budget, batches
 from model_adapters.running.generation import EOS, LENGTH, STOP, Generator, StopStrings
-from model_adapters.running.loglikelihood import Continuation, require_tokens, rolling_windows, score
 from model_adapters.running.rows import Encoder, Goal, PromptRow, read_goal
-from model_adapters.running.runtime import NotFinite, Runtime
+from model_adapters.running.runtime import Answer, LogLikelihood, NotFinite, Runtime, Totals, machine
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -45,17 +44,10 @@ class RecallLM(TemplateLM):
         engine: the model.
         tokenizer: a Hugging Face tokenizer.
         policy: how the prefix length of a prompt is chosen; always `none` for engines without a prefix.
-        budget: what a batch may hold; by default one row.
-        world: this process among those that share the work.
-        max_length: tokens the model may read, generated ones included; None takes the engine's limit.
-        on_overflow: what to do with longer prompts: `error`, `truncate_left` or `skip`.
-        add_bos_token: whether texts start with BOS; None leaves it to the tokenizer.
-        reuse: read a document that several prompts begin with once, where the prefix policy makes that exact.
-        doctor: check the model first; what fails is logged, and the table stands in the results file.
-        latency: let the first answer be made twice and count the second, so that what happens once is in no time.
-        template: arguments for the chat template.
-        think_end: text or token id that ends a model's reasoning, as `StopStrings` has it.
+        budget: what a batch may hold; by default as `batch_size` says.
+        place: this process among those that share the work; by default it is alone.
         description: facts for the results file (`get_model_info()["jrt"]`) and the cache's fingerprint.
+        run: how to run; or the fields of `RunOptions` as `options`.
 
     Raises:
         JRTError: for values out of range, and for a tokenizer that is not the model's.
@@ -68,44 +60,34 @@ class RecallLM(TemplateLM):
         *,
         policy: PrefixPolicy | None = None,
         budget: Budget | None = None,
-        world: World | None = None,
-        max_length: int | None = None,
-        on_overflow: str = "error",
-        add_bos_token: bool | None = None,
-        reuse: bool = True,
-        doctor: bool = False,
-        latency: bool = False,
-        template: Mapping[str, Any] | None = None,
-        think_end: str | int | None = None,
+        place: Place | None = None,
         description: dict[str, Any] | None = None,
+        run: RunOptions | None = None,
+        **options: Any,
     ):
         super().__init__()
-        if on_overflow not in OVERFLOW:
-            raise unknown("on_overflow", on_overflow, OVERFLOW)
-        self.engine, self.tokenizer, self.world = engine, tokenizer, world or World()
-        self._rank, self._world_size, self._device = self.world.rank, self.world.size, engine.device
+        run = run or RunOptions(**options)
+        self.engine, self.tokenizer, self._device = engine, tokenizer, engine.device
+        self._rank, self._world_size = (place.rank, place.size) if place else (0, 1)
         self.policy = policy if policy and engine.has_prefix else PrefixPolicy("none")
         self.description = dict(description or {})
         model: Any = engine.model
         rows = model.get_input_embeddings().weight.shape[0]
         warn_of_misfit(tokenizer, rows)
         self._vocabulary = known_ids(tokenizer, rows)
-        self.encoder = Encoder(tokenizer, add_bos_token, rows)
-        self._max_length = context_length(max_length, engine.max_length, engine.table_length)
+        self.encoder = Encoder(tokenizer, run.add_bos_token, rows)
+        self._max_length = checked_length(run.max_length, engine)
         # a recurrent model has no limit of its own, but a fixed prefix beyond any row it was trained on is a mistake
         self.policy.check_context(self._max_length or engine.trained_length)
-        self.runtime = Runtime(
-            engine,
-            self.policy,
-            budget or Budget(rows=1),
-            self._max_length,
-            on_overflow,
-        )
-        self._template, self._think_end = dict(template or {}), think_end
+        budget = budget or run.budget(engine.device)
+        self.runtime = Runtime(engine, self.policy, budget, self._max_length, run.on_overflow)
+        end = run.think_end_token
+        self._template, self._think_end = run.template, int(end) if isinstance(end, str) and end.isdigit() else end
         self._special = special_tokens(tokenizer)
+        reuse = run.reuse and not run.latency
         self._generator = Generator(self.runtime, self._stops, self._end_ids(), self._vocabulary, reuse)
-        self._latency = self._cold = latency
-        self._checks = list(checkup(engine, tokenizer)) if doctor else []
+        self._latency = self._cold = run.latency
+        self._checks = list(checkup(engine, tokenizer)) if run.doctor else []
         if any(check.passed is False for check in self._checks):
             log.warning("The model is not fit to be evaluated:\n%s", table(self._checks))
         self._other_totals: list[Totals] = []
@@ -215,19 +197,32 @@ class RecallLM(TemplateLM):
         return {**configuration, **digests}
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.world.all_gather(tensor)
+        """A tensor of every process, one behind the other along the first dimension (scalars become a vector)."""
+        if self.world_size == 1:
+            return tensor
+        tensor = tensor[None] if tensor.dim() == 0 else tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
-        # The totals travel with lm_eval's own gathering: with a request cache a process may have nothing to run, so
-        # a collective of our own inside generate_until could wait for it forever.
-        found = self.world.gather_object((obj, self.runtime.totals), dst)
-        if found is None:
-            return None
+        """The objects of all processes on process `dst`, None on the others.
+
+        The totals travel along: with a request cache a process may have nothing to run, so that a collective of our own
+        inside generate_until could wait for it forever.
+        """
+        found: list[Any] = [(obj, self.runtime.totals)]
+        if self.world_size > 1:
+            mine, found = found[0], [None] * self.world_size
+            dist.gather_object(mine, found if self.rank == dst else None, dst=dst)
+            if self.rank != dst:
+                return None
         self._other_totals = [totals for rank, (_, totals) in enumerate(found) if rank != self.rank]
         return [_without_gaps(content) for content, _ in found]
 
     def barrier(self) -> None:
-        self.world.barrier()
+        if self.world_size > 1:
+            dist.barrier()
 
     # Requests
 
@@ -235,38 +230,48 @@ class RecallLM(TemplateLM):
         """Greedy continuations as `Answer` objects, in the order of the requests."""
         asked, places = without_repeats(requests)
         goals = [read_goal(request.args[1]) for request in asked]
-        rows = [
-            self.encoder.row(index, request.args[0], goal=goal)
-            for index, (request, goal) in enumerate(zip(asked, goals, strict=True))
-        ]
-        rows = self.runtime.prepared(rows, [goal.max_gen_toks for goal in goals])
+        rows = self.runtime.prepared(
+            [
+                self.encoder.row(index, request.args[0], goal=goal)
+                for index, (request, goal) in enumerate(zip(asked, goals, strict=True))
+            ]
+        )
         answers: list[Answer] = [Answer("")] * len(rows)
         if self._cold:
             self._cold = False
-            with self.runtime.uncounted():
-                deque(self._generator.run(rows[:1]), maxlen=0)
-        with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache, naming(asked):
-            for row, answer in self._generator.run(rows):
-                answers[row.index] = answer
-                if not row.skipped:
-                    answer.stats |= self.encoder.read_characters(asked[row.index].args[0], row)
-                self._cache.add("generate_until", asked[row.index].args, answer)
-                bar.update()
+            counted, self.runtime.sums = self.runtime.sums, Totals()
+            deque(self._generator.run(rows[:1]), maxlen=0)
+            self.runtime.sums = counted
+        with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache:
+            try:
+                for row, answer in self._generator.run(rows):
+                    answers[row.index] = answer
+                    if not row.skipped:
+                        answer.stats |= self.encoder.read_characters(asked[row.index].args[0], row)
+                    self._cache.add("generate_until", asked[row.index].args, answer)
+                    bar.update()
+            except NotFinite as error:
+                if error.row is None:
+                    raise
+                request = asked[error.row]
+                raise JRTError(f"task {request.task_name}, doc_id {request.doc_id}: {error}") from None
         warn_of_empty(answers)
         return [answers[place] for place in places]
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **_: Any
     ) -> list[tuple[float, bool]]:
-        items = []
+        rows = []
         for index, ((context, text), context_ids, continuation) in enumerate(requests):
-            require_tokens(context_ids, continuation, text)
-            items.append(Continuation(self.encoder.row(index, context, context_ids), continuation))
+            if not continuation or not context_ids:
+                missing = "context before" if continuation else "token of its own in"
+                raise JRTError(f"there is no {missing} the continuation {text!r}; the task must offer a longer one.")
+            rows.append(replace(self.encoder.row(index, context, context_ids), continuation=continuation))
         if self._template.get("enable_thinking"):
             raise JRTError("enable_thinking=True is for tasks that generate; this one scores a given text.")
-        results = [(0.0, False)] * len(items)
-        with self._progress(len(items), "Scoring", disable_tqdm) as bar, self._cache:
-            for index, result in score(self.runtime, items):
+        results = [(0.0, False)] * len(rows)
+        with self._progress(len(rows), "Scoring", disable_tqdm) as bar, self._cache:
+            for index, result in self._scored(rows):
                 results[index] = result
                 self._cache.add("loglikelihood", requests[index][0], result)
                 bar.update()
@@ -279,26 +284,27 @@ class RecallLM(TemplateLM):
         return [results[place] for place in places]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[LogLikelihood]:
-        """Log-likelihood of whole texts, each token given as much context as fits.
+        """Log-likelihood of whole texts as `LogLikelihood` objects, which know how many tokens they are about.
 
-        They are `LogLikelihood` objects, which know how many tokens they are about. The
-        token that the text follows (BOS or end of text) is never scored itself.
+        Every token is scored once, as lm_eval does with one token of context: the first window follows BOS or end of
+        text, which is never scored itself, and the last one is filled up with as much context as fits.
         """
         asked, places = without_repeats(requests)
-        items: list[Continuation] = []
+        rows: list[PromptRow] = []
         owners: list[int] = []
-        lengths: list[int] = []
+        sums: list[LogLikelihood] = []
         for owner, request in enumerate(asked):
             # the text is the last argument; lm_eval 0.5 puts an empty context before it
             ids = self.tok_encode(request.args[-1], add_special_tokens=False)
-            lengths.append(len(ids))
-            for context, continuation in rolling_windows(ids, self.prefix_token_id, self.max_length):
-                items.append(Continuation(PromptRow(len(items), context, len(context), context), continuation))
+            sums.append(LogLikelihood(0.0, {"jrt_scored_tokens": len(ids)}))
+            limit = self.max_length or max(1, len(ids))
+            for pair in get_rolling_token_windows(ids, self.prefix_token_id, limit, context_len=1):
+                context, continuation = make_disjoint_window(pair)
+                rows.append(PromptRow(len(rows), context, len(context), context, continuation=continuation))
                 owners.append(owner)
-        sums = [LogLikelihood(0.0, {"jrt_scored_tokens": length}) for length in lengths]
-        missing = [owners.count(owner) for owner in range(len(asked))]
-        with self._progress(len(items), "Scoring windows", disable_tqdm) as bar, self._cache:
-            for index, (logprob, _) in score(self.runtime, items):
+        missing = Counter(owners)
+        with self._progress(len(rows), "Scoring windows", disable_tqdm) as bar, self._cache:
+            for index, (logprob, _) in self._scored(rows):
                 owner = owners[index]
                 sums[owner] = LogLikelihood(sums[owner] + logprob, sums[owner].stats)
                 missing[owner] -= 1
@@ -306,6 +312,36 @@ class RecallLM(TemplateLM):
                     self._cache.add("loglikelihood_rolling", asked[owner].args, sums[owner])
                 bar.update()
         return [sums[place] for place in places]
+
+    def _scored(self, rows: Sequence[PromptRow]) -> Iterator[tuple[int, tuple[float, bool]]]:
+        """Score continuations: `(index, (sum of log-probabilities, whether greedy decoding would produce it))` as they
+        are finished, in any order; rows that were skipped for their length get minus infinity.
+
+        Raises:
+            NotFinite: the logits are not finite.
+        """
+        runtime, asked = self.runtime, self.runtime.prepared(rows)
+        for row in asked:
+            if row.skipped:
+                yield row.index, (float("-inf"), False)
+        asked = [row for row in asked if not row.skipped]
+        for batch in batches([len(row.ids) + len(row.continuation) for row in asked], runtime.budget):
+            chosen = [asked[place] for place in batch]
+            texts = [[*row.ids, *row.continuation] for row in chosen]
+            prefixes, starts = [row.choice.length for row in chosen], [len(row.ids) for row in chosen]
+            with runtime.running():
+                scores = self.engine.score(texts, prefixes, starts)
+            runtime.lap()
+            runtime.sums.prompt_tokens_computed += sum(starts)
+            runtime.sums.count(chosen)
+            broken = None
+            for row, result in zip(chosen, scores, strict=True):
+                if bool(result.logprobs.isnan().any()):
+                    broken = broken or NotFinite(row.index, "while it was scored")
+                    continue
+                yield row.index, (float(result.logprobs.double().sum()), bool(result.greedy.all()))
+            if broken is not None:
+                raise broken
 
     def _end_ids(self) -> frozenset[int]:
         ends = getattr(getattr(self.engine.model, "generation_config", None), "eos_token_id", None)
@@ -319,6 +355,47 @@ class RecallLM(TemplateLM):
 
     def _progress(self, total: int, what: str, disable: bool) -> tqdm:
         return tqdm(total=total, desc=what, disable=disable or self.rank != 0)
+
+
+def checked_length(asked: int | None, engine: Engine) -> int | None:
+    """The context length in tokens of a run: what was asked for (`max_length`), by default the model's own.
+
+    A user may go beyond the length that the model was made for, and is warned.
+
+    Raises:
+        JRTError: `asked` is no number of tokens, or more than the model stores positions for.
+    """
+    if asked is None:
+        return engine.max_length
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 2:
+        raise JRTError(f"max_length={asked!r}: must be a whole number of at least 2 tokens.")
+    if engine.table_length is not None and asked > engine.table_length:
+        raise JRTError(
+            f"max_length={asked}: the model stores a vector for each of {engine.table_length} positions and has none "
+            f"beyond them; max_length can be at most {engine.table_length}."
+        )
+    if engine.max_length is not None and asked > engine.max_length:
+        log.warning(
+            "max_length=%d is more than the %d tokens that the model's positions were made for. Longer prompts are "
+            "read, and answers to them may mean little.",
+            *(asked, engine.max_length),
+        )
+    return asked
+
+
+def without_repeats(requests: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The requests to run, and for every request its place among them.
+
+    With several processes lm_eval hands out the last request of a process again until all have as many, and a request
+    with `repeats` so many times, always right after itself.
+    """
+    asked: list[Any] = []
+    places = []
+    for request in requests:
+        if not asked or request is not asked[-1]:
+            asked.append(request)
+        places.append(len(asked) - 1)
+    return asked, places
 
 
 def is_default_batch_size(batch_size: Any) -> bool:
@@ -350,18 +427,6 @@ def special_tokens(tokenizer: Any) -> dict[str, int]:
     named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     marked = {str(token.content): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return {**marked, **named}
-
-
-@contextmanager
-def naming(requests: Sequence[Any]) -> Iterator[None]:
-    """Name task and document in an error about logits of one of these requests."""
-    try:
-        yield
-    except NotFinite as error:
-        if error.row is None:
-            raise
-        request = requests[error.row]
-        raise JRTError(f"task {request.task_name}, doc_id {request.doc_id}: {error}") from None
 
 
 def warn_of_empty(answers: Sequence[Answer]) -> None:

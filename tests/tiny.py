@@ -186,7 +186,7 @@ def whole(content: str) -> Instance:
 
 def plain_loop(lm, prompt, steps=8):
     """The readable truth: the whole row again for every token, a batch of one, no state."""
-    row = lm.runtime.prepared([lm.encoder.row(0, prompt)], [0])[0]
+    row = lm.runtime.prepared([lm.encoder.row(0, prompt)])[0]
     ids, found = list(row.ids), []
     for _ in range(steps):
         logits, _ = lm.engine.prefill([ids], [row.choice.length])

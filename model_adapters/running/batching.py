@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,17 +50,11 @@ def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
         yield batch
 
 
-@dataclass(frozen=True)
-class Opening:
-    """What a row may share.
+class Opening(NamedTuple):
+    """What a row may share: its prefix length M, and its tokens up to the end of the document, M of them or more."""
 
-    Attributes:
-        ids: its tokens up to the end of the document.
-        prefix: M, at most as long as `ids`.
-    """
-
-    ids: tuple[int, ...]
     prefix: int
+    ids: tuple[int, ...]
 
 
 @dataclass
@@ -68,15 +62,13 @@ class Start:
     """A node of the tree: tokens whose state is kept while everything below it runs.
 
     Attributes:
-        ids: all tokens from the beginning, the parent's included.
-        prefix: M of all rows below.
+        opening: all tokens from the beginning, the parent's included, and M of all rows below.
         known: tokens that the parent's state holds already.
         rows: numbers of the rows that go on from here.
         children: longer starts that go on from here.
     """
 
-    ids: tuple[int, ...]
-    prefix: int
+    opening: Opening
     known: int = 0
     rows: list[int] = field(default_factory=list)
     children: list[Start] = field(default_factory=list)
@@ -84,7 +76,7 @@ class Start:
     @property
     def new_ids(self) -> tuple[int, ...]:
         """The tokens that remain to be read after the parent's state."""
-        return self.ids[self.known :]
+        return self.opening.ids[self.known :]
 
     @property
     def rows_below(self) -> list[int]:
@@ -92,16 +84,9 @@ class Start:
         return [*self.rows, *(row for child in self.children for row in child.rows_below)]
 
 
-@dataclass(frozen=True)
-class Forks:
-    """Copies of kept states, one for each of a batch of rows.
-
-    Attributes:
-        rows: numbers of the rows.
-        state: their copies, to be used up.
-        known: tokens of each row that its copy has read.
-        seconds: each row's share of the time spent on reading them.
-    """
+class Forks(NamedTuple):
+    """Copies of kept states, to be used up, one for each of a batch of rows; how many tokens of the row each has read,
+    and the row's share of the seconds spent on that."""
 
     rows: list[int]
     state: Any
@@ -117,7 +102,7 @@ def forks(
     starts: Sequence[Start],
     read: Reader,
     budget: Budget,
-    cost: Callable[[int, Start], int],
+    cost: Callable[[int, int], int],
     above: Any = None,
     parents: Sequence[int] = (),
     spent: dict[int, float] | None = None,
@@ -128,30 +113,28 @@ def forks(
         starts: roots of trees.
         read: reads a batch.
         budget: what a batch may hold.
-        cost: tokens that a row counts for in a batch that goes on from a start.
+        cost: tokens that a row counts for in a batch that goes on from a start of so many tokens.
         above: below a root, the states that `starts` go on from.
         parents: the row of `above` that each of them goes on from.
         spent: seconds so far by row.
-
-    Yields:
-        Batches of rows with copies of the states they go on from.
     """
     spent = {} if spent is None else spent
     for batch in batches([len(start.new_ids) for start in starts], budget):
         chosen = [starts[number] for number in batch]
         copies = None if above is None else above.select(torch.tensor([parents[number] for number in batch]))
         # where a state is given, the prefix has been read
-        prefixes = [start.prefix if copies is None else 0 for start in chosen]
+        prefixes = [start.opening.prefix if copies is None else 0 for start in chosen]
         state, seconds = read([start.new_ids for start in chosen], prefixes, copies)
         for start, share in zip(chosen, seconds, strict=True):
             below = start.rows_below
             for row in below:
                 spent[row] = spent.get(row, 0.0) + share / len(below)
+        known = [len(start.opening.ids) for start in chosen]
         waiting = [(row, owner) for owner, start in enumerate(chosen) for row in start.rows]
-        for part in batches([cost(row, chosen[owner]) for row, owner in waiting], budget):
+        for part in batches([cost(row, known[owner]) for row, owner in waiting], budget):
             rows, owners = zip(*(waiting[number] for number in part), strict=True)
-            known = [len(chosen[owner].ids) for owner in owners]
-            yield Forks(list(rows), state.select(torch.tensor(owners)), known, [spent.pop(row) for row in rows])
+            copied = state.select(torch.tensor(owners))
+            yield Forks(list(rows), copied, [known[owner] for owner in owners], [spent.pop(row) for row in rows])
         children = [(child, owner) for owner, start in enumerate(chosen) for child in start.children]
         if children:
             nodes, owners = zip(*children, strict=True)
@@ -173,25 +156,24 @@ def shared_starts(openings: Sequence[Opening | None]) -> tuple[list[Start], list
     for row, opening in enumerate(openings):
         if opening is not None:
             groups.setdefault(opening, []).append(row)
-    roots: list[Start] = []
-    stack: list[Start] = []
-    # in this order a start stands right after the longest start that it begins with
-    for opening in sorted(groups, key=lambda one: (one.prefix, one.ids)):
-        node = Start(opening.ids, opening.prefix, rows=groups[opening])
-        while stack and not _begins(node, stack[-1]):
+    root = Start(Opening(-1, ()))
+    stack = [root]
+    for opening in sorted(groups):  # in this order a start stands right after the longest start that it begins with
+        while len(stack) > 1 and not _begins(opening, stack[-1].opening):
             stack.pop()
-        (stack[-1].children if stack else roots).append(node)
+        node = Start(opening, rows=groups[opening])
+        stack[-1].children.append(node)
         stack.append(node)
     kept: list[Start] = []
-    for root in roots:
-        nodes, rows = _pruned(root, 0)
+    for child in root.children:
+        nodes, rows = _pruned(child, 0)
         kept += nodes
         alone += rows
     return kept, sorted(alone)
 
 
-def _begins(node: Start, parent: Start) -> bool:
-    return node.prefix == parent.prefix and node.ids[: len(parent.ids)] == parent.ids
+def _begins(opening: Opening, other: Opening) -> bool:
+    return opening.prefix == other.prefix and opening.ids[: len(other.ids)] == other.ids
 
 
 def _pruned(node: Start, known: int) -> tuple[list[Start], list[int]]:
@@ -199,11 +181,11 @@ def _pruned(node: Start, known: int) -> tuple[list[Start], list[int]]:
     below: list[Start] = []
     rows = list(node.rows)
     for child in node.children:
-        nodes, freed = _pruned(child, len(node.ids))
+        nodes, freed = _pruned(child, len(node.opening.ids))
         below += nodes
         rows += freed
     if len(rows) + len(below) < 2:
         for child in below:
             child.known = known
         return below, rows
-    return [Start(node.ids, node.prefix, known, sorted(rows), below)], []
+    return [Start(node.opening, known, sorted(rows), below)], []

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from model_adapters.engines.engine import Engine
-from model_adapters.running.batching import Opening, Start, batches, forks, shared_starts
-from model_adapters.running.figures import Answer, Timer
+from model_adapters.running.batching import Opening, batches, forks, shared_starts
 from model_adapters.running.rows import Goal, PromptRow
-from model_adapters.running.runtime import NotFinite, Runtime
+from model_adapters.running.runtime import Answer, Clock, NotFinite, Runtime
+
+STOP, EOS, LENGTH = "stop", "eos", "length"
 
 
 class StopStrings:
@@ -83,16 +84,6 @@ class StopStrings:
         return (text[: min(places)], thought) if places else (text, False)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows whose prompts have been read: logits after each, states, and seconds spent on each so far."""
-
-    rows: list[PromptRow]
-    logits: Tensor  # [B, vocabulary or more]
-    state: Any
-    seconds: list[float]
-
-
 class Generator:
     """Greedy generation.
 
@@ -120,27 +111,27 @@ class Generator:
         for row in rows:
             if row.skipped:
                 yield row, Answer("", {"jrt_skipped": 1})
-        for batch in self._batches([row for row in rows if not row.skipped]):
-            yield from self._decode(batch)
+        rows, budget = [row for row in rows if not row.skipped], self.runtime.budget
+        costs = [len(row.ids) + row.room for row in rows]
+        starts, alone = shared_starts([self._opening(row) for row in rows])
+        for numbers in batches([costs[number] for number in alone], budget):
+            chosen = [rows[alone[number]] for number in numbers]
+            read = self._read([row.ids for row in chosen], [row.choice.length for row in chosen], None, chosen)
+            yield from self._continued(chosen, *read)
+        # a recurrent state weighs the same however long the document was; keys and values are copied for every fork
+        spared = int(self.runtime.engine.constant_state)
+        for forked in forks(starts, self._keep, budget, lambda row, known: costs[row] - known * spared):
+            chosen = [rows[number] for number in forked.rows]
+            rest = [row.ids[known:] for row, known in zip(chosen, forked.known, strict=True)]
+            logits, state, seconds = self._read(rest, [0] * len(rest), forked.state, chosen)
+            both = [a + b for a, b in zip(forked.seconds, seconds, strict=True)]
+            yield from self._continued(chosen, logits, state, both)
 
     def _opening(self, row: PromptRow) -> Opening | None:
         end, prefix = row.document_end, row.choice.length
         if not self.shares or not 0 < end < len(row.ids) or prefix > end:
             return None
-        return Opening(tuple(row.ids[:end]), prefix)
-
-    def _batches(self, rows: Sequence[PromptRow]) -> Iterator[Batch]:
-        """Every row once, after its prompt."""
-        starts, alone = shared_starts([self._opening(row) for row in rows])
-        for numbers in batches([_cost(rows[number]) for number in alone], self.runtime.budget):
-            chosen = [rows[alone[number]] for number in numbers]
-            read = self._read([row.ids for row in chosen], [row.choice.length for row in chosen], None, chosen)
-            yield Batch(chosen, *read)
-        for forked in forks(starts, self._keep, self.runtime.budget, lambda row, start: self._cost(rows[row], start)):
-            chosen = [rows[number] for number in forked.rows]
-            rest = [row.ids[known:] for row, known in zip(chosen, forked.known, strict=True)]
-            logits, state, seconds = self._read(rest, [0] * len(rest), forked.state, chosen)
-            yield Batch(chosen, logits, state, [a + b for a, b in zip(forked.seconds, seconds, strict=True)])
+        return Opening(prefix, tuple(row.ids[:end]))
 
     def _keep(self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any) -> tuple[Any, list[float]]:
         return self._read(ids, prefixes, state)[1:]
@@ -154,134 +145,90 @@ class Generator:
             finite = logits[:, : self.vocabulary].isfinite().all(1).tolist()
         if not all(finite):
             raise NotFinite(rows[finite.index(False)].index if rows else None, "after its prompt")
-        lengths = [len(row) for row in ids]
-        self.runtime.count_read(sum(lengths))
-        return logits, state, shares(self.runtime.lap(), lengths)
+        total, seconds = sum(len(row) for row in ids), self.runtime.lap()
+        self.runtime.sums.prompt_tokens_computed += total
+        return logits, state, [seconds * len(row) / total for row in ids]
 
-    def _cost(self, row: PromptRow, start: Start) -> int:
-        # A recurrent state weighs the same however long the document was; keys and values are copied for every fork.
-        return _cost(row) - (len(start.ids) if self.runtime.engine.constant_state else 0)
-
-    def _decode(self, batch: Batch) -> Iterator[tuple[PromptRow, Answer]]:
-        runtime, state_bytes = self.runtime, batch.state.row_bytes()
-        window_bytes = runtime.engine.window_bytes(batch.state)
-        goals = [_goal(row) for row in batch.rows]
-        runtime.count(batch.rows, state_bytes=max(state_bytes))
-        finished = decode(
-            runtime.engine,
-            batch.logits,
-            batch.state,
-            goals,
-            end_ids=self.end_ids,
-            vocabulary=self.vocabulary,
-            stops=self.stops,
-            clock=runtime,
-        )
+    def _continued(
+        self, rows: Sequence[PromptRow], logits: Tensor, state: Any, seconds: Sequence[float]
+    ) -> Iterator[tuple[PromptRow, Answer]]:
+        """The answers of a batch whose prompts have been read in so many seconds each."""
+        engine, sums = self.runtime.engine, self.runtime.sums
+        state_bytes, window_bytes = state.row_bytes(), engine.window_bytes(state)
+        sums.count(rows, max(state_bytes))
+        goals = [row.goal or Goal() for row in rows]
+        finished = decode(engine, logits, state, goals, self.end_ids, self.vocabulary, self.stops, self.runtime)
         try:
             for done in finished:
-                row = batch.rows[done.row]
-                stats = _stats(row, done, batch.seconds[done.row])
-                parts = self._state_parts(state_bytes[done.row], window_bytes[done.row])
-                answer = Answer(done.text, stats | parts)
-                runtime.count_answer(answer)
+                row, kept, windows = rows[done.row], state_bytes[done.row], window_bytes[done.row]
+                text = done.text
+                stats = {
+                    "jrt_prefix_tokens": row.choice.length,
+                    "jrt_prefix_share": row.choice.length / len(row.ids),
+                    "jrt_entropy": row.choice.entropy,
+                    "jrt_prompt_tokens": len(row.ids),
+                    "jrt_new_tokens": done.tokens,
+                    "jrt_seconds": seconds[done.row] + done.seconds,
+                    "jrt_ended": done.ended,
+                    "jrt_empty_answer": int(not text.strip()),
+                    **({"jrt_truncated_tokens": row.truncated} if row.truncated else {}),
+                    "jrt_state_bytes": kept,
+                    "jrt_window_bytes": windows,
+                    **({"jrt_recurrent_bytes": kept - windows} if engine.constant_state else {}),
+                }
+                answer = Answer(text, stats)
+                sums.count_answer(answer)
                 yield row, answer
         except NotFinite as error:
-            raise NotFinite(None if error.row is None else batch.rows[error.row].index, error.where) from None
-
-    def _state_parts(self, state: int, window: int) -> dict[str, float]:
-        parts: dict[str, float] = {"jrt_state_bytes": state, "jrt_window_bytes": window}
-        return {**parts, "jrt_recurrent_bytes": state - window} if self.runtime.engine.constant_state else parts
-
-
-def shares(seconds: float, weights: Sequence[int]) -> list[float]:
-    """Split a time in proportion to weights."""
-    total = sum(weights)
-    return [seconds * weight / total for weight in weights]
-
-
-def _goal(row: PromptRow) -> Goal:
-    assert row.goal is not None, "a row without a goal is scored, not continued"
-    return row.goal
-
-
-def _cost(row: PromptRow) -> int:
-    return len(row.ids) + _goal(row).max_gen_toks
-
-
-def _stats(row: PromptRow, done: Finished, seconds: float) -> dict[str, Any]:
-    """Figures of an answer; `seconds` were spent on its prompt."""
-    cut = {"jrt_truncated_tokens": row.truncated} if row.truncated else {}
-    return {
-        "jrt_prefix_tokens": row.choice.length,
-        "jrt_prefix_share": row.choice.length / len(row.ids),
-        "jrt_entropy": row.choice.entropy,
-        "jrt_prompt_tokens": len(row.ids),
-        "jrt_new_tokens": done.tokens,
-        "jrt_seconds": seconds + done.seconds,
-        "jrt_ended": done.ended,
-        "jrt_empty_answer": int(not done.text.strip()),
-        **cut,
-    }
-
-
-STOP, EOS, LENGTH = "stop", "eos", "length"
+            raise NotFinite(None if error.row is None else rows[error.row].index, error.where) from None
 
 
 @dataclass
-class Finished:
-    """One generated text.
+class Running:
+    """A row that is being continued.
 
     Attributes:
-        row: its place in the batch that was passed in.
-        text: cut before the stop string; the end-of-text token is not part of it.
-        tokens: how many tokens were generated, the stop included.
-        seconds: the row's share of the time spent on steps.
+        row: its place in the batch.
+        stops: finds its stop strings.
+        ids: what was generated so far, the token that ended it included.
+        seconds: its share of the time spent on steps.
         ended: what ended it: `stop` (a stop string), `eos` (the model's end token) or `length` (`max_gen_toks`).
     """
 
     row: int
-    text: str
-    tokens: int
-    seconds: float
-    ended: str
-
-
-@dataclass
-class _Running:
-    row: int
     stops: StopStrings
-    limit: int
-    end_ids: frozenset[int]
     ids: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    ended: str = ""
 
-    def ended(self) -> str | None:
-        """What ends the text with the token that was generated last, as `Finished.ended`; None if it goes on."""
-        if self.ids[-1] in self.end_ids:
-            return EOS
-        if self.stops.hit(self.ids):
-            return STOP
-        return LENGTH if len(self.ids) >= self.limit else None
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated, the stop included."""
+        return len(self.ids)
+
+    @property
+    def text(self) -> str:
+        """The answer, cut before the stop string; the end-of-text token is not part of it."""
+        return self.stops.answer(self.ids, self.ended == EOS)
 
 
 def decode(
     engine: Engine,
     logits: Tensor,
     state: Any,
-    wanted: Sequence[Goal],
-    *,
+    goals: Sequence[Goal],
     end_ids: frozenset[int],
     vocabulary: int,
     stops: Callable[[Goal], StopStrings],
-    clock: Timer,
-) -> Iterator[Finished]:
+    clock: Clock,
+) -> Iterator[Running]:
     """Continue every row of a batch until it is done.
 
     Args:
         engine: the model.
         logits: `[B, vocabulary or more]` after the prompts.
         state: after the prompts; used up.
-        wanted: where each row stops.
+        goals: where each row stops.
         end_ids: the model's end tokens.
         vocabulary: tokens the tokenizer knows; embedding rows beyond are never chosen.
         stops: makes what finds the stop strings of a row.
@@ -293,7 +240,7 @@ def decode(
     Raises:
         NotFinite: after the rows that finish with the same step have been yielded.
     """
-    running = [_Running(row, stops(goal), goal.max_gen_toks, end_ids) for row, goal in enumerate(wanted)]
+    running = [Running(row, stops(goal)) for row, goal in enumerate(goals)]
     while running:
         with clock.running():
             best = logits[:, :vocabulary].max(-1)
@@ -304,12 +251,17 @@ def decode(
             row.seconds += share
             # a maximum is NaN or infinite where any of the logits is
             if not math.isfinite(largest[place]):
-                broken = broken or NotFinite(row.row, f"at token {len(row.ids) + 1} of its answer")
+                broken = broken or NotFinite(row.row, f"at token {row.tokens + 1} of its answer")
                 continue
             row.ids.append(token)
-            ended = row.ended()
-            if ended:
-                yield Finished(row.row, row.stops.answer(row.ids, ended == EOS), len(row.ids), row.seconds, ended)
+            if token in end_ids:
+                row.ended = EOS
+            elif row.stops.hit(row.ids):
+                row.ended = STOP
+            elif row.tokens >= goals[row.row].max_gen_toks:
+                row.ended = LENGTH
+            if row.ended:
+                yield row
             else:
                 staying.append(place)
         if broken is not None:

@@ -1,15 +1,15 @@
-"""From lm_eval's requests to rows of token ids, with where generation stops and how long the prefix is."""
+"""From lm_eval's requests to rows of token ids, with where the document ends and where generation stops."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.prefix import PrefixChoice, PrefixPolicy, choose_prefix
+from jrt_lmeval.prefix import PrefixChoice
 from jrt_lmeval.prompts import Prompt
 from model_adapters.engines.checkup import appended
 
@@ -79,7 +79,8 @@ class PromptRow:
         document_end: how many of them reach up to the end of the last copy of the document.
         document_ids: tokens of the document itself (one copy), for its entropy.
         goal: where generation stops; None for scoring.
-        choice: prefix length M and entropy H; set by `with_prefix`.
+        continuation: tokens that are scored after the context; empty for generation.
+        choice: prefix length M and entropy H; set by `Runtime.prepared`, as what follows.
         truncated: tokens cut off on the left.
         skipped: not run at all, because it is too long.
     """
@@ -89,9 +90,15 @@ class PromptRow:
     document_end: int
     document_ids: list[int]
     goal: Goal | None = None
+    continuation: Sequence[int] = ()
     choice: PrefixChoice = NOT_CHOSEN
     truncated: int = 0
     skipped: bool = False
+
+    @property
+    def room(self) -> int:
+        """Tokens that the model reads after the context: what it generates, or all but the last of what it scores."""
+        return self.goal.max_gen_toks if self.goal else max(0, len(self.continuation) - 1)
 
 
 class Encoder:
@@ -100,13 +107,13 @@ class Encoder:
     Args:
         tokenizer: a Hugging Face tokenizer.
         add_bos_token: whether texts start with the tokenizer's BOS; None leaves it to the tokenizer.
-        rows: tokens that the model embeds; None for as many as there are.
+        rows: tokens that the model embeds.
 
     Raises:
         JRTError: the tokenizer has neither BOS nor EOS.
     """
 
-    def __init__(self, tokenizer: Any, add_bos_token: bool | None = None, rows: int | None = None):
+    def __init__(self, tokenizer: Any, add_bos_token: bool | None, rows: int):
         self.tokenizer, self.rows = tokenizer, rows
         self._appended = appended(tokenizer)
         if self._appended:
@@ -120,7 +127,7 @@ class Encoder:
             raise JRTError("the tokenizer has neither a BOS nor an EOS token; one of them must be set in its files.")
         self.first_id: int = first
         self.add_bos_token = add_bos_token
-        self._document_ids = lru_cache(maxsize=1024)(self._plain_ids)
+        self._document_ids = lru_cache(maxsize=1024)(partial(self.ids, add_special_tokens=False))
         self._said_plain = False
 
     def special(self, text: str, add_special_tokens: bool | None = None) -> dict[str, bool]:
@@ -144,7 +151,7 @@ class Encoder:
         kept = list(ids)
         if self._appended and special.get("add_special_tokens", True):
             kept = kept[: len(kept) - len(self._appended)]
-        if self.rows is not None and kept and (highest := max(kept)) >= self.rows:
+        if kept and (highest := max(kept)) >= self.rows:
             raise JRTError(
                 f"a text needs the token {self.tokenizer.convert_ids_to_tokens(highest)!r} (id {highest}), and the "
                 f"model embeds {self.rows} tokens: it was not trained with this one. Take it out of the text, or give "
@@ -184,15 +191,10 @@ class Encoder:
         last = places[end - 1][1] if row.choice.length else places[cut][0]
         return {**({"jrt_truncated_characters": places[cut][0]} if cut else {}), "jrt_prefix_characters": last}
 
-    def _plain_ids(self, document: str) -> list[int]:
-        return self.ids(document, add_special_tokens=False)
-
     def _with_document_end(self, prompt: Prompt) -> tuple[list[int], int]:
         if not self.tokenizer.is_fast:
             ids, head = self.ids(prompt), self.ids(prompt[: prompt.document_end])
-            shorter = min(len(ids), len(head))
-            same = next((place for place in range(shorter) if ids[place] != head[place]), shorter)
-            return ids, same
+            return ids, next((at for at, one in enumerate(head) if ids[at : at + 1] != [one]), len(head))
         # str(): a tokenizer may look at the type of what it is given
         special = self.special(prompt)
         encoded = self.tokenizer(str(prompt), return_offsets_mapping=True, **special)
@@ -200,53 +202,3 @@ class Encoder:
         ends = [end for _, end in encoded["offset_mapping"][: len(ids)]]
         inside = next((i for i, end in enumerate(ends) if end > prompt.document_end), len(ends))
         return ids, inside
-
-
-def fit(rows: Sequence[PromptRow], room: Sequence[int], limit: int | None, on_overflow: str) -> list[PromptRow]:
-    """Deal with rows that are longer than the model can read.
-
-    Args:
-        rows: all rows.
-        room: tokens each row needs besides its context (to generate, or the continuation).
-        limit: the model's context in tokens, or None.
-        on_overflow: `error`, `truncate_left` (cuts the start of the prompt) or `skip` (answers with nothing).
-
-    Raises:
-        JRTError: with `error`, before anything is computed; or if even one token of context does not fit.
-    """
-    if limit is None:
-        return list(rows)
-    over = [row for row, extra in zip(rows, room, strict=True) if len(row.ids) + extra > limit]
-    if over and on_overflow == "error":
-        longest = max(len(row.ids) for row in over)
-        raise JRTError(
-            f"{len(over)} of {len(rows)} prompts do not fit into the model's context of {limit} tokens: the longest "
-            f"has {longest}, and up to {max(room)} more follow. Use a shorter window (context_length of the task), or "
-            "the model argument on_overflow=truncate_left (cuts the start of the prompt) or on_overflow=skip; both are "
-            "counted in the results."
-        )
-    fitted = []
-    for row, extra in zip(rows, room, strict=True):
-        surplus = len(row.ids) + extra - limit
-        if surplus <= 0:
-            fitted.append(row)
-        elif on_overflow == "skip":
-            fitted.append(replace(row, skipped=True))
-        elif surplus >= len(row.ids):
-            raise JRTError(
-                f"the model's context of {limit} tokens has no room for {extra} more after even one token of the "
-                "prompt; lower max_gen_toks."
-            )
-        else:
-            end = max(1, row.document_end - surplus)
-            fitted.append(replace(row, ids=row.ids[surplus:], document_end=end, truncated=surplus))
-    return fitted
-
-
-def with_prefix(row: PromptRow, policy: PrefixPolicy, longest: int | None = None) -> PromptRow:
-    """The row with its prefix length chosen, `longest` at most; the continuation of a scored row is not part of
-    `ids`."""
-    choice = choose_prefix(policy, len(row.ids), row.document_end, row.document_ids)
-    if longest is not None:
-        choice = replace(choice, length=min(choice.length, longest))
-    return replace(row, choice=choice)

@@ -131,7 +131,7 @@ def test_an_engine_gives_the_logits_of_its_model(kind):
 def loglikelihood_loop(lm, context, continuation):
     """Token by token, the whole row again each time."""
     context_ids, continuation_ids = lm._encode_pair(context, continuation)
-    row = lm.runtime.prepared([lm.encoder.row(0, context, context_ids)], [0])[0]
+    row = lm.runtime.prepared([lm.encoder.row(0, context, context_ids)])[0]
     total, greedy = 0.0, True
     for place, token in enumerate(continuation_ids):
         logits, _ = lm.engine.prefill([context_ids + continuation_ids[:place]], [row.choice.length])
@@ -159,7 +159,7 @@ def test_no_continuation_token_is_in_the_prefix(policy):
     """Changing a later token of the continuation moves no earlier log-probability."""
     lm = tiny.lm("jrt", policy=PrefixPolicy(policy))
     context, continuation = lm._encode_pair(tiny.prompts()[4], " Ashgrove Maine 1994")
-    row = lm.runtime.prepared([lm.encoder.row(0, tiny.prompts()[4], context)], [0])[0]
+    row = lm.runtime.prepared([lm.encoder.row(0, tiny.prompts()[4], context)])[0]
     assert row.choice.length <= len(context)
     changed = [*continuation[:-1], (continuation[-1] + 1) % tiny.VOCAB]
     first, second = (

@@ -10,7 +10,7 @@ from lm_eval.api.model import CachingLM
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import Answer
+from model_adapters.running.runtime import Answer
 
 torch.set_num_threads(1)
 

@@ -23,7 +23,7 @@ from transformers import (
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import HFEngine, context_length
-from model_adapters.hf_recall import HFRecall
+from model_adapters.models import HFRecall
 
 torch.set_num_threads(1)
 

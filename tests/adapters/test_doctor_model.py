@@ -20,7 +20,7 @@ from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.checkup import CHECKS, checkup
 from model_adapters.engines.jrt import JRTEngine, JRTState
-from model_adapters.jrt_rnn import JRTRNN
+from model_adapters.models import JRTRNN
 
 torch.set_num_threads(1)
 

@@ -116,7 +116,7 @@ def test_an_instruct_model_without_its_template_is_told(caplog: pytest.LogCaptur
 
 
 def test_one_answer_at_a_time_is_a_mode_of_its_own() -> None:
-    from model_adapters.hf_recall import HFRecall
+    from model_adapters.models import HFRecall
 
     lm = HFRecall.create_from_arg_obj({"latency": True, "device": "cpu"}, {"batch_size": None})
     plain = HFRecall.create_from_arg_obj({"device": "cpu"}, {"batch_size": None})
@@ -140,7 +140,7 @@ def test_who_asks_for_one_row_gets_one(
     """lm_eval's command line passes the number 1 where nobody gave --batch_size, and text where somebody did."""
     import sys
 
-    from model_adapters.hf_recall import HFRecall
+    from model_adapters.models import HFRecall
 
     monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--model", "hf_recall"])
     if command:

@@ -11,7 +11,7 @@ import torch
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.jrt import JRTEngine
-from model_adapters.hf_recall import HFRecall
+from model_adapters.models import HFRecall
 from model_adapters.options import pick_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

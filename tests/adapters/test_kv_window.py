@@ -13,9 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.checkup import checkup
 from model_adapters.engines.kv_window import NO_TOKEN, KVWindow, WindowEngine, WindowOptions, full_pass
-from model_adapters.hf_recall import HFRecall
 from model_adapters.lm import RecallLM
-from model_adapters.mamba import Mamba
+from model_adapters.models import HFRecall, Mamba
 from model_adapters.running.batching import Budget
 
 torch.set_num_threads(1)

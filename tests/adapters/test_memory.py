@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from model_adapters.running.figures import Memory, process_peak
+from model_adapters.running.runtime import Memory, process_peak
 
 MEGABYTE = 1 << 20  # the kernel counts pages roughly: a few may be missing
 

@@ -19,10 +19,7 @@ from safetensors.torch import load_file, save_file
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts import Prompt
-from model_adapters.based import Based
-from model_adapters.hf_recall import HFRecall
-from model_adapters.jrt_rnn import JRTRNN
-from model_adapters.mamba import Mamba
+from model_adapters.models import JRTRNN, Based, HFRecall, Mamba
 
 torch.set_num_threads(1)
 
@@ -288,7 +285,7 @@ import torch, tiny
 torch.set_num_threads(1)
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
-from model_adapters.jrt_rnn import JRTRNN
+from model_adapters.models import JRTRNN
 
 lm = JRTRNN(sys.argv[2], prefix="dynamic", batch_size=2, device="cpu")
 manager = TaskManager(include_defaults=False, include_path=sys.argv[3])

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import HFEngine
-from model_adapters.hf_recall import HFRecall
 from model_adapters.lm import RecallLM
+from model_adapters.models import HFRecall
 from model_adapters.running.batching import Budget
 
 torch.set_num_threads(1)

@@ -15,9 +15,9 @@ from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts import Prompt
 from model_adapters.lm import RecallLM
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import Answer, Clock
 from model_adapters.running.generation import StopStrings, decode
 from model_adapters.running.rows import Goal, read_goal
+from model_adapters.running.runtime import Answer, Clock
 
 torch.set_num_threads(1)
 
@@ -280,8 +280,8 @@ def test_truncating_on_the_left_is_counted():
 def test_truncating_moves_the_end_of_the_document():
     lm = tiny.lm("jrt", max_length=40, on_overflow="truncate_left")
     prompt = tiny.prompts()[2]
-    whole = lm.encoder.row(0, prompt)
-    (row,) = lm.runtime.prepared([whole], [8])
+    whole = lm.encoder.row(0, prompt, goal=Goal((), 8))
+    (row,) = lm.runtime.prepared([whole])
     assert len(row.ids) == 32
     assert row.ids[row.document_end :] == whole.ids[whole.document_end :]
 

@@ -17,7 +17,7 @@ from model_adapters.running.rows import read_goal
 
 
 def opening(text: str, prefix: int = 0) -> Opening:
-    return Opening(tuple(map(ord, text)), prefix)
+    return Opening(prefix, tuple(map(ord, text)))
 
 
 def shape(start: Start) -> tuple:

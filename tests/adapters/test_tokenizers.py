@@ -13,11 +13,9 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from jrt_lmeval.errors import JRTError
-from model_adapters.based import Based
 from model_adapters.engines.checkup import checkup
-from model_adapters.hf_recall import HFRecall
-from model_adapters.jrt_rnn import JRTRNN
 from model_adapters.lm import RecallLM
+from model_adapters.models import JRTRNN, Based, HFRecall
 
 
 def appending() -> Any:

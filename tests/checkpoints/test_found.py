@@ -13,10 +13,7 @@ from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_models
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
-from model_adapters.based import Based
-from model_adapters.hf_recall import HFRecall
-from model_adapters.jrt_rnn import JRTRNN
-from model_adapters.mamba import Mamba
+from model_adapters.models import JRTRNN, Based, HFRecall, Mamba
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_the_real_model_is_had_by_pip_and_recalls_what_it_read(monkeypatch, tmp_
     folder = find("smollm2").folder
     assert find("smollm2").folder == folder and (folder / "model.safetensors").stat().st_size == 269_060_552
 
-    from model_adapters.hf_recall import HFRecall
+    from model_adapters.models import HFRecall
 
     lm = HFRecall(pretrained="smollm2", dtype="float32", device="cpu")
     assert sum(parameter.numel() for parameter in lm.engine.model.parameters()) == 134_515_008

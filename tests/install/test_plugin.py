@@ -197,8 +197,8 @@ def test_an_entry_point_or_class_of_ours_in_the_registry_is_no_conflict(miniatur
     models = miniature / "lm_eval/models/__init__.py"
     ours = """
 from importlib.metadata import EntryPoint
-model_registry.register("mamba", target=EntryPoint("mamba", "model_adapters.mamba:Mamba", "lm_eval.models"))
-model_registry.register("based", target=type("Based", (), {"__module__": "model_adapters.based"}))
+model_registry.register("mamba", target=EntryPoint("mamba", "model_adapters.models:Mamba", "lm_eval.models"))
+model_registry.register("based", target=type("Based", (), {"__module__": "model_adapters.models"}))
 """
     models.write_text(models.read_text() + ours)
     assert python(f"{HOOK}\nimport lm_eval.models", miniature) == ""

@@ -13,9 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen3
 from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.retrofit import WINDOWED, RetrofitConfig, RetrofitForCausalLM, default_depths, read_backbone
-from model_adapters.based import Based
-from model_adapters.hf_recall import HFRecall
-from model_adapters.jrt_rnn import JRTRNN
+from model_adapters.models import JRTRNN, Based, HFRecall
 
 SHAPE = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,

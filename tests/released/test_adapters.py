@@ -15,11 +15,8 @@ from released import HERE, expected
 from jrt_lmeval.checkpoints import load_pretrained
 from jrt_lmeval.checkpoints.convert import convert
 from jrt_lmeval.errors import JRTError
-from model_adapters.based import Based
 from model_adapters.engines.jrt import JRTEngine
-from model_adapters.hf_recall import HFRecall
-from model_adapters.jrt_rnn import JRTRNN
-from model_adapters.mamba import Mamba
+from model_adapters.models import JRTRNN, Based, HFRecall, Mamba
 
 torch.set_num_threads(1)
 LARGE = {"jrt": "jrt_tiny", "based": "based_tiny", "attn": "attn_tiny", "mamba": "mamba_tiny"}
@@ -129,7 +126,7 @@ def test_one_warning_names_the_kernels_that_cuda_lacks(caplog, monkeypatch, opti
         Mamba(str(HERE / "mamba_tiny"), **options)
         assert "CUDA" not in caplog.text
         monkeypatch.setattr(Mamba, "device", property(lambda self: torch.device("cuda")))
-        monkeypatch.setattr("model_adapters.mamba.find_spec", lambda name: None)
+        monkeypatch.setattr("model_adapters.models.find_spec", lambda name: None)
         Mamba(str(HERE / "mamba_tiny"), **options)
     assert caplog.text.count("pip install mamba-ssm causal-conv1d") == 1
 

@@ -23,8 +23,8 @@ from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.training.rows import prose_texts
 from model_adapters.running.batching import Budget
-from model_adapters.running.figures import LogLikelihood
 from model_adapters.running.rows import PromptRow
+from model_adapters.running.runtime import LogLikelihood
 from tools import factbook
 
 LIMIT = 40
@@ -110,7 +110,7 @@ def test_no_scored_token_is_seen_by_the_prefix(policy: Any) -> None:
     ids, first = lm.tokenizer.encode(tiny.text(5, 30)), lm.prefix_token_id
     half = len(ids) // 2
     beginning = lm.loglikelihood_rolling([tiny.whole(lm.tokenizer.decode(ids[:half]))], disable_tqdm=True)[0]
-    prefix = lm.runtime.prepared([PromptRow(0, [first], 1, [first])], [0])[0].choice.length
+    prefix = lm.runtime.prepared([PromptRow(0, [first], 1, [first])])[0].choice.length
     each = lm.engine.score([[first, *ids]], [prefix], [1])[0].logprobs
     assert beginning == pytest.approx(float(each[:half].sum()), abs=1e-3)
     # That the model would tell, if a scored token were in its prefix:

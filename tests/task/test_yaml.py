@@ -21,7 +21,7 @@ from jrt_lmeval.data import sources
 from jrt_lmeval.prompts import LAYOUTS, Prompt, layout_spec, prompt_for, render, window_spec
 from jrt_lmeval.prompts.benchmarks import benchmark_of
 from jrt_lmeval.task.recall import RecallTask
-from model_adapters.jrt_rnn import JRTRNN
+from model_adapters.models import JRTRNN
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "add-a-task.md"

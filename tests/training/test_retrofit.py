@@ -18,7 +18,7 @@ from jrt_lmeval.training import loop
 from jrt_lmeval.training.loop import train
 from jrt_lmeval.training.recipes import Stage, TrainRecipe
 from jrt_lmeval.training.retrofit import chosen_recipe, parser
-from model_adapters.jrt_rnn import JRTRNN
+from model_adapters.models import JRTRNN
 
 
 def recipe(backbone: str, *arguments: str) -> TrainRecipe:

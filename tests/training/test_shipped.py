@@ -19,7 +19,7 @@ from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import published_dir, tasks_dir, weights_dir
-from model_adapters.jrt_rnn import JRTRNN
+from model_adapters.models import JRTRNN
 
 SHIPPED = sorted(shipped_models())
 ONE_OF_A_MAP = [name for name, found in shipped_models().items() if found.kind == OURS and name.count("-") == 1][:-1]

@@ -15,8 +15,7 @@ from torch import Tensor
 from jrt_lmeval.checkpoints.load import FLA_TYPES
 from jrt_lmeval.errors import JRTError
 from model_adapters.engines.hf import NOT_IN_FLOAT32, HFEngine
-from model_adapters.hf_recall import HFRecall
-from model_adapters.mamba import Mamba
+from model_adapters.models import HFRecall, Mamba
 
 torch.set_num_threads(1)
 

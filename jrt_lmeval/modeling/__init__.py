@@ -17,10 +17,12 @@ from collections.abc import Sequence
 PREFIX_MIXERS = ("prefix_linear",)
 LINEAR_MIXERS = ("linear", *PREFIX_MIXERS)
 GROWING_MIXERS = ("attention", "attention_nope")
-MEMORY_MIXERS = {"jrt_rnn": "prefix_linear", "based": "linear", "softmax": "attention_nope"}
+MEMORY_MIXERS = {"jrt_rnn": "prefix_linear", "based": "linear", "softmax": "attention_nope", "mamba2": "mamba2"}
 """Kernel of a memory layer (`retrofit`) -> the mixer that it is. `jrt_rnn`: a prefix gives the head start. `based`:
-causal. `softmax`: exact scores, a state that grows with the text: what a constant state is compared with, and started
-from."""
+causal. `mamba2`: a state that fades, without a feature map. `softmax`: exact scores, a state that grows with the text:
+what a constant state is compared with, and started from."""
+MAPPED = ("jrt_rnn", "based")
+"""Kernels with a feature map."""
 
 
 def with_prefix(mixers: Sequence[str]) -> bool:

@@ -16,6 +16,10 @@ before any training. Half of the heads see token embeddings, half the stream at 
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -24,22 +28,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from jrt_lmeval.errors import JRTError, unknown
-from jrt_lmeval.modeling import MEMORY_MIXERS
+from jrt_lmeval.modeling import MAPPED, MEMORY_MIXERS
 from jrt_lmeval.modeling.attention import NO_TOKEN, sees
 from jrt_lmeval.modeling.feature_maps import build_feature_map, sum_normalised_heads
 from jrt_lmeval.modeling.linear_attention import LinearState, Prefix, attend, by_kernel, one_token
 from jrt_lmeval.modeling.mixers import Span, last_slots
 from jrt_lmeval.modeling.model import JRTForCausalLM, RMSNorm
+from jrt_lmeval.modeling.scans import chunk_scan
 from jrt_lmeval.modeling.state import LayerState
 
 WINDOWED = "jrt_window"
 """Name of the attention function that the backbone is loaded with."""
-MEMORIES = "memories."
+MEMORIES, LORA = "memories.", "lora_"
+"""What the names of trained weights begin with, and what those of low-rank additions contain."""
 BEFORE = 3
 """How many tokens before a value its key is made from."""
 BLOCK = 256
@@ -57,6 +63,7 @@ class RetrofitConfig(PretrainedConfig):
         kernel: one of `modeling.MEMORY_MIXERS`.
         feature_map, feature_map_options: of `jrt_rnn` and `based`.
         memory_heads, memory_dim: H and D of the memory layers.
+        lora: rank of low-rank additions (arXiv 2106.09685) to all projections from the lowest memory on; 0 for none.
         context_length: longest training row in tokens.
 
     Raises:
@@ -77,6 +84,7 @@ class RetrofitConfig(PretrainedConfig):
         feature_map_options: dict[str, Any] | None = None,
         memory_heads: int = 8,
         memory_dim: int = 32,
+        lora: int = 0,
         context_length: int = 512,
         **kwargs: Any,
     ):
@@ -87,6 +95,7 @@ class RetrofitConfig(PretrainedConfig):
         self.kernel, self.feature_map = kernel, feature_map
         self.feature_map_options = dict(feature_map_options or {})
         self.memory_heads, self.memory_dim, self.context_length = memory_heads, memory_dim, context_length
+        self.lora = lora
         width, layers = self.backbone_config.get("hidden_size", 0), self.backbone_config.get("num_hidden_layers", 0)
         if width % memory_heads:
             raise JRTError(f"memory_heads={memory_heads}: must divide the backbone's width of {width}.")
@@ -111,11 +120,13 @@ class RetrofitConfig(PretrainedConfig):
 
     def describe(self) -> str:
         """What the model is made of, in a line."""
-        what = "softmax" if self.kernel == "softmax" else f"{self.kernel} with {self.feature_map} of {self.memory_dim}"
+        what = f"{self.kernel} with {self.feature_map}" if self.kernel in MAPPED else self.kernel
         depths = ", ".join(map(str, self.at))
         return (
             f"{self.backbone}, windows of {self.window} tokens and {self.sinks} sinks, "
-            f"memories ({what}, {self.memory_heads} heads) before blocks {depths}"
+            f"memories ({what}, {self.memory_heads} heads of {self.memory_dim}) before blocks {depths}"
+            + f", low-rank additions of rank {self.lora}"
+            * bool(self.lora)
         )
 
 
@@ -134,6 +145,7 @@ class Reading:
         config: of the model.
         state: per layer, before the pass; None starts afresh.
         embedded: token embeddings `[B, T, C]`.
+        below: what comes to the lowest block that takes part in training, `[B, T, C]`.
         kept: layer -> what it leaves behind.
     """
 
@@ -141,6 +153,7 @@ class Reading:
     config: RetrofitConfig
     state: list[LayerState] | None
     embedded: Tensor
+    below: Tensor | None = None
     kept: dict[int, LayerState] = field(default_factory=dict)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
@@ -162,10 +175,7 @@ class Reading:
             query = self.places[:, cache + start : cache + stop]
             seen = sees(query, self.places[:, slots], W, S)
             seen |= query[:, :, None] == NO_TOKEN  # a softmax over nothing would be NaN; what padding sees is unused
-            part = F.scaled_dot_product_attention(
-                q[:, :, start:stop], k[:, :, slots], v[:, :, slots], seen[:, None], scale=scaling, enable_gqa=True
-            )
-            out.append(part)
+            out.append(_attention(q[:, :, start:stop], k[:, :, slots], v[:, :, slots], seen, scaling))
         self.kept[layer] = {"k": self._keep(k, cache), "v": self._keep(v, cache)}
         return torch.cat(out, 2)
 
@@ -194,6 +204,18 @@ class Reading:
         return torch.cat([x.gather(1, index), recent], 1)
 
 
+def _attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scaling: float | None) -> Tensor:
+    """Softmax attention with grouped keys: q `[B, H, T, D]`, k and v `[B, KV, slots, D]`, seen `[B, T, slots]`."""
+    if not q.requires_grad or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, seen[:, None], scale=scaling, enable_gqa=True)
+    # torch's backward pass takes four times as long on a CPU in bfloat16 as that of these products
+    grouped = (q * (scaling or q.shape[-1] ** -0.5)).unflatten(1, (k.shape[1], -1))
+    scores = (grouped.flatten(2, 3) @ k.mT).unflatten(2, grouped.shape[2:4])
+    hidden = torch.zeros_like(seen, dtype=q.dtype).masked_fill_(~seen, float("-inf"))
+    weights = (scores + hidden[:, None, None]).softmax(-1)
+    return (weights.flatten(2, 3) @ v).unflatten(2, grouped.shape[2:4]).flatten(1, 2)
+
+
 def window_attention(
     module: nn.Module,
     query: Tensor,
@@ -214,10 +236,12 @@ def window_attention(
 AttentionInterface.register(WINDOWED, window_attention)
 
 
-SCALES = {"taylor": 5.0, "poly": 5.0, "softmax": 14.0, "centred": 1.0, "square": 1.0}
+SCALES = {"taylor": 5.0, "poly": 5.0, "softmax": 14.0, "centred": 1.0, "square": 1.0, "mamba2": 1.0}
 """Where a map's scores begin: the scale of a match, a cosine of 1. Maps that are not named begin at sqrt(D)."""
 
 
+STEP, FADING = 0.5, 5e-4
+"""dt of every token when a Mamba-2 memory begins, and how much of its state a token then lets fade."""
 OF_THE_KERNEL = ("scale", "null", "amplitude")
 """Parameters of a memory that mean something else under another kernel."""
 
@@ -226,7 +250,8 @@ class Memory(nn.Module):
     """A memory layer: `forward(x, reading, layer) -> what is added to x`, all `[B, T, C]`.
 
     State: `tail [B, 3, H D]`, what the last tokens offer to queries and keys, and `S [B, H, F, V]`, `z [B, H, F]`;
-    with the softmax kernel `k [B, slots, H, D]` and `v [B, slots, H, V]` of all tokens instead.
+    with the softmax kernel `k [B, slots, H, D]` and `v [B, slots, H, V]` of all tokens instead, with that of Mamba-2
+    `S [B, H, D, V]` alone.
     """
 
     def __init__(self, config: RetrofitConfig):
@@ -240,12 +265,14 @@ class Memory(nn.Module):
         self.v_proj, self.out_proj = (nn.Linear(width, width, bias=False) for _ in range(2))
         self.write_gate, self.read_gate = (nn.Linear(width, self.heads) for _ in range(2))
         self.scale, self.null = nn.Parameter(torch.empty(self.heads)), nn.Parameter(torch.empty(self.heads))
-        self.amplitude = nn.Parameter(torch.empty(()))
+        self.amplitude = nn.Parameter(torch.empty(1))
         self.prefix = config.kernel == "jrt_rnn"
         if self.prefix:
             self.k_prefix_mix = nn.Parameter(torch.empty(BEFORE, features))
             self.prefix_gate = nn.Linear(width, self.heads)
-        if config.kernel != "softmax":
+        if config.kernel == "mamba2":
+            self.dt, self.A_log = nn.Linear(width, self.heads), nn.Parameter(torch.empty(self.heads))
+        if config.kernel in MAPPED:
             self.feature_map = build_feature_map(config.feature_map, self.heads, self.dim, **config.feature_map_options)
             self.by_sum = sum_normalised_heads(self.feature_map)
 
@@ -263,7 +290,11 @@ class Memory(nn.Module):
         if self.prefix:
             nn.init.zeros_(self.prefix_gate.weight)
             nn.init.constant_(self.prefix_gate.bias, 1.0)
-        kernel = "softmax" if self.config.kernel == "softmax" else self.config.feature_map
+        if self.config.kernel == "mamba2":
+            nn.init.zeros_(self.dt.weight)
+            nn.init.constant_(self.dt.bias, math.log(math.expm1(STEP)))
+            self.A_log.fill_(math.log(FADING / STEP))
+        kernel = self.config.feature_map if self.config.kernel in MAPPED else self.config.kernel
         self.scale.fill_(SCALES.get(kernel, self.dim**0.5))
         self.null.fill_(0.55 * self.scale[0].item() if kernel == "softmax" else 1.0)
         self.amplitude.fill_(8.0 if kernel == "softmax" else 1.0)
@@ -282,6 +313,8 @@ class Memory(nn.Module):
         write, read = (self._split(torch.sigmoid(gate(x))) for gate in (self.write_gate, self.read_gate))
         if self.config.kernel == "softmax":
             y, end = self._softmax(q, k, v * write, span, state)
+        elif self.config.kernel == "mamba2":
+            y, end = self._mamba2(q, k, v * write, x, span, state)
         else:
             y, end = self._linear(q, k * self.dim**0.5, v, write, x, base, span, state)
         reading.kept[layer] = {**kept, **end}
@@ -315,16 +348,29 @@ class Memory(nn.Module):
                 form = "chunked" if self.training else span.linear_attention.replace("kernel", "streamed")
                 y, d, end = attend(form, self.feature_map, q, k, v * write, prefix, span.mask, start)
         null = self.null.abs()[:, None, None] + 1e-6
-        if all(self.by_sum):
-            y = y / (d[..., None] + null)
-        else:
-            # divided by its root mean square where it is large, by the null where nothing was found
-            y = y / torch.sqrt(y.square().mean(-1, keepdim=True) + null.square())
+        y = y / (d[..., None] + null) if all(self.by_sum) else self._bounded(y)
         return y, {"S": end.S, "z": end.z}
+
+    def _bounded(self, y: Tensor) -> Tensor:
+        """Divided by its root mean square where it is large, by the null where nothing was found."""
+        null = self.null.abs()[:, None, None] + 1e-6
+        return y / torch.sqrt(y.square().mean(-1, keepdim=True) + null.square())
 
     def _short(self, q: Tensor) -> bool:
         """Whether a training row is so short that its scores take less than its features; it leaves no state then."""
         return self.training and q.shape[2] < 2 * self.feature_map.feature_dim
+
+    def _mamba2(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, span: Span, state: LayerState | None
+    ) -> tuple[Tensor, LayerState]:
+        """S_t = exp(-dt_t A) S_{t-1} + dt_t k_t v_t, y_t = q_t S_t (Mamba-2, arXiv 2405.21060)."""
+        dt = F.softplus(self.dt(x))
+        if span.mask is not None:
+            dt = dt * span.mask[..., None]  # padding writes nothing and lets nothing fade
+        v, k, q = (part.transpose(1, 2) for part in (v, k, q))
+        before = None if state is None else state["S"].mT
+        y, end = chunk_scan(v, dt, -self.A_log.exp(), k, q, initial_states=before, return_final_states=True)
+        return self._bounded(y.transpose(1, 2)), {"S": end.mT}
 
     def _softmax(
         self, q: Tensor, k: Tensor, v: Tensor, span: Span, state: LayerState | None
@@ -343,8 +389,40 @@ class Memory(nn.Module):
         return y, kept
 
 
+def add_low_rank(backbone: nn.Module, blocks: Sequence[int], rank: int) -> None:
+    """Give all projections of some blocks low-rank additions, the only weights of the backbone that are trained.
+
+    Raises:
+        JRTError: the package `peft` is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise JRTError("low-rank additions need peft: pip install 'jrt-lmeval[peft]'.") from error
+    block = backbone.get_decoder().layers[0]  # type: ignore[operator]
+    linear = sorted({name.rpartition(".")[2] for name, part in block.named_modules() if isinstance(part, nn.Linear)})
+    options = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear, layers_to_transform=list(blocks))
+    inject_adapter_in_model(options, backbone)
+    for name, weight in backbone.named_parameters():
+        if LORA in name:
+            weight.data = weight.data.float()  # steps are too small for bfloat16
+
+
+def _trained(name: str) -> bool:
+    return name.startswith(MEMORIES) or LORA in name
+
+
+def _remember_below(block: nn.Module, given: tuple, named: dict[str, Any]) -> None:
+    named["reading"].below = given[0]
+
+
 class RetrofitForCausalLM(JRTForCausalLM):
-    """A frozen Transformer under windows, with memory layers beside it. Only these are saved."""
+    """A frozen Transformer under windows, with memory layers beside it. Only these are saved.
+
+    Attributes:
+        first: the lowest block that takes part in training.
+        cache: folder that keeps what comes to that block in training, by the tokens of a batch; None for none.
+    """
 
     config_class = RetrofitConfig  # type: ignore[assignment]
     _tied_weights_keys = None  # type: ignore[assignment]
@@ -358,6 +436,11 @@ class RetrofitForCausalLM(JRTForCausalLM):
         self.memories = nn.ModuleList([Memory(config) for _ in config.at])
         self.linear_attention = "streamed"
         blocks = self.backbone.get_decoder().layers
+        self.first = min([*config.at, len(blocks) - 1])
+        self.cache: Path | None = None
+        if config.lora:
+            add_low_rank(self.backbone, range(self.first, len(blocks)), config.lora)
+        blocks[self.first].register_forward_pre_hook(_remember_below, with_kwargs=True)
         for number, depth in enumerate(config.at):
             layer = len(blocks) + number
             if depth < len(blocks):
@@ -413,13 +496,41 @@ class RetrofitForCausalLM(JRTForCausalLM):
         embedded = self.get_input_embeddings()(input_ids)
         reading = Reading(span, self.config, state, embedded)
         positions = span.offset[:, None] + torch.arange(input_ids.shape[1], device=input_ids.device)
+        file = self._cached(input_ids) if self.training and self.cache else None
+        if file is not None and file.exists():
+            x, first = load_file(file)["below"].to(embedded), self.first
+        else:
+            x, first = embedded, 0
         decoder = self.backbone.get_decoder()
-        hidden = decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False, reading=reading)[0]
+        blocks = decoder.layers
+        decoder.layers = blocks[first:]
+        try:
+            hidden = decoder(inputs_embeds=x, position_ids=positions, use_cache=False, reading=reading)[0]
+        finally:
+            decoder.layers = blocks
+        if file is not None and not first and reading.below is not None:
+            part = file.with_suffix(f".{os.getpid()}.part")
+            save_file({"below": reading.below.detach().contiguous()}, part)
+            part.replace(file)
         return hidden, [reading.kept[layer] for layer in sorted(reading.kept)]
 
+    def _cached(self, input_ids: Tensor) -> Path:
+        """Where the cache keeps what comes to the lowest trained block for these tokens."""
+        assert self.cache is not None
+        config = self.config
+        of = [
+            config.backbone,
+            config.window,
+            config.sinks,
+            self.first,
+            str(self.get_input_embeddings().weight.dtype),
+            input_ids.tolist(),
+        ]
+        return self.cache / f"{hashlib.sha256(json.dumps(of).encode()).hexdigest()}.safetensors"
+
     def save_pretrained(self, save_directory: Any, **options: Any) -> None:
-        """Write the memory layers and the configuration, which names the backbone."""
-        weights = {name: x for name, x in self.state_dict().items() if name.startswith(MEMORIES)}
+        """Write the trained layers and the configuration, which names the backbone."""
+        weights = {name: x for name, x in self.state_dict().items() if _trained(name)}
         super().save_pretrained(save_directory, state_dict=weights, **options)
 
     @classmethod
@@ -443,7 +554,7 @@ class RetrofitForCausalLM(JRTForCausalLM):
             backbone = read_backbone(named() if named else config.backbone, dtype)
         model = cls(config, backbone)
         weights = load_file(Path(folder) / "model.safetensors")
-        wanted = {name for name in model.state_dict() if name.startswith(MEMORIES)}
+        wanted = {name for name in model.state_dict() if _trained(name)}
         if weights.keys() != wanted:
             listed = ", ".join(sorted(weights.keys() ^ wanted))
             raise JRTError(f"{folder}: its weights are not those that its config.json describes ({listed}).")

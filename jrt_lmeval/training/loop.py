@@ -137,7 +137,9 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_p
 def whole_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
     """All weights that are trained and the whole state of the optimiser by name, on the CPU of the leading process."""
     weights, moments = get_state_dict(model, optimiser, options=WHOLE)
-    return dict(weights), dict(moments)
+    # torch leaves a frozen weight out under one of its names; the embedding of many models has two
+    frozen = {name for name, weight in model.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+    return {name: weight for name, weight in weights.items() if name not in frozen}, dict(moments)
 
 
 @dataclass(frozen=True)
@@ -391,7 +393,12 @@ def _saved(out: Path, recipe: TrainRecipe) -> dict[str, Any] | None:
 
 
 def train(
-    recipe: TrainRecipe, out: Path, device: str = "cpu", quiet: bool = False, sharded: bool = False
+    recipe: TrainRecipe,
+    out: Path,
+    device: str = "cpu",
+    quiet: bool = False,
+    sharded: bool = False,
+    cache: Path | None = None,
 ) -> dict[str, float]:
     """Train a model, or go on with the run in `out`, and save it there as a Hugging Face folder.
 
@@ -404,6 +411,8 @@ def train(
         device: where to train; float32 on a CPU, bfloat16 autocast on CUDA.
         quiet: no progress bar.
         sharded: each process keeps a part of every weight (FSDP); otherwise each keeps all.
+        cache: folder that keeps what a frozen backbone puts out below what is trained, for further runs on the same
+            rows.
 
     Returns:
         `tokens`, `seconds`, `steps` and the last running averages of the losses.
@@ -417,7 +426,7 @@ def train(
         raise JRTError(f"tokens={recipe.tokens}: a model is trained for at least 1 token.")
     require_sources(recipe)
     try:
-        return _trained(recipe, out, device, quiet, sharded)
+        return _trained(recipe, out, device, quiet, sharded, cache)
     except (OSError, SafetensorError) as error:
         raise JRTError(
             f"{out}: cannot be written ({error}). Give --out a folder with room; a run whose {CHECKPOINT} is there "
@@ -425,7 +434,9 @@ def train(
         ) from error
 
 
-def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: bool) -> dict[str, float]:
+def _trained(
+    recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: bool, cache: Path | None
+) -> dict[str, float]:
     team = Team(device, sharded)
     out.mkdir(parents=True, exist_ok=True)
     saved, teacher = _saved(out, recipe), _teacher(recipe)
@@ -439,6 +450,9 @@ def _trained(recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: 
     team.wait()
     tokenizer = _backbone_tokenizer(recipe) if recipe.model == "retrofit" else read_own(out)
     run = Run.start(recipe, team, tokenizer, saved, teacher)
+    if isinstance(run.model, RetrofitForCausalLM) and cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+        run.model.cache = cache
     try:
         with fast_scans():
             average = _loop(run, tokenizer, out, quiet or not team.leads)

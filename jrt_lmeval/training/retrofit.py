@@ -16,9 +16,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.markdown import markdown_table
-from jrt_lmeval.modeling import MEMORY_MIXERS
+from jrt_lmeval.modeling import MAPPED, MEMORY_MIXERS
 from jrt_lmeval.training.cli import DTYPES, map_options
-from jrt_lmeval.training.recipes import RETROFIT, TrainRecipe
+from jrt_lmeval.training.recipes import MAP_OPTIONS, RETROFIT, TrainRecipe
 
 EPILOG = """examples:
   jrt-eval retrofit smollm2 --out memories/softmax --kernel softmax --dtype bfloat16
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--kernel", default="jrt_rnn", help=f"one of {', '.join(MEMORY_MIXERS)} (default: %(default)s, with a prefix)"
     )
     p.add_argument("--feature-map", default="centred", help="of a constant state (default: %(default)s)")
-    p.add_argument("--map-options", default="{}", help="options of the feature map as JSON")
+    p.add_argument("--map-options", help="options of the feature map as JSON (default: those of 'jrt-eval train')")
     p.add_argument(
         "--at", help="blocks before which memories stand, such as 20,28 (default: 2/3, and 2 before the end)"
     )
@@ -60,12 +60,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--sinks", type=int, default=4, help="first tokens that it sees as well (default: %(default)s)")
     p.add_argument("--heads", type=int, default=8, help="of a memory layer (default: %(default)s)")
     p.add_argument("--dim", type=int, default=32, help="of queries and keys in each head (default: %(default)s)")
+    p.add_argument(
+        "--lora", type=int, default=0, help="rank of low-rank additions to the blocks from the lowest memory on (none)"
+    )
     p.add_argument("--start-from", default="", help="folder of memories beside the same backbone to start from")
     p.add_argument("--tokens", type=int, default=RETROFIT.tokens, help="training tokens (default: %(default)s)")
     p.add_argument("--rate", type=float, default=RETROFIT.learning_rate, help="learning rate (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of data and weights (default: %(default)s)")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     p.add_argument("--dtype", default="float32", help="of the backbone: float32 or bfloat16 (default: %(default)s)")
+    p.add_argument(
+        "--cache",
+        type=Path,
+        help="folder that keeps what the backbone puts out below the lowest memory (1.2 KB a token for smollm2); runs "
+        "with other maps on the same rows read it and take 0.6 of the time",
+    )
+    p.add_argument("--shard", action="store_true", help="divide the weights among the processes (FSDP)")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
 
@@ -81,14 +91,15 @@ def chosen_recipe(arguments: argparse.Namespace) -> TrainRecipe:
     for what, value, choices in (("kernel", arguments.kernel, MEMORY_MIXERS), ("dtype", arguments.dtype, DTYPES)):
         if value not in choices:
             raise unknown(what, value, choices)
-    options = map_options(arguments.map_options)
+    given, usual = arguments.map_options, MAP_OPTIONS.get(arguments.feature_map, {})
+    options = usual if given is None else map_options(given)
     try:
         at = [int(depth) for depth in arguments.at.split(",")] if arguments.at else None
     except ValueError:
         raise JRTError(f"--at {arguments.at!r}: give numbers of blocks, such as 20,28.") from None
     memory: dict[str, object] = {"backbone": arguments.backbone, "at": at, "kernel": arguments.kernel}
     memory |= {"window": arguments.window, "sinks": arguments.sinks}
-    memory |= {"memory_heads": arguments.heads, "memory_dim": arguments.dim}
+    memory |= {"memory_heads": arguments.heads, "memory_dim": arguments.dim, "lora": arguments.lora}
     return replace(
         RETROFIT, config=memory, feature_map=arguments.feature_map, feature_map_options=options,
         teacher=arguments.start_from, tokens=arguments.tokens, learning_rate=arguments.rate, seed=arguments.seed,
@@ -101,17 +112,16 @@ def write_retrofit_card(folder: Path, log: Path, heldout: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     judged = [json.loads(line) for line in heldout.read_text(encoding="utf-8").splitlines()] if heldout.exists() else []
-    what = (
-        "softmax"
-        if config["kernel"] == "softmax"
-        else f"{config['kernel']} with the feature map {config['feature_map']}"
-    )
+    what = config["kernel"]
+    if what in MAPPED:
+        what += f" with the feature map {config['feature_map']}"
+    lora = f" Blocks from {config['at'][0]} on have low-rank additions of rank {config['lora']}." * bool(config["lora"])
     content = (
         f"# {folder.resolve().name}\n\n"
         f"Memory layers for {config['backbone']}: its attention sees the last {config['window']} tokens and the first "
         f"{config['sinks']}, and what lies further back is kept by {len(config['at'])} memory layers ({what}, "
         f"{config['memory_heads']} heads of {config['memory_dim']}) before blocks {', '.join(map(str, config['at']))}. "
-        "This folder holds the memory layers alone; the backbone is loaded beside them.\n\n"
+        f"This folder holds what was trained alone; the backbone is loaded beside it.{lora}\n\n"
         f"    lm_eval --model {'jrt_rnn' if config['kernel'] == 'jrt_rnn' else 'based'} "
         f"--model_args pretrained={folder.name} --tasks factbook_once,factbook_jrt\n\n"
         f"Trained for {last['tokens']:,} tokens in {last['seconds'] / 60:.0f} minutes on {last['device']} with "
@@ -130,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = chosen_recipe(arguments)  # what is wrong with it is said before any work
     from jrt_lmeval.training.loop import train
 
-    figures: dict[str, Any] = train(recipe, arguments.out, arguments.device, arguments.quiet)
+    figures: dict[str, Any] = train(
+        recipe, arguments.out, arguments.device, arguments.quiet, arguments.shard, arguments.cache
+    )
     print(", ".join(f"{name} {value:,.3f}" for name, value in figures.items()))
     print(f"saved to {arguments.out}")
     return 0

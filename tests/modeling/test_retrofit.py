@@ -24,7 +24,10 @@ BACKBONES = {
     "mistral": MistralConfig(**SHAPE),
     "qwen3": Qwen3Config(**SHAPE, head_dim=8),
 }
-KERNELS = [("jrt_rnn", "centred"), ("jrt_rnn", "mlp"), ("based", "taylor"), ("based", "linear"), ("softmax", "centred")]
+KERNELS = [
+    ("jrt_rnn", "centred"), ("jrt_rnn", "mlp"), ("based", "taylor"), ("based", "linear"), ("softmax", "centred"),
+    ("mamba2", "centred"),
+]  # fmt: skip
 
 
 def retrofitted(kernel: str = "jrt_rnn", feature_map: str = "centred", backbone: str = "llama") -> RetrofitForCausalLM:

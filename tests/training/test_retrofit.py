@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from safetensors.torch import load_file
 from jrt_lmeval.checkpoints import load_pretrained
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.retrofit import Reading
 from jrt_lmeval.training import loop
 from jrt_lmeval.training.loop import train
 from jrt_lmeval.training.recipes import Stage, TrainRecipe
@@ -100,3 +105,70 @@ def test_memories_of_another_shape_start_nothing(backbone: str, tmp_path: Path) 
     train(recipe(backbone, "--at", "1"), tmp_path / "one", quiet=True)
     with pytest.raises(JRTError, match=r"before blocks \[1\] cannot start"):
         train(recipe(backbone, "--start-from", str(tmp_path / "one")), tmp_path / "two", quiet=True)
+
+
+def same_weights(one: Path, other: Path, tolerance: float = 0.0) -> None:
+    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=tolerance, rtol=tolerance)
+
+
+def test_what_lies_below_the_memories_is_computed_once(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recipe(backbone, "--at", "1", "--feature-map", "taylor")
+    train(asked, tmp_path / "plain", quiet=True)
+    train(asked, tmp_path / "first", quiet=True, cache=tmp_path / "cache")
+    same_weights(tmp_path / "plain", tmp_path / "first")
+    assert len(list((tmp_path / "cache").iterdir())) == len((tmp_path / "first" / "log.jsonl").read_text().splitlines())
+    read: list[int] = []
+    attend = Reading.attend
+    monkeypatch.setattr(Reading, "attend", lambda self, layer, *rest: read.append(layer) or attend(self, layer, *rest))
+    train(asked, tmp_path / "second", quiet=True, cache=tmp_path / "cache")
+    same_weights(tmp_path / "plain", tmp_path / "second")
+    assert set(read) == {1}
+    other = replace(asked, feature_map="linear")  # the same rows, another map
+    train(other, tmp_path / "other", quiet=True, cache=tmp_path / "cache")
+    assert set(read) == {1}
+
+
+def test_low_rank_additions_are_trained_saved_and_read(backbone: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    train(recipe(backbone, "--at", "1", "--lora", "2"), tmp_path / "out", quiet=True)
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    low_rank = {name for name in weights if "lora_" in name}
+    assert len(low_rank) == 2 * 7 and all(".layers.1." in name for name in low_rank)  # A and B of seven projections
+    assert all(bool(weights[name].any()) for name in low_rank)  # B begins at zero
+    lm = JRTRNN(pretrained=str(tmp_path / "out"), prefix="document")
+    answers = lm.generate_until([tiny.ask(prompt) for prompt in tiny.prompts()])
+    assert answers == [tiny.plain_loop(lm, prompt) for prompt in tiny.prompts()]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "low-rank additions of rank 2" in card
+
+
+SCRIPT = """
+import pickle, sys
+from pathlib import Path
+from jrt_lmeval.training.loop import train
+out = Path(sys.argv[1])
+asked = pickle.loads((out / "recipe.pickle").read_bytes())
+train(asked, out / "two", quiet=True)
+train(asked, out / "divided", quiet=True, sharded=True)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(backbone: str, tmp_path: Path) -> None:
+    asked = recipe(backbone, "--at", "1")
+    train(asked, tmp_path / "one", quiet=True)
+    (tmp_path / "run.py").write_text(SCRIPT)
+    (tmp_path / "recipe.pickle").write_bytes(pickle.dumps(asked))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "run.py"), str(tmp_path)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    same_weights(tmp_path / "one", tmp_path / "two", 2e-2)
+    same_weights(tmp_path / "one", tmp_path / "divided", 2e-2)

@@ -22,11 +22,13 @@ from jrt_lmeval.markdown import markdown_table, with_block
 from jrt_lmeval.paper.claims import ALPHA, JRT_SAYS, LEAD, METRIC, SECOND_COPY, Logs, percent, recall, rule, verdict
 from jrt_lmeval.paper.plan import (
     AT_EQUAL_MEMORY,
+    COUNTERFACTUAL,
     LAYOUT_ENDINGS,
-    NO_CONTEXT,
     SUITES,
     TEACHER,
+    TRAINED_SO,
     WINDOWED,
+    WRONG_CONTEXT,
     Suite,
     TableRow,
     plan,
@@ -55,6 +57,11 @@ from jrt_lmeval.task.rules import RULES
 
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BLOCK = "measured"
+CONTROLS = {
+    "another document": "read once, holding none of the answers.",
+    "answer replaced": "read once, with another answer in the document, which is then the one that counts.",
+}
+"""Columns of the README's table that stand there once a run has them -> what they are."""
 STEPS = published_dir().parent / "training"
 """Logs of the steps of the shipped models, a file for each."""
 
@@ -91,30 +98,34 @@ def front(logs: Logs, suite: Suite, real: Sequence[Cell] = ()) -> str:
     """
     benchmark = suite.benchmarks[0]
     once, flat = (benchmark + LAYOUT_ENDINGS[layout] for layout in ("once", "flat"))
-    rows, asked, unread = [], {}, []
+    rows, asked = [], {}
     for label, model, given in (("JRT-RNN", "jrt_rnn", {**suite.default, "prefix": "dynamic"}), *suite.others):
-        cells, without = (logs.cells(EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
-        if once not in cells or label in (TEACHER, AT_EQUAL_MEMORY):
+        blocks = ({}, WRONG_CONTEXT, COUNTERFACTUAL)
+        cells, *controls = (logs.cells(EvalRun(model, given, (), block)) for block in blocks)
+        if once not in cells or label in (TEACHER, AT_EQUAL_MEMORY, TRAINED_SO):
             continue
         asked[label] = cells[once]
-        control = recall(without.get(once))
-        unread += [] if control is None else [control.mean]
+        scores = (cells[once], cells.get(flat), *(control.get(once) for control in controls))
         state = figure({benchmark: cells[once]}, "state_bytes", 0.001, 0)
-        rows.append([label, percent(recall(cells[once])), percent(recall(cells.get(flat))), _text(state)])
+        rows.append([label, *(percent(recall(score)) for score in scores), _text(state)])
     for cell in (one for one in real if one.layout == "once"):
         twice = next((one for one in real if one.layout == "flat"), None)
         state = figure({benchmark: cell}, "state_bytes", 0.001, 0)
         label = f"SmolLM2-135M, {cell.first.asked} questions"
-        rows.append([label, percent(recall(cell)), percent(recall(twice)), _text(state)])
+        rows.append([label, percent(recall(cell)), percent(recall(twice)), "-", "-", _text(state)])
     layouts = [LAYOUTS[name].label for name in ("once", "flat")]
-    table = markdown_table([f"`{benchmark}`, answers recalled, %", *layouts, "state, KB (median)"], rows)
+    columns = [f"`{benchmark}`, answers recalled, %", *layouts, *CONTROLS, "state, KB (median)"]
+    asked_of = [
+        at for at, column in enumerate(columns) if column not in CONTROLS or any(row[at] != "-" for row in rows)
+    ]
+    table = markdown_table([columns[at] for at in asked_of], [[row[at] for at in asked_of] for row in rows])
     first = next(iter(asked.values()))
     found = recall(first)
     size = "" if found is None else f"{found.n:,} questions on {found.clusters:,} documents; "
+    told = "".join(f"`{name}`: {what} " for name, what in CONTROLS.items() if f"| {name} |" in table)
     return (
-        f"{table}\n{size}95 % intervals by document. The most frequent answer to each question scores "
-        f"{_share(rule(first, 'majority'))} %; without the document no model scores more than "
-        f"{_share(max(unread, default=None))} %.\n"
+        f"{table}\n{size}95 % intervals by document. {told}The most frequent answer to each question scores "
+        f"{_share(rule(first, 'majority'))} %.\n"
     )
 
 
@@ -142,21 +153,21 @@ def card_rows(logs: Logs, suite: Suite) -> dict[str, list[dict[str, Any]]]:
     kinds += [(model, dict(given)) for _, model, given in suite.others]
     found: dict[str, list[dict[str, Any]]] = {}
     for model, given in kinds:
-        cells, without = (logs.cells(EvalRun(model, given, (), block)) for block in ({}, NO_CONTEXT))
+        cells, another = (logs.cells(EvalRun(model, given, (), block)) for block in ({}, WRONG_CONTEXT))
         rows = []
         for benchmark in suite.benchmarks:
             task = f"{benchmark}_once"
             if task not in cells:
                 continue
             cell, score = cells[task], recall(cells[task])
-            control = without[task].mean(METRIC) if task in without else None
+            control = another[task].mean(METRIC) if task in another else None
             majority = rule(cell, "majority")
             rows.append(
                 {
                     "task": task + (" [sample]" if cell.first.source == "sample" else ""),
                     "questions": "-" if score is None else score.n,
                     "contains, % [95 % by document]": percent(score),
-                    "without the document, %": _share(control),
+                    "on another document, %": _share(control),
                     f"{RULES['majority'].label}, %": _share(majority),
                     "recalls": verdict(score, control, majority),
                 }

@@ -13,7 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from jrt_lmeval.errors import unknown
-from jrt_lmeval.paper.plan import SUITES, TableRow, plan, runs
+from jrt_lmeval.paper.plan import SUITES, TableRow, plan, runs, without
+from jrt_lmeval.paper.times import take_times
 from jrt_lmeval.plugin import register, tasks_ready
 from jrt_lmeval.runner import EvalRun, Options, execute, finished, metadata, task_manager
 
@@ -25,6 +26,8 @@ EPILOG = """examples:
       all tables from the models that come with the package; resumable: call it again after a stop
   jrt-eval paper --suite bundled --dry-run
       what would be run, about how many tokens that is, and how long it takes
+  jrt-eval paper --suite bundled --times
+      then, on an idle machine: the times of all rows, taken in turn
   jrt-eval paper --suite released --device cuda --out runs/released
       the same tables from the published checkpoints, where there is a GPU and a hub
 """
@@ -44,6 +47,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder of the logs (default: %(default)s)")
     p.add_argument("--tables", type=Path, help="folder for tables.md, .tex, .csv and .json (default: --out)")
     p.add_argument("--tables-only", action="store_true", help="run nothing; write the tables from what is there")
+    p.add_argument(
+        "--times",
+        action="store_true",
+        help="take the times of all rows in turn, in one process on a machine that should be idle, then write the "
+        "tables; rows that are not timed so show none",
+    )
+    p.add_argument(
+        "--large",
+        action="store_true",
+        help="also ask the benchmarks of more questions, on which the claims are then decided (several times as long)",
+    )
     p.add_argument("--limit", type=int, help="only the first rows of each task; marked in every table")
     p.add_argument("--batch_size", default="auto", help="rows of a batch, or auto (default: %(default)s)")
     p.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
@@ -66,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if arguments.suite not in SUITES:
         raise unknown("suite", arguments.suite, SUITES)
-    rows = plan(SUITES[arguments.suite])
-    todo = runs(rows)
+    suite = SUITES[arguments.suite]
+    rows = plan(suite)
+    todo = runs(rows if arguments.large else without(rows, suite.decisive))
     options = Options(arguments.limit, arguments.batch_size, arguments.device, compact=True)
     if arguments.dry_run:
         # Only the tasks are registered: our models would import transformers, which takes most of ten seconds.
@@ -81,7 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         total = f"about {sum(known) / 60:,.0f} min" if known else "time unknown until a first run is finished"
         print(f"{len(listed)} runs, about {sum(one.tokens for one in listed):,} tokens left, {total}")
         return 0
-    missing = [] if arguments.tables_only else _run(todo, arguments.out, options)
+    if arguments.times:
+        missing = take_times(without(rows, suite.decisive), arguments.out, options, print)
+    else:
+        missing = [] if arguments.tables_only else _run(todo, arguments.out, options)
     for run, why in missing:
         print(f"not run: {run.label}: {why}")
     for file in write_tables(rows, arguments.out, arguments.tables or arguments.out):

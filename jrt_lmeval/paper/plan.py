@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jrt_lmeval.checkpoints.found import shipped_names
 from jrt_lmeval.prompts.layouts import LAYOUTS
 from jrt_lmeval.runner import EvalRun
 
-MAPS = ("linear", "gelu", "relu", "poly", "gaussian", "mlp", "taylor")
-POLICIES = ("fixed", "dynamic", "full", "document", "none")
-STEPS = (0.05, 0.10, 0.20)
-OVERLAPS = (0.0, 0.1, 0.2, 0.3)
-THRESHOLDS = {"wide": (0.64, 0.83), "narrow": (0.76, 0.79)}
-"""Entropy thresholds (low, high) of the appendix: with `wide` fewer documents change their prefix length."""
 NARROW = "Learnable MLP, 128 features"
 """An MLP whose state is as large as the linear map's, which shows the effect of the map at equal memory."""
+MAPS: dict[str, dict[str, str]] = {
+    "Linear": {"feature_map": "linear"},
+    NARROW: {"pretrained": "jrt-mlp-128"},
+    "GELU, learned expansion": {"feature_map": "gelu"},
+    "ReLU, learned expansion": {"feature_map": "relu"},
+    "Gaussian kernel": {"feature_map": "gaussian"},
+    "Learnable MLP": {"feature_map": "mlp"},
+    "poly": {"feature_map": "poly"},
+    "taylor": {"feature_map": "taylor"},
+    "GELU, element by element": {"pretrained": "jrt-gelu-plain"},
+    "ReLU, element by element": {"pretrained": "jrt-relu-plain"},
+}
+"""Row -> arguments of `jrt_rnn`; maps of equal state stand together, and `plan` leaves out what does not ship."""
 NO_LEAD = {"lead": False}
 """Without the question before the first copy, which shows the effect of the second copy alone."""
 LAYOUT_ENDINGS = {name: layout.ending for name, layout in LAYOUTS.items() if layout.ending}
 PERPLEXITY = "recall_ppl"
-NO_CONTEXT = {"control": "no_context"}
+WRONG_CONTEXT = {"control": "wrong_context"}
+COUNTERFACTUAL = {"control": "counterfactual"}
 EQUAL_LENGTH = {"repeat_random": "sentences of other documents", "repeat_question": "the question again"}
 """Layouts that hold the document once and fill the prompt to the length of another layout -> what fills it.
 
@@ -53,6 +62,7 @@ class Suite:
         default: `jrt_rnn` arguments of the main model, the prefix policy aside.
         others: the other families, as (row, model, arguments).
         benchmarks: of every table.
+        decisive: benchmarks of more questions, on which the claims are decided where they were asked.
         budgets: bytes that a windowed Transformer may keep in the table of recall and memory.
         about: a sentence for `--help` and `--dry-run`.
     """
@@ -62,11 +72,14 @@ class Suite:
     others: tuple[tuple[str, str, Mapping[str, Any]], ...]
     benchmarks: tuple[str, ...]
     about: str
+    decisive: tuple[str, ...] = ()
     budgets: tuple[int, ...] = ()
 
 
 WINDOWED = "Llama, window"
 AT_EQUAL_MEMORY = "Llama, as many bytes"
+TRAINED_SO = "Llama, trained with as many bytes"
+"""The one before restricts a Llama that was trained without a window; this one was trained with it."""
 TEACHER = "Softmax in its place"
 """The teacher from which the students were distilled; its state grows with the text as Llama's does."""
 JRT_BYTES = 805_000
@@ -81,16 +94,18 @@ def _windowed(budget: int) -> dict[str, Any]:
 
 SUITES: dict[str, Suite] = {
     "bundled": Suite(
-        maps={**{name: {"feature_map": name} for name in MAPS}, NARROW: {"pretrained": "jrt-mlp-128"}},
+        maps=MAPS,
         default={"feature_map": "mlp"},
         others=(
             ("Mamba-2", "mamba", {}),
             ("Based", "based", {}),
             ("Llama", "hf_recall", {}),
             (AT_EQUAL_MEMORY, "hf_recall", _windowed(JRT_BYTES)),
+            (TRAINED_SO, "hf_recall", {"pretrained": "llama-window", **_windowed(JRT_BYTES)}),
             (TEACHER, "based", {"pretrained": "softmax-teacher"}),
         ),
         benchmarks=("factbook", "swde"),
+        decisive=("factbook_large",),
         about="the models that come with the package, on local rows or samples; two CPU cores are enough",
         budgets=(100_000, 200_000, 400_000, JRT_BYTES, 1_600_000, 3_200_000),
     ),
@@ -111,69 +126,137 @@ SUITES: dict[str, Suite] = {
     ),
 }
 
-PAPER_ROWS = {
-    "fixed": "JRT-RNN fixed prefix",
-    "dynamic": "JRT-RNN dynamic prefix",
-    "linear": "Linear",
-    "gelu": "GELU",
-    "relu": "ReLU",
-    "gaussian": "Gaussian kernel",
-    "mlp": "Learnable MLP",
-    "flat": "flat JRT prompt",
-    "hier": "hierarchical JRT prompt",
+MOVED = {"fixed": "JRT-RNN fixed prefix", "dynamic": "JRT-RNN dynamic prefix"}
+PROMPTS = {"flat": "flat JRT prompt", "hier": "hierarchical JRT prompt"}
+
+
+def fixed(length: float) -> str:
+    """The row of a fixed prefix of that share of the document."""
+    return f"fixed at {length}"
+
+
+def dynamic(length: float, step: float) -> str:
+    """The row of a dynamic prefix whose mean length is that of `fixed(length)`."""
+    return f"dynamic, {length} ± {100 * step:.0f} %"
+
+
+LENGTHS = (0.5, 0.75)
+STEP = 0.10
+STEPS = (0.05, STEP, 0.20)
+"""Changes of the dynamic prefix's length, of which the paper's table has `STEP`."""
+IN_PAPER = {
+    **{fixed(length): MOVED["fixed"] for length in LENGTHS},
+    **{dynamic(length, STEP): MOVED["dynamic"] for length in LENGTHS},
+    "GELU, learned expansion": "GELU",
+    "ReLU, learned expansion": "ReLU",
 }
-"""Our name of a setting -> the row's label in the paper."""
+"""Our row -> the row of the paper's table, where the names differ (`recall_paper.yaml`)."""
+ENTROPIES = {
+    "factbook": (0.638, 0.766, -0.18),
+    "factbook_large": (0.638, 0.766, -0.19),
+    "swde": (0.783, 0.826, -0.17),
+}
+"""Benchmark -> outer quartiles of the entropy of development documents of its kind in tokens of the shipped models
+(`experiments/entropy.py`), and how much larger the share of its own documents is that lie above the upper one than the
+share of those below the lower one."""
+
+
+def equal_mean(length: float, step: float, benchmark: str) -> dict[str, Any]:
+    """Arguments of a dynamic prefix that is on average as long as the fixed one of `length`.
+
+    More documents of the benchmarks lie below the development documents' lower quartile than above the upper one, so
+    that the length that is scaled has to be larger than the mean.
+    """
+    if benchmark not in ENTROPIES:
+        return {"prefix_length": length, "prefix_step": step}
+    low, high, surplus = ENTROPIES[benchmark]
+    scaled = round(length / (1 + step * surplus), 4)
+    return {"prefix_length": scaled, "prefix_step": step, "entropy_low": low, "entropy_high": high}
+
+
+SHORT = {"window": {"context_length": 300}}
+"""Documents that a model of the suite can read five times within the length of its training rows."""
+WHOLE = {**SHORT, "budget": 6}
+"""A budget that holds every segment: the document, its paragraphs once and its sentences twice."""
+FLAT_AS_LONG, NOTHING_DROPPED = "flat, 4 copies", "hier, all segments, overlap 0 %"
+TWICE, BACKWARDS = "hier, all segments, paragraphs twice", "hier, all segments, fine to coarse"
+OVERLAPS = {percent / 100: f"hier, all segments, overlap {percent} %" for percent in (0, 10, 20, 30)}
+STRUCTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "once": ("once", {}),
+    **{f"flat, {copies} copies": ("flat", {"lead": False, "repeats": copies}) for copies in (2, 4)},
+    **{f"hier, budget {budget}": ("hier", {"budget": budget}) for budget in (2, 3, 5)},
+    **{row: ("hier", {**WHOLE, "overlap": overlap}) for overlap, row in OVERLAPS.items()},
+    TWICE: ("hier", {**WHOLE, "overlap": 0.0, "repeat_level": "paragraph"}),
+    BACKWARDS: ("hier", {**WHOLE, "overlap": 0.0, "order": "fine_to_coarse"}),
+}
+"""Row -> layout and settings of the prompts of short documents, without a lead in any of them."""
 
 
 def plan(suite: Suite) -> tuple[TableRow, ...]:
-    """All rows of all tables of a suite."""
-    return tuple(_rows(suite))
+    """All rows of all tables of a suite. What needs weights that do not ship with the package is left out."""
+    known = shipped_names()
+
+    def there(given: Mapping[str, Any]) -> bool:
+        name = str(given.get("pretrained", ""))
+        return "/" in name or not name or name in known
+
+    maps = {row: given for row, given in suite.maps.items() if there(given)}
+    others = tuple(other for other in suite.others if there(other[2]))
+    return tuple(_rows(replace(suite, maps=maps, others=others)))
 
 
 def _rows(suite: Suite) -> Iterable[TableRow]:
-    once, hier = (_tasks(suite.benchmarks, layout) for layout in ("once", "hier"))
+    """Rows of one table that have the same label are one row: the tasks of each are run with other arguments."""
+    asked = (*suite.benchmarks, *suite.decisive)
+    once = _tasks(asked, "once")
     main = {**suite.default, "prefix": "dynamic"}
-    full = {PAPER_ROWS.get(name, name): {**given, "prefix": "full"} for name, given in suite.maps.items()}
-    for policy in POLICIES:
-        yield TableRow(
-            "prefix", PAPER_ROWS.get(policy, policy), EvalRun("jrt_rnn", {**suite.default, "prefix": policy}, once)
-        )
+    full = {row: {**given, "prefix": "full"} for row, given in suite.maps.items()}
+    for policy in ("full", "document", "none"):
+        yield TableRow("prefix", policy, EvalRun("jrt_rnn", {**suite.default, "prefix": policy}, once))
+    yield TableRow("prefix", "dynamic, by default", EvalRun("jrt_rnn", main, once))
+    for length in LENGTHS:
+        arguments = {**suite.default, "prefix": "fixed", "prefix_length": length}
+        yield TableRow("prefix", fixed(length), EvalRun("jrt_rnn", arguments, once))
+        for step in STEPS:
+            for benchmark in asked:
+                run = EvalRun("jrt_rnn", {**main, **equal_mean(length, step, benchmark)}, _tasks([benchmark], "once"))
+                yield TableRow("prefix", dynamic(length, step), run)
     for label, given in full.items():
         yield TableRow("feature_map", label, EvalRun("jrt_rnn", given, (*once, PERPLEXITY)))
-    for label, given in full.items():
-        yield TableRow("control", label, EvalRun("jrt_rnn", given, once, NO_CONTEXT))
+        yield from _controls(label, EvalRun("jrt_rnn", given, _tasks(suite.benchmarks, "once")))
     for layout in LAYOUT_ENDINGS:
-        yield TableRow(
-            "prompt", PAPER_ROWS.get(layout, layout), EvalRun("jrt_rnn", main, _tasks(suite.benchmarks, layout))
-        )
-    for layout in ("flat", "hier"):
+        run = EvalRun("jrt_rnn", main, _tasks(asked, layout))
+        yield TableRow("prompt", PROMPTS.get(layout, layout), run)
+    for layout in PROMPTS:
         for control, what in EQUAL_LENGTH.items():
             block = {"layout": control, "as_long_as": layout}
             run = EvalRun("jrt_rnn", main, _tasks(suite.benchmarks, layout), block)
-            yield TableRow("prompt", f"as long as {PAPER_ROWS[layout]}: {what}", run)
-    limits = {f"thresholds {name}": {"entropy_low": a, "entropy_high": b} for name, (a, b) in THRESHOLDS.items()}
-    for name, given in {"default thresholds": {}, **limits}.items():
-        for step in STEPS:
-            run = EvalRun("jrt_rnn", {**main, "prefix_step": step, **given}, once)
-            yield TableRow("step", f"step {step}, {name}", run)
-    for overlap in OVERLAPS:
-        yield TableRow("overlap", f"{overlap:.0%}", EvalRun("jrt_rnn", main, hier, {"overlap": overlap}))
-    yield from _comparison(suite, main)
+            yield TableRow("prompt", f"as long as {PROMPTS[layout]}: {what}", run)
+    for label, (layout, block) in STRUCTURES.items():
+        yield TableRow("structure", label, EvalRun("jrt_rnn", main, _tasks(asked, layout), {**SHORT, **block}))
+    yield from _comparison(suite, asked, main)
     if suite.budgets:
-        yield from _memory(suite, full, once)
+        yield from _memory(suite, full)
 
 
-def _comparison(suite: Suite, main: Mapping[str, Any]) -> Iterable[TableRow]:
+def _controls(label: str, once: EvalRun) -> Iterable[TableRow]:
+    """The same questions on the document of another, and on the document with another answer in it."""
+    for control in (WRONG_CONTEXT, COUNTERFACTUAL):
+        yield TableRow("control", label, replace(once, block=control))
+
+
+def _comparison(suite: Suite, asked: Sequence[str], main: Mapping[str, Any]) -> Iterable[TableRow]:
     for label, model, arguments in (("JRT-RNN", "jrt_rnn", main), *suite.others):
-        once, flat, hier = (_tasks(suite.benchmarks, layout) for layout in ("once", "flat", "hier"))
+        once, flat, hier = (_tasks(asked, layout) for layout in ("once", "flat", "hier"))
         for layout, tasks in (("once", (*once, PERPLEXITY)), ("flat", flat), ("hier", hier)):
             yield TableRow("comparison", f"{label}, {layout}", EvalRun(model, arguments, tasks))
         yield TableRow("comparison", f"{label}, flat without the lead", EvalRun(model, arguments, flat, NO_LEAD))
-        yield TableRow("control", label, EvalRun(model, arguments, once, NO_CONTEXT))
+        yield from _controls(label, EvalRun(model, arguments, _tasks(suite.benchmarks, "once")))
 
 
-def _memory(suite: Suite, maps: Mapping[str, Mapping[str, Any]], once: tuple[str, ...]) -> Iterable[TableRow]:
+def _memory(suite: Suite, maps: Mapping[str, Mapping[str, Any]]) -> Iterable[TableRow]:
     """Every model, and a Transformer that keeps as much of the text as fits into each budget."""
+    once = _tasks(suite.benchmarks, "once")
     for label, given in maps.items():
         yield TableRow("memory", label, EvalRun("jrt_rnn", given, once))
     for label, model, arguments in suite.others:
@@ -194,6 +277,13 @@ def runs(rows: Iterable[TableRow]) -> tuple[EvalRun, ...]:
         found[row.run.key] = replace(row.run, tasks=tuple(dict.fromkeys((*known.tasks, *row.run.tasks))))
     loaded = list(dict.fromkeys(run.loaded for run in found.values()))
     return tuple(sorted(found.values(), key=lambda run: loaded.index(run.loaded)))
+
+
+def without(rows: Sequence[TableRow], benchmarks: Sequence[str]) -> tuple[TableRow, ...]:
+    """The rows without the tasks of these benchmarks; a row that has no others is left out."""
+    left_out = {task for layout in LAYOUT_ENDINGS for task in _tasks(benchmarks, layout)}
+    tasks = [tuple(task for task in row.run.tasks if task not in left_out) for row in rows]
+    return tuple(replace(row, run=replace(row.run, tasks=kept)) for row, kept in zip(rows, tasks, strict=True) if kept)
 
 
 def _tasks(benchmarks: Iterable[str], layout: str) -> tuple[str, ...]:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import chain, islice
 
 import numpy as np
 
-from jrt_lmeval.paper.claims import METRIC, PRINTED, Logs, Verdict, floor_table, points, recall, verdicts
-from jrt_lmeval.paper.plan import PERPLEXITY, SINKS, WINDOWED, TableRow
+from jrt_lmeval.checkpoints.found import find
+from jrt_lmeval.data.making.factbook import trained_values
+from jrt_lmeval.data.making.pages import generate_pages
+from jrt_lmeval.data.shipped import prose_rows
+from jrt_lmeval.errors import JRTError
+from jrt_lmeval.paper.claims import LARGE, METRIC, PRINTED, Logs, Verdict, floor_table, points, recall, verdicts
+from jrt_lmeval.paper.plan import IN_PAPER, JRT_BYTES, PERPLEXITY, SINKS, TRAINED_SO, WINDOWED, TableRow
+from jrt_lmeval.paper.times import Times
+from jrt_lmeval.paths import tokenizer_dir
 from jrt_lmeval.prompts.tokens import encoded
 from jrt_lmeval.report.cells import SAMPLE, Cell, number_of
 from jrt_lmeval.report.fields import benchmark_of
@@ -21,21 +31,36 @@ TITLES = {
     "prefix": "Table 1: prefix length",
     "feature_map": "Table 2: feature map",
     "prompt": "Table 3: prompt",
-    "step": "Appendix: step of the dynamic prefix",
-    "overlap": "Appendix: overlap of neighbouring segments",
+    "structure": "Table 3 on documents of 300 tokens, of which a prompt can hold all segments",
     "comparison": "Recurrent models and a Transformer",
     "memory": "Recall and memory",
 }
+EQUAL_SHARES = (
+    "`dynamic, 0.5 ± 10 %`: the prefix of `fixed at 0.5` is longer by a tenth where the document's entropy is in the "
+    "upper quartile of development documents of its kind, and shorter where it is in the lower one; the length that is "
+    "changed is chosen such that the mean share is that of the fixed prefix. `dynamic, by default` begins at the whole "
+    "document and cannot lengthen."
+)
+QUESTION_FREE = "Perplexity is of running text, which is read without a prefix: here the JRT-RNNs are causal."
 NOTES = {
+    "prefix": (EQUAL_SHARES,),
     "feature_map": (
-        "GELU, ReLU, the MLP and the Gaussian kernel of the bundled suite have a learned or random expansion to as "
-        "many features as the last column says (T2R, arXiv 2103.13076, for GELU and ReLU); element by element, as the "
-        "paper writes them, GELU and ReLU would have no more than the 32 dimensions of a key.",
+        "GELU and ReLU with a `learned expansion` have a learned linear map to 512 features before the function (T2R, "
+        "arXiv 2103.13076); element by element, as the paper writes them, they have no more than the 32 dimensions of "
+        "a key. Rows of equal state stand together.",
+        QUESTION_FREE,
     ),
+    "structure": (
+        "No prompt has a lead. `all segments`: the document, its paragraphs once and its sentences twice, which with "
+        "no overlap are as long as 4 copies of the document. `paragraphs twice`: they instead of the sentences. "
+        "Budgets are multiples of the document's length, and overlap is 20 % where none is named.",
+    ),
+    "comparison": (QUESTION_FREE,),
     "memory": (
         f"`{WINDOWED}` is the shipped Llama restricted to the first {SINKS} tokens and the last ones that fit into so "
-        "many bytes, at every position of the text (`kv_bytes`, `kv_sinks`); it was trained without a window, and one "
-        "that was trained with it may do better. `Softmax in its place` is the teacher.",
+        "many bytes, at every position of the text (`kv_bytes`, `kv_sinks`); it was trained without a window. "
+        f"`{TRAINED_SO}` was trained with that of {JRT_BYTES / 1000:,.0f} KB, where its weights are there. `Softmax in "
+        "its place` is the teacher.",
     ),
 }
 """Table -> what must be read with it."""
@@ -63,46 +88,104 @@ def paper_report(entries: Sequence[TableRow], logs: Logs) -> Report:
         entries: of the plan.
         logs: that `jrt-eval paper` wrote.
     """
-    cells: dict[tuple[str, str], Cells] = {}
+    cells: dict[tuple[str, str], dict[str, Cell]] = {}
     for entry in entries:
         found = {task: cell for task, cell in logs.cells(entry.run).items() if task in entry.run.tasks}
-        cells[entry.table, entry.label] = {cell.first.benchmark: cell for cell in found.values()}
+        row = cells.setdefault((entry.table, entry.label), {})
+        row.update({cell.first.benchmark: cell for cell in found.values()})
     samples = {name for found in cells.values() for name, cell in found.items() if cell.first.source == "sample"}
     tables = []
     for name in TITLES:
         if of_table := [entry for entry in entries if entry.table == name]:
-            tables.append(_table(name, of_table, cells, samples))
+            tables.append(_table(name, of_table, cells, samples, logs.times))
     if any(entry.table == "control" for entry in entries):
         tables.append(floor_table(entries, logs))
     tables += jrt_tables(entries, cells, samples)
-    tables += [split_table(entries, cells), *_verdict_tables(verdicts(cells))]
+    tables += [split_table(entries, cells), again_table(entries, cells), *_verdict_tables(verdicts(cells))]
     return Report(tuple(table for table in tables if table.rows), _about(cells))
 
 
 def _table(
-    name: str, entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells], samples: Iterable[str]
+    name: str,
+    entries: Sequence[TableRow],
+    cells: Mapping[tuple[str, str], Cells],
+    samples: Iterable[str],
+    times: Times | None,
 ) -> Table:
-    benchmarks, perplexity = _benchmarks(entries), any(PERPLEXITY in entry.run.tasks for entry in entries)
+    benchmarks = _benchmarks(entries, cells)
     said = printed(name) if name in PRINTED else {}
     columns = list(next(iter(said.values()), {}))
-    measures = {"perplexity a token": _perplexity, **MEASURES} if perplexity else MEASURES
-    shown = [f"{_marked(one, samples)}: {METRIC}, %" for one in benchmarks]
-    header = (name.replace("_", " "), *(PRINTED_COLUMNS[column] for column in columns), *shown, *measures)
+    measures = {**(OF_PROMPTS if name in LONGER else {}), **MEASURES}
+    if any(PERPLEXITY in entry.run.tasks for entry in entries):
+        measures = {PERPLEXITY_COLUMN: _perplexity, **measures}
+    timed = {} if times is None else _timed(times, entries)
+    header = (
+        name.replace("_", " "),
+        *(PRINTED_COLUMNS[column] for column in columns),
+        *(f"{_marked(one, samples)}: {METRIC}, %" for one in benchmarks),
+        *(TIMED if timed else ()),
+        *measures,
+    )
     rows: list[tuple[Shown, ...]] = []
-    for entry in entries:
-        found, figures = cells[entry.table, entry.label], said.get(entry.label, {})
+    for label in dict.fromkeys(entry.label for entry in entries):
+        found, figures = cells[name, label], said.get(IN_PAPER.get(label, label), {})
         paper = [Number(figures[column]) if column in figures else None for column in columns]
         recalled = [_recall(found.get(benchmark)) for benchmark in benchmarks]
-        rows.append((entry.label, *paper, *recalled, *(measure(found) for measure in measures.values())))
+        rows.append(
+            (label, *paper, *recalled, *timed.get(label, ()), *(measure(found) for measure in measures.values()))
+        )
+    if any(PERPLEXITY in cells[name, entry.label] for entry in entries):
+        rows.append((UNIGRAM, *(unigram() if column == PERPLEXITY_COLUMN else None for column in header[1:])))
     note = (
         f"Columns `paper` are printed in {source()}: other models, other data; beside ours, not comparable with them."
     )
-    return Table(name, TITLES[name], header, tuple(rows), notes=((note,) if said else ()) + NOTES.get(name, ()))
+    notes = ((note,) if said else ()) + NOTES.get(name, ()) + ((_of_times(times),) if timed and times else ())
+    return Table(name, TITLES[name], header, tuple(rows), notes=notes)
 
 
-def _benchmarks(entries: Sequence[TableRow]) -> list[str]:
+TIMED = ("time, ms an answer (median)", "tokens read a second")
+
+
+def _timed(times: Times, entries: Sequence[TableRow]) -> dict[str, tuple[Shown, ...]]:
+    """Row -> the columns `TIMED`; nothing if no row was timed."""
+    found: dict[str, tuple[Shown, ...]] = {}
+    for entry in entries:
+        values = times.milliseconds(entry.run), times.tokens_per_second(entry.run)
+        shown = tuple(None if value is None else Number(value, 1, 0) for value in values)
+        found.setdefault(entry.label, shown)
+    return found if any(shown != (None, None) for shown in found.values()) else {}
+
+
+def _of_times(times: Times) -> str:
+    low, high = times.load
+    return (
+        f"Times: {times.questions} questions of each row, the rows of all tables in turn in one process, the median of "
+        f"{times.rounds} rounds; the machine's load was {low} to {high}. Tokens are the model's own, and the time to "
+        "write the answer is in it. A row that was not timed so shows none."
+    )
+
+
+UNIGRAM = "unigram of the text itself"
+
+
+def unigram() -> Number:
+    """The perplexity a token of the perplexity task's texts under the frequencies of their own tokens.
+
+    It needs no context, and no fixed distribution over the tokens of the shipped models has a lower one.
+    """
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_dir(find("softmax-teacher").folder) / "tokenizer.json"))
+    counts = np.array([*Counter(chain(*(tokenizer.encode(row["text"]).ids for row in prose_rows()))).values()])
+    shares = counts / counts.sum()
+    return Number(float(np.exp(-(shares * np.log(shares)).sum())))
+
+
+def _benchmarks(entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells]) -> list[str]:
+    """Benchmarks of the rows; one of more questions has a column only where a row was asked them."""
     tasks = [task for entry in entries for task in entry.run.tasks if task != PERPLEXITY]
-    return list(dict.fromkeys(map(benchmark_of, tasks)))
+    measured = {name for entry in entries for name in cells[entry.table, entry.label]}
+    return [name for name in dict.fromkeys(map(benchmark_of, tasks)) if name in measured or not name.endswith(LARGE)]
 
 
 def _marked(benchmark: str, samples: Iterable[str]) -> str:
@@ -130,17 +213,10 @@ def _values(cells: Cells, name: str) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
-def _throughput(cells: Cells) -> Shown:
-    """Answers by the model's seconds for them, including what is saved when questions share a document."""
-    seconds = _values(cells, "seconds")
-    return Number(len(seconds) / float(seconds.sum())) if seconds.sum() > 0 else None
-
-
-def _load(cells: Cells) -> Shown:
-    """The machine's load at the end of the runs, the highest of them; None where one of them does not say."""
-    known = [cell.first.run.facts.get("load_average") for cell in cells.values()]
-    loads = [load for load in known if isinstance(load, (int, float))]
-    return Number(max(loads), 1, 1) if loads and len(loads) == len(known) else None
+def _mean(cells: Cells, name: str, digits: int) -> Shown:
+    """The mean over all answers of a row's cells, or None if it was not measured."""
+    values = _values(cells, name)
+    return Number(float(values.mean()), 1, digits) if len(values) else None
 
 
 def _parameters(cells: Cells) -> Shown:
@@ -158,15 +234,18 @@ def _perplexity(cells: Cells) -> Shown:
     return None if value is None else Number(value)
 
 
+PERPLEXITY_COLUMN = "perplexity a token"
 MEASURES: dict[str, Callable[[Cells], Shown]] = {
-    "model time, ms an answer (median)": lambda cells: figure(cells, "seconds", 1000, 0),
-    "load meanwhile": _load,
-    "prefix, share of the prompt (median)": lambda cells: figure(cells, "prefix_share", 1, 2),
-    "answers a second": _throughput,
+    "prefix, share of the prompt (mean)": lambda cells: _mean(cells, "prefix_share", 3),
     "state, KB (median)": lambda cells: figure(cells, "state_bytes", 0.001, 0),
     "of it recurrent, KB (median)": lambda cells: figure(cells, "recurrent_bytes", 0.001, 0),
     "parameters": _parameters,
     "features a head": _features,
+}
+LONGER = ("prompt", "structure")
+OF_PROMPTS: dict[str, Callable[[Cells], Shown]] = {
+    "prompt, GPT-2 tokens (mean)": lambda cells: _mean(cells, "prompt_tokens", 0),
+    "segments dropped (mean)": lambda cells: _mean(cells, "segments_dropped", 1),
 }
 """Column -> what makes it from a row's cells."""
 
@@ -181,7 +260,7 @@ def jrt_tables(
     compared = [entry for entry in entries if entry.table == "comparison" and entry.label.endswith(JRT_SETTINGS)]
     if not compared:
         return []
-    benchmarks, rows = _benchmarks(compared), []
+    benchmarks, rows = _benchmarks(compared, cells), []
     for entry in compared:
         model, _, setting = entry.label.rpartition(", ")
         found = cells[entry.table, entry.label]
@@ -193,28 +272,85 @@ def jrt_tables(
 
 LENGTHS = {"1-4": (1, 4), "5-14": (5, 14), "15 and more": (15, math.inf)}
 """GPT-2 tokens of an answer."""
+TRAINING_PAGES = 2000
+"""Generated training pages whose values count as seen, about as many as a model of the suite is trained on."""
 SPLIT_NOTE = (
     "An answer lies in the window where its last copy is among the last tokens that the model's attention sees, as far "
-    "as the log names a window; the recurrent state has to hold all others. Lengths are in GPT-2 tokens."
+    "as the log names a window; the recurrent state has to hold all others. Lengths are in GPT-2 tokens. Seen: the "
+    "answer is a value of the sheets that the suite trains on (factbook; the countries are others) or of "
+    f"{TRAINING_PAGES:,} generated training pages (others)."
+)
+AGAIN_NOTE = (
+    "The hierarchical prompt repeats only what fits into its budget. Written again: the last copy of an answer stands "
+    "behind the document. Both prompts were asked the same questions."
 )
 
 
 def split_table(entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells]) -> Table:
-    """Every model's recall, read once, of answers inside and outside its window, and by the length of the answer."""
+    """Every model's recall, read once, by window, by the length of the answer, and by whether training showed it."""
     rows: list[tuple[Shown, ...]] = []
-    for entry in (one for one in entries if one.table == "comparison" and one.label.endswith(", once")):
+    for entry, benchmark, cell in _compared(entries, cells, ", once"):
+        assert cell.columns is not None
+        if (far := distances(cell.columns)) is None:
+            continue
+        gold = [sample.gold for sample in cell.first.samples()]
+        tokens, known = np.array([_shortest(labels) for labels in gold]), _trained(benchmark)
+        seen = np.array([any(label.lower() in known for label in labels) for labels in gold])
+        masks = [(tokens >= low) & (tokens <= high) for low, high in LENGTHS.values()]
+        masks += [seen, ~seen] if known else [~seen & False] * 2
+        inside = by_window(cell, cell.columns, far, METRIC)[:2]
+        by_mask = [split(cell.columns, METRIC, mask) if mask.any() else None for mask in masks]
+        rows.append((entry, _named(benchmark, cell), *inside, *by_mask))
+    words = ("in the window", "before it", *(f"{name} tokens" for name in LENGTHS), "seen in training", "not seen")
+    title = f"{METRIC}, %, read once: answers in the window and before it, by their length, and by what training showed"
+    return Table("splits", title, ("model", "benchmark", *words), tuple(rows), 2, (SPLIT_NOTE,))
+
+
+def again_table(entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells]) -> Table:
+    """What the hierarchical and the flat prompt recall of answers that the first writes again, and of the others."""
+    rows: list[tuple[Shown, ...]] = []
+    for model, benchmark, cell in _compared(entries, cells, ", hier"):
+        other = cells["comparison", f"{model}, flat"].get(benchmark)
+        if other is None or (flat := other.columns) is None or (hier := cell.columns) is None:
+            continue
+        _, at, place = np.intersect1d(hier.rows, flat.rows, return_indices=True)
+        hier, flat = hier.taken(at), flat.taken(place)
+        if "answer_last_token" not in hier.figures:
+            continue
+        again = hier.figures["answer_last_token"] >= hier.figures["document_tokens"]
+        scores = [split(one, METRIC, mask) for mask in (again, ~again) for one in (hier, flat) if mask.any()]
+        if len(scores) == 4:
+            rows.append((model, _named(benchmark, cell), Number(float(again.mean()), PERCENT, 0), *scores))
+    words = [f"{what}: {prompt}" for what in ("written again", "not") for prompt in ("hierarchical", "flat")]
+    header = ("model", "benchmark", "written again, % of the questions", *words)
+    title = f"{METRIC}, %: what the passes of the hierarchical prompt write again, and what they leave out"
+    return Table("again", title, header, tuple(rows), 2, (AGAIN_NOTE,))
+
+
+def _compared(
+    entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells], ending: str
+) -> Iterator[tuple[str, str, Cell]]:
+    """Model, benchmark and answers of the rows of the comparison that end so."""
+    for entry in (one for one in entries if one.table == "comparison" and one.label.endswith(ending)):
         for benchmark, cell in cells[entry.table, entry.label].items():
-            if benchmark == PERPLEXITY or cell.columns is None or (far := distances(cell.columns)) is None:
-                continue
-            tokens = np.array([_shortest(sample.gold) for sample in cell.first.samples()])
-            lengths = [(tokens >= low) & (tokens <= high) for low, high in LENGTHS.values()]
-            inside = by_window(cell, cell.columns, far, METRIC)[:2]
-            by_length = [split(cell.columns, METRIC, mask) if mask.any() else None for mask in lengths]
-            name = _marked(benchmark, [benchmark] if cell.first.source == "sample" else [])
-            rows.append((entry.label.removesuffix(", once"), name, *inside, *by_length))
-    header = ("model", "benchmark", "in the window", "before it", *(f"{name} tokens" for name in LENGTHS))
-    title = f"{METRIC}, %, read once: answers in the window and before it, and by their length"
-    return Table("splits", title, header, tuple(rows), 2, (SPLIT_NOTE,))
+            if benchmark != PERPLEXITY and cell.columns is not None:
+                yield entry.label.removesuffix(ending), benchmark, cell
+
+
+def _named(benchmark: str, cell: Cell) -> str:
+    return _marked(benchmark, [benchmark] if cell.first.source == "sample" else [])
+
+
+@cache
+def _trained(benchmark: str) -> frozenset[str]:
+    """Values of the suite's training texts; none where the package of the sheets is not installed."""
+    if not benchmark.startswith("factbook"):
+        pages = islice(generate_pages("train", 0), TRAINING_PAGES)
+        return frozenset(value.lower() for page in pages for _, value in page.facts)
+    try:
+        return trained_values()
+    except JRTError:
+        return frozenset()
 
 
 def _shortest(labels: Iterable[str]) -> int:
@@ -280,6 +416,5 @@ def _about(cells: Mapping[tuple[str, str], Cells]) -> tuple[str, ...]:
     told = "; ".join(sizes.values())
     return (
         f"{told}. `{METRIC}`: the answer stands in what was generated, with 95 % intervals by document. `[sample]`: "
-        "generated rows that come with the package, not the benchmark. Times are of one machine and compare rows "
-        "of one table that were measured under the same load: seconds of a busy machine are longer.",
+        "generated rows that come with the package, not the benchmark.",
     )

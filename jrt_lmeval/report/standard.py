@@ -259,10 +259,12 @@ def without_a_model(cells: Sequence[Cell]) -> list[Table]:
 def rule(columns: Columns | None, name: str) -> Number:
     """What a rule of `task.rules.RULES` scores, with its interval; NaN if it was not logged."""
     values = None if columns is None else columns.figures.get(name)
-    if columns is None or values is None:
-        return Number(math.nan, PERCENT)
+    return Number(math.nan, PERCENT) if columns is None or values is None else _share(values, columns.clusters)
+
+
+def _share(values: np.ndarray, clusters: np.ndarray) -> Number:
     known = ~np.isnan(values)
-    found = interval(values[known].tolist(), columns.clusters[known].tolist())
+    found = interval(values[known].tolist(), clusters[known].tolist())
     return Number(found.mean, PERCENT, interval=found)
 
 
@@ -361,9 +363,7 @@ def window_of(cell: Cell) -> float:
 
 def split(columns: Columns, metric: str, mask: np.ndarray) -> Number:
     """A metric over some of the answers, with its interval."""
-    part = columns.taken(mask)
-    found = interval(part.scores[metric].tolist(), part.clusters.tolist())
-    return Number(found.mean, PERCENT, interval=found)
+    return _share(columns.scores[metric][mask], columns.clusters[mask])
 
 
 def by_distance(cells: Sequence[Cell], metric: str) -> list[Table]:
@@ -378,10 +378,9 @@ def by_distance(cells: Sequence[Cell], metric: str) -> list[Table]:
     for cell, far in found:
         assert cell.columns is not None
         masks = [*((far > low) & (far <= high) for low, high in ranges), np.isnan(far)]
-        numbers: list[TableEntry] = [split(cell.columns, metric, mask) for mask in masks]
-        rows.append(
-            (cell.model, cell.label, *numbers, *(by_window(cell, cell.columns, far, metric) if windowed else ()))
-        )
+        numbers = (split(cell.columns, metric, mask) for mask in masks)
+        sides = by_window(cell, cell.columns, far, metric) if windowed else ()
+        rows.append((cell.model, cell.label, *numbers, *sides))
     names = [f"{low + 1}-{high}" if high < math.inf else f"above {low}" for low, high in ranges]
     window = ("in the window", "before it", "window, KB", "other state, KB") if windowed else ()
     header = ("model", "task", *names, "in no copy", *window)

@@ -25,6 +25,7 @@ from jrt_lmeval.prompts.layouts import LAYOUTS
 from jrt_lmeval.training.recipes import HELDOUT, LAYOUT_NAMES, LOG, TrainRecipe
 
 CARD = "README.md"
+COUNTS = ("step", "tokens", "seconds")
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
@@ -46,6 +47,7 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] = (),
     model = opened(folder)
     config, recipe = model.fields, {**asdict(TrainRecipe()), **_json(folder / RECIPE)[0]}
     log, shapes, dtypes = _json(steps or folder / LOG, lines=True), *tensors(folder / WEIGHTS)
+    heldout = _json(folder / HELDOUT, lines=True) if (folder / HELDOUT).is_file() else []
     stages, last, total = recipe["curriculum"], log[-1], sum(recipe["sources"].values())
     hours, minutes = divmod(round(last["seconds"] / 60), 60)
     has_map = with_feature_map(config.get("mixers", ()))
@@ -80,8 +82,8 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] = (),
         teacher=Path(recipe["teacher"]).name,
         last=last,
         time=f"{hours} h {minutes:02d} min" if hours else f"{minutes} min" if minutes else f"{last['seconds']:.0f} s",
-        hardware=list(dict.fromkeys(f"CPU, {n} thread{'s' * (n > 1)}" if n else "a GPU" for n in map(_threads, log))),
-        heldout=_heldout(folder / HELDOUT),
+        hardware=list(dict.fromkeys(map(_hardware, log))),
+        heldout=_measured([{name: at[name] for name in at if name not in COUNTS} for at in heldout[-1:]]),
         measured=_measured(measured),
     )
     card.save(folder / CARD)
@@ -116,17 +118,8 @@ def _features(config: Any) -> int:
     return build_feature_map(config["feature_map"], config["num_heads"], config["feature_dim"], **options).feature_dim
 
 
-def _threads(step: dict[str, Any]) -> int:
-    """The number of threads that took a step on a CPU; 0 on a GPU."""
-    return int(step["threads"]) if step["device"] == "cpu" else 0
-
-
-def _heldout(file: Path) -> str:
-    """A table of what the run itself measured on held-out documents; empty where it measured nothing."""
-    if not file.is_file():
-        return ""
-    last = _json(file, lines=True)[-1]
-    return _measured([{key: value for key, value in last.items() if key not in ("step", "tokens", "seconds")}])
+def _hardware(step: dict[str, Any]) -> str:
+    return f"CPU, {step['threads']} thread{'s' * (step['threads'] > 1)}" if step["device"] == "cpu" else "a GPU"
 
 
 def _measured(rows: Sequence[dict[str, Any]]) -> str:

@@ -57,28 +57,23 @@ SETS: dict[str, tuple[Callable[[], Iterator[Page]], int]] = {
 
 
 def held_out(name: str, encode: Encode, layout: LayoutSpec = ONCE) -> list[Asked]:
-    """The documents of a set, the same every time, each with up to `QUESTIONS` of its facts.
+    """The documents of one of `SETS`, the same every time, each with up to `QUESTIONS` of its facts.
 
-    Args:
-        name: one of `SETS`.
-        encode: text to tokens.
-        layout: of the prompts. Where it has a lead, each question of a document has a prompt of its own.
+    Where the layout of the prompts has a lead, each question of a document has a prompt of its own.
     """
     make, documents = SETS[name]
     rng = random.Random(f"{name}/{SEED}")
-    pages = (page for page in make() if len(page.facts) >= 2)
-    return [asked for page in islice(pages, documents) for asked in _asked(rng, page, encode, layout)]
-
-
-def _asked(rng: random.Random, page: Page, encode: Encode, layout: LayoutSpec) -> list[Asked]:
-    bodies: dict[str, list[tuple[list[int], list[int]]]] = {}
-    document = page.text.strip("\n").strip(".") + "."
-    for key, value in rng.sample(page.facts, min(QUESTIONS, len(page.facts))):
-        stem = key[:1].upper() + key[1:]
-        prompt = build(Parts(document, f"{stem}:", f"Information about {stem}. "), layout)
-        question = (encode(prompt[prompt.document_end :]), encode(f" {value}\n"))
-        bodies.setdefault(prompt[: prompt.document_end], []).append(question)
-    return [Asked(encode(body), tuple(questions)) for body, questions in bodies.items()]
+    found = []
+    for page in islice((page for page in make() if len(page.facts) >= 2), documents):
+        bodies: dict[str, list[tuple[list[int], list[int]]]] = {}
+        document = page.text.strip("\n").strip(".") + "."
+        for key, value in rng.sample(page.facts, min(QUESTIONS, len(page.facts))):
+            stem = key[:1].upper() + key[1:]
+            prompt = build(Parts(document, f"{stem}:", f"Information about {stem}. "), layout)
+            question = (encode(prompt[prompt.document_end :]), encode(f" {value}\n"))
+            bodies.setdefault(prompt[: prompt.document_end], []).append(question)
+        found += [Asked(encode(body), tuple(questions)) for body, questions in bodies.items()]
+    return found
 
 
 @torch.no_grad()
@@ -87,21 +82,16 @@ def exact_recall(model: PreTrainedModel, documents: list[Asked]) -> float:
     likeliest one after those before it. Each question is asked by itself, with the document as the prefix."""
     training = model.training
     model.eval()
-    right = [found for asked in documents for found in _recalled(model, asked)]
+    right = []
+    for asked in documents:
+        tails = [torch.tensor(question + answer, device=model.device) for question, answer in asked.questions]
+        lengths = torch.tensor([len(tail) for tail in tails], device=model.device)
+        hidden = _after(model, asked.body, pad_sequence(tails, batch_first=True), lengths)
+        for row, (question, answer) in enumerate(asked.questions):
+            at = slice(len(question) - 1, len(question) + len(answer) - 1)
+            right.append(logits_of(model, hidden[row, at]).argmax(-1).tolist() == answer)
     model.train(training)
     return sum(right) / len(right)
-
-
-def _recalled(model: PreTrainedModel, asked: Asked) -> list[bool]:
-    tails = [torch.tensor(question + answer, device=model.device) for question, answer in asked.questions]
-    lengths = torch.tensor([len(tail) for tail in tails], device=model.device)
-    hidden = _after(model, asked.body, pad_sequence(tails, batch_first=True), lengths)
-    found = []
-    for row, (question, answer) in enumerate(asked.questions):
-        at = slice(len(question) - 1, len(question) + len(answer) - 1)
-        best = logits_of(model, hidden[row, at]).argmax(-1)
-        found.append(best.tolist() == answer)
-    return found
 
 
 def _after(model: PreTrainedModel, body: list[int], ids: Tensor, lengths: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.retrofit import RetrofitForCausalLM
 from jrt_lmeval.modeling.scans import fast_scans
 from jrt_lmeval.training.card import RECIPE, write_card
-from jrt_lmeval.training.heldout import SETS, Asked, exact_recall, held_out
+from jrt_lmeval.training.heldout import SETS, exact_recall, held_out
 from jrt_lmeval.training.models import last_hidden, logits_of, new_model, set_first_weights
 from jrt_lmeval.training.recipes import CHECKPOINT, GPT2, HELDOUT, LOG, SHIPPED, SHIPPED_TEACHER, TrainRecipe
 from jrt_lmeval.training.retrofit import write_retrofit_card
@@ -61,6 +61,7 @@ class Team:
 
     Attributes:
         rank, size: number of this process, and how many there are.
+        leads: whether this process writes the files and shows the progress.
         device: of this process.
         sharded: each process keeps a part of every weight (FSDP) where otherwise each keeps all (data parallel).
     """
@@ -81,11 +82,7 @@ class Team:
                 "--shard divides the weights among processes, and there is one: start it with 'accelerate launch "
                 "--num_processes N -m jrt_lmeval train ...' or torchrun, or leave --shard out."
             )
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes the files and shows the progress."""
-        return self.rank == 0
+        self.leads = self.rank == 0
 
     def together(self, objective: nn.Module, blocks: nn.ModuleList) -> nn.Module:
         """The objective as all processes train it, to be called in its place."""
@@ -538,7 +535,9 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
             if run.done * run.recipe.evaluations // run.recipe.tokens > judged:
                 begun = time.monotonic()
                 if run.team.leads:
-                    _judge(run, judges, out / HELDOUT)
+                    recall = {name: round(exact_recall(run.model, asked), 4) for name, asked in judges.items()}
+                    with (out / HELDOUT).open("a", encoding="utf-8") as file:
+                        file.write(json.dumps({**run.progress(), **recall}) + "\n")
                 run.team.wait()
                 before += time.monotonic() - begun  # the budget is for training
             if run.team.agree(time.monotonic() - last_save > SAVE_SECONDS):
@@ -546,13 +545,6 @@ def _loop(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path, quiet: bool) 
                 run.save(out)
                 last_save = time.monotonic()
     return average
-
-
-def _judge(run: Run, judges: dict[str, list[Asked]], log: Path) -> None:
-    """Add a line of held-out recall to the log."""
-    recall = {name: round(exact_recall(run.model, documents), 4) for name, documents in judges.items()}
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**run.progress(), **recall}) + "\n")
 
 
 def _cut_log(log: Path, done: int) -> None:

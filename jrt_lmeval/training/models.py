@@ -265,31 +265,22 @@ def _begin(mixer: Mamba2Mixer, common: Tensor) -> None:
     C, keys = len(common), mixer.n_groups * mixer.ssm_state_size
     # half of a normalised embedding's square is what a token has of its own: projections of it have entries of size 1
     values = _beside(_rotation(C), common) * math.sqrt(2)
-    looked_for = _projections(keys, common) * math.sqrt(2)
+    # as many directions as there are keys, orthogonal as far as they can be
+    directions = torch.cat([_rotation(C) for _ in range(-(-keys // C))])[:keys]
+    looked_for = _beside(directions, common) * math.sqrt(2)
+    signs = torch.randn(keys, READ).sign() * KEY_SIZE / math.sqrt(READ)
+    taps = torch.zeros(2 * C + 2 * keys, mixer.conv_kernel_size)  # of values, keys (B) and queries (C)
+    taps[: 2 * C, -1] = 1.0
+    for back in range(READ):
+        taps[2 * C : 2 * C + keys, mixer.conv_kernel_size - 2 - back] = signs[:, back]
+        taps[2 * C + keys :, mixer.conv_kernel_size - 1 - back] = signs[:, back]
     gate = GATE / math.sqrt(C / 2) * common
     steps = torch.zeros(mixer.num_heads, C)
     mixer.in_proj.weight.copy_(torch.cat([gate.expand(2 * C, C), values, -values, looked_for, looked_for, steps]))
-    mixer.conv1d.weight.copy_(_taps(2 * C, keys, mixer.conv_kernel_size)[:, None])
+    mixer.conv1d.weight.copy_(taps[:, None])
     mixer.conv1d.bias.zero_()
     mixer.dt_bias.fill_(math.log(math.expm1(STEP)))
     mixer.A_log.fill_(math.log(FADING / STEP))
     mixer.D.fill_(OWN)
     mixer.norm.weight.fill_(MAMBA_WRITTEN)
     mixer.out_proj.weight.copy_(torch.cat([values.mT, -values.mT], dim=1))
-
-
-def _projections(count: int, common: Tensor) -> Tensor:
-    """As many directions `[count, C]`, orthogonal as far as they can be."""
-    C = len(common)
-    return _beside(torch.cat([_rotation(C) for _ in range(-(-count // C))])[:count], common)
-
-
-def _taps(values: int, keys: int, kernel: int) -> Tensor:
-    """Weights of the convolution `[values + 2 keys, kernel]`, of values, keys (B) and queries (C)."""
-    signs = torch.randn(keys, READ).sign() * KEY_SIZE / math.sqrt(READ)
-    taps = torch.zeros(values + 2 * keys, kernel)
-    taps[:values, -1] = 1.0
-    for back in range(READ):
-        taps[values : values + keys, kernel - 2 - back] = signs[:, back]
-        taps[values + keys :, kernel - 1 - back] = signs[:, back]
-    return taps

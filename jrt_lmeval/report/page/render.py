@@ -21,7 +21,7 @@ from jrt_lmeval import __version__
 from jrt_lmeval.answers import spans
 from jrt_lmeval.report.cells import Cell, Collection, axes, condition, value_of
 from jrt_lmeval.report.misses import KINDS, document_of, explain, first_line
-from jrt_lmeval.report.samples import Columns, Sample
+from jrt_lmeval.report.samples import Sample
 from jrt_lmeval.report.tables import NOTES, PERCENT, Number, Report, Table, TableEntry, spread
 
 if TYPE_CHECKING:
@@ -56,11 +56,9 @@ _ROWS = {
 
 
 def page(report: Report, collection: Collection, metric: str, most: int = MOST_QUESTIONS) -> str:
-    """The page.
+    """The page of a report's tables and of the runs behind them.
 
     Args:
-        report: the tables.
-        collection: the runs behind them.
         metric: what is drawn and what decides whether an answer is right.
         most: number of questions in the browser of answers; 0 leaves it out.
     """
@@ -71,23 +69,32 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
     cells = collection.cells
     drawn, missing = gallery(collection, metric)
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    facets = [tuple(_facet(cell, name) for name in FILTERS) for cell in cells]
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    # what each cell has for each filter; `-` for a model without a prefix policy
+    axis = {"task": "benchmark", "layout": "condition"}
+    facets = [tuple(value_of(cell, axis.get(name, name)) or "-" for name in FILTERS) for cell in cells]
+    places = {name: section for section, (_, names) in SECTIONS.items() for name in names}
+    views = [view(table, cells) for table in report.tables]
+    sections = [
+        (section, title, [one for one in views if places.get(one["table"].name, list(SECTIONS)[-1]) == section])
+        for section, (title, _) in SECTIONS.items()
+    ]
+    options: dict[str, Any] = {
+        "autoescape": True,
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+    }
+    environment = Environment(loader=FileSystemLoader(FOLDER), **options)
     render = partial(
         environment.get_template("page.html").render,
         version=__version__,
         report=report,
-        sections=_sections([view(table, cells) for table in report.tables]),
+        sections=[section for section in sections if section[2]],
         metric=metric,
         facet_names=FILTERS,
         choices={name: list(dict.fromkeys(row[at] for row in facets)) for at, name in enumerate(FILTERS)},
-        facets=_embedded(facets),
+        # nothing in it can end the script element
+        facets=json.dumps(facets, separators=(",", ":")).replace("<", "\\u003c"),
         kinds=[kind.replace(" ", "-") for kind in KINDS],
         css=(FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
@@ -97,12 +104,9 @@ def page(report: Report, collection: Collection, metric: str, most: int = MOST_Q
     bare = render(pictures=[], missing=missing, samples=None, samples_size="")
     shown, left = within(drawn, ROOM - len(bare.encode()))
     found = browser(cells, metric, most)
-    return render(pictures=shown, missing=[*missing, *left], samples=found, samples_size=_size(found))
-
-
-def _facet(cell: Cell, name: str) -> str:
-    """What a cell has for a filter; `-` for a model without a prefix policy."""
-    return {"task": value_of(cell, "benchmark"), "layout": condition(cell)}.get(name) or value_of(cell, name) or "-"
+    size = 0 if found is None else found.size
+    told = f"{size / 1e6:.1f} MB" if size > 1e6 else f"{size / 1e3:.0f} KB"
+    return render(pictures=shown, missing=[*missing, *left], samples=found, samples_size=told if found else "")
 
 
 def within(pictures: Sequence[Picture], budget: int) -> tuple[list[Inlined], list[NotDrawn]]:
@@ -125,22 +129,6 @@ def within(pictures: Sequence[Picture], budget: int) -> tuple[list[Inlined], lis
     return [taken[at] for at in sorted(taken)], left
 
 
-def _sections(views: Sequence[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """Section, title and tables in the order of the page; empty sections are left out."""
-    placed = {name: section for section, (_, names) in SECTIONS.items() for name in names}
-    last = list(SECTIONS)[-1]
-    found = [
-        (section, title, [one for one in views if placed.get(one["table"].name, last) == section])
-        for section, (title, _) in SECTIONS.items()
-    ]
-    return [(section, title, inside) for section, title, inside in found if inside]
-
-
-def _embedded(content: Any) -> str:
-    """JSON for a script element, with nothing in it that can end the element."""
-    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-
-
 def own(name: str) -> str:
     """A picture's name as the start of its ids."""
     return "picture-" + re.sub(r"\W", "_", name)
@@ -160,12 +148,6 @@ def inline(svg: str, name: str) -> str:
     svg = svg.replace(INK, "currentColor").replace(FAINT, "var(--dim)")
     svg = re.sub(r'\s(?:d|x|y|points)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
     return svg.replace("<svg", f'<svg role="img" aria-labelledby="{mark}-title"', 1)
-
-
-def _size(found: Browser | None) -> str:
-    if found is None:
-        return ""
-    return f"{found.size / 1e6:.1f} MB" if found.size > 1e6 else f"{found.size / 1e3:.0f} KB"
 
 
 # -------------------------------------------------------------------- a table of the page
@@ -243,23 +225,25 @@ class Behind:
             model = f"{self.cells[one[0]].model}, " if one else ""
             return one + (self._numbers(words["second"]) or self._numbers(model + words["second"]))
         known = {name: word for name, word in words.items() if name in self.axes}
-        return [at for at, cell in enumerate(self.cells) if known and all(_has(cell, *pair) for pair in known.items())]
+        return [
+            at
+            for at, cell in enumerate(self.cells)
+            if known and all(value_of(cell, name) == word or _names(cell, name, word) for name, word in known.items())
+        ]
 
     def _numbers(self, name: str) -> list[int]:
         return [at for at, known in enumerate(self.names) if known == name]
 
 
-def _has(cell: Cell, axis: str, word: str) -> bool:
-    if axis == "task" and (word in (cell.task, cell.label) or word.startswith(f"{cell.label} [")):
-        return True
-    return value_of(cell, axis) == word
+def _names(cell: Cell, axis: str, word: str) -> bool:
+    """Whether a word in the column `task` stands for a cell, with its settings and marks or without."""
+    return axis == "task" and (word in (cell.task, cell.label) or word.startswith(f"{cell.label} ["))
 
 
 def _asked(cells: Sequence[Cell]) -> str:
     """How much was asked, of which part, and what was cut or dropped, over the runs of a benchmark."""
-    cells = [
-        cell for cell in cells if cell.control == "none"
-    ] or cells  # rows without the answer are intended in a control
+    # rows without the answer are intended in a control
+    cells = [cell for cell in cells if cell.control == "none"] or cells
     parts = [f"n = {spread({cell.first.asked for cell in cells})} questions"]
     documents = {cell.columns.documents for cell in cells if cell.columns is not None and cell.columns.by_document}
     parts += [f"{spread(documents)} documents"] if documents else []
@@ -321,10 +305,9 @@ PROMPTS, DETAILS = 64, 256
 
 
 def browser(cells: Sequence[Cell], metric: str, most: int = MOST_QUESTIONS) -> Browser | None:
-    """Read the logs of answers.
+    """Read the logs of answers of a report's cells, of several seeds the first.
 
     Args:
-        cells: of the report; of several seeds the first is read.
         metric: what decides whether an answer is right.
         most: number of questions; if there are more, each task gets its share, and those on which runs differ go first.
 
@@ -394,18 +377,15 @@ def _keep(
     side["kind"].append(list(KINDS).index(miss.kind) if miss else -1)
     side["prompt"].append(prompts.setdefault(entry, len(prompts)) if text else -1)
     copied, end = None, sample.figures.get("prefix_characters")
+    figures = [sample.figures.get(name, math.nan) for name in FIGURES]
     if miss and miss.place is not None and prompt:
         copied = [round(miss.place * len(document_of(sample))), miss.key]
     return [
         sample.answer if sample.answer != line else None,
         None if end is None or prompt is None else int(end),
-        [_short(sample.figures.get(name)) for name in FIGURES],
+        [None if math.isnan(x) else float(f"{x:.4g}") if x % 1 else int(x) for x in figures],
         copied,
     ]
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(f"{value:.4g}") if value % 1 else int(value)
 
 
 def chosen_rows(
@@ -415,25 +395,21 @@ def chosen_rows(
 
     Of a task with more than its share, questions on which runs differ are taken first, in the order of asking.
     """
-    rows = {task: _ordered([cell.columns for cell in cells], metric) for task, cells in by_task.items()}
-    total = sum(map(len, rows.values()))
+    ordered: dict[str, np.ndarray] = {}
+    for task, cells in by_task.items():
+        logs = [cell.columns for cell in cells if cell.columns is not None]
+        rows = np.concatenate([log.rows for log in logs])
+        scores = np.concatenate([log.scores.get(metric, np.full(len(log), np.nan)) for log in logs])
+        found, first, place = np.unique(rows, return_index=True, return_inverse=True)
+        low, high = np.full(len(found), np.inf), np.full(len(found), -np.inf)
+        np.fmin.at(low, place, scores)
+        np.fmax.at(high, place, scores)
+        ordered[task] = found[np.lexsort((first, ~(high > low)))]
+    total = sum(map(len, ordered.values()))
     if total <= most:
         return dict.fromkeys(by_task), total
-    return {
-        task: frozenset(found[: math.ceil(most * len(found) / total)].tolist()) for task, found in rows.items()
-    }, total
-
-
-def _ordered(logs: Sequence[Columns | None], metric: str) -> np.ndarray:
-    """All rows of some logs, each once: first those with different scores, then in the order of asking."""
-    known = [log for log in logs if log is not None]
-    rows = np.concatenate([log.rows for log in known])
-    scores = np.concatenate([log.scores.get(metric, np.full(len(log), np.nan)) for log in known])
-    found, first, place = np.unique(rows, return_index=True, return_inverse=True)
-    low, high = np.full(len(found), np.inf), np.full(len(found), -np.inf)
-    np.fmin.at(low, place, scores)
-    np.fmax.at(high, place, scores)
-    return found[np.lexsort((first, ~(high > low)))]
+    shares = {task: math.ceil(most * len(rows) / total) for task, rows in ordered.items()}
+    return {task: frozenset(rows[: shares[task]].tolist()) for task, rows in ordered.items()}, total
 
 
 def packed(content: Any) -> str:

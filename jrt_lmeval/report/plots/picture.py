@@ -117,12 +117,9 @@ class NotDrawn:
 
 
 def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, list[Any]]:
-    """A figure a column wide, without any window system, and its axes row by row.
+    """A figure a column wide and `height` inches high, without any window system, and its axes row by row.
 
-    Args:
-        height: inches.
-        rows, columns: of axes.
-        **shared: for `Figure.subplots`, such as `sharey=True`.
+    `shared` is for `Figure.subplots`, such as `sharey=True`.
     """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
@@ -140,13 +137,11 @@ def errorbars(axis: Any, x: Sequence[float], numbers: Sequence[Number], **how: A
 
 
 def legend(figure: Figure, entries: Sequence[tuple[str, Any]], columns: int = 1, above: bool = False) -> None:
-    """A legend below or above the axes; the figure grows by its height.
+    """A legend below or above the axes, one on each side at most; the figure grows by its height.
 
     Args:
-        figure: with its axes.
         entries: words and what stands before them; long words are broken over lines.
         columns: of the legend, at most: one where a name is too long to stand beside another.
-        above: above the axes; one legend on each side at most.
     """
     if any(len(name) > CHARACTERS // columns - 4 for name, _ in entries):
         columns = 1
@@ -202,13 +197,12 @@ class Names:
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
-        settings = [_settings(cell) for cell in cells]
         values: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for cell, found in zip(cells, settings, strict=True):
-            for name, value in found.items():
+        for cell in cells:
+            for name, value in _settings(cell).items():
                 values[name, condition(cell)].add(value)
-        differ = list(dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1))
-        self._shared = [name for name in differ if all(name in found for found in settings)]
+        differ = dict.fromkeys(name for (name, _), found in values.items() if len(found) > 1)
+        self._shared = [name for name in differ if all(name in _settings(cell) for cell in cells)]
         self._details = [name for name in differ if name not in self._shared]
 
     def label(self, cell: Cell) -> str:

@@ -57,8 +57,7 @@ def requirements() -> dict[str, Requirement]:
         asked = [Requirement(line) for line in requires("jrt-lmeval") or ()]
     except PackageNotFoundError:
         return {}
-    asked = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
-    return {canonicalize_name(one.name): one for one in asked}
+    return {canonicalize_name(one.name): one for one in asked if not one.marker or one.marker.evaluate({"extra": ""})}
 
 
 def _installed(package: str, requirement: Requirement | None) -> Finding:
@@ -175,11 +174,7 @@ def main(argv: Sequence[str]) -> int:
 def examine_model(model: str, tasks: str, tokenizer: str | None, device: str | None, dtype: str | None) -> int:
     """Load a model as it would be evaluated, check it and print the table; 1 if a check fails, else 0.
 
-    Args:
-        model: a folder, a hub id, or the name of a shipped model.
-        tasks: names between commas, whose longest prompt must fit.
-        tokenizer: folder or hub id; `none` to do without.
-        device, dtype: as in `--model_args`.
+    The arguments are those of the command line.
 
     Raises:
         JRTError: no such model or task. A model that is there and does not load is a check that failed.
@@ -220,18 +215,14 @@ def prompt_lengths(tasks: Sequence[str], tokenizer: Any) -> list[int]:
     if unknown := [name for name in tasks if name not in manager.all_tasks]:
         raise JRTError(f"no task or group called {', '.join(unknown)}; 'jrt-eval run ls tasks' lists them.")
     lengths = []
-    for task in leaves(get_task_dict(list(tasks), manager)):
+    found: list[Any] = [get_task_dict(list(tasks), manager)]
+    while found:
+        task = found.pop(0)
+        if isinstance(task, dict):  # one of lm_eval's groups, which may be nested
+            found = [*task.values(), *found]
+            continue
         task.build_all_requests(limit=None, rank=0, world_size=1)
         for request in task.instances:
             options = request.args[1] if isinstance(request.args[-1], dict) else {}
             lengths.append(len(tokenizer.encode(str(request.args[0]))) + int(options.get("max_gen_toks", 0)))
     return lengths
-
-
-def leaves(tasks: dict[Any, Any]) -> Iterator[Any]:
-    """The tasks in lm_eval's nested groups."""
-    for task in tasks.values():
-        if isinstance(task, dict):
-            yield from leaves(task)
-        else:
-            yield task

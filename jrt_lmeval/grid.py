@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import sys
@@ -60,16 +61,10 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         JRTError: nothing stands after a `--grid`.
     """
-    grid: list[str] = []
-    rest: list[str] = []
-    arguments = iter(argv)
-    for argument in arguments:
-        if argument.startswith("--grid="):
-            grid.append(argument.removeprefix("--grid="))
-        elif argument == "--grid":
-            grid.append(next(arguments, ""))
-        else:
-            rest.append(argument)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--grid", action="append", default=[], nargs="?", const="")
+    found, rest = parser.parse_known_args(list(argv))
+    grid: list[str] = found.grid
     if any("=" not in axis for axis in grid):
         raise JRTError("--grid takes KEY=VALUE,VALUE such as --grid overlap=0,0.1,0.2,0.3.")
     return grid, rest
@@ -117,11 +112,7 @@ def block(combination: Combination) -> dict[str, Any]:
 
 
 def check_axes(grid: Sequence[Combination], blocks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check every combination with the block of every task.
-
-    Args:
-        grid: all combinations.
-        blocks: task -> its own `jrt:` block.
+    """Check every combination with the block of every task (task -> its own `jrt:` block).
 
     Raises:
         JRTError: a block that is not valid, or an axis that changes nothing in a task; says what it would need.
@@ -212,15 +203,11 @@ def table(runs: Mapping[str, EvalRun], out: Path) -> str:
     rows = []
     for label, run in runs.items():
         for cell in collect([known[run.key]]).cells if run.key in known else ():
-            figures = ((cell.mean("contains"), 3), (cell.first.errors.get("contains"), 3))
-            shown = [_number(value, digits) for value, digits in (*figures, (cell.first.means.get("prompt_tokens"), 0))]
+            found = (cell.mean("contains"), cell.first.errors.get("contains"), cell.first.means.get("prompt_tokens"))
+            shown = ["-" if x is None else f"{x:.{digits}f}" for x, digits in zip(found, (3, 3, 0), strict=True)]
             marks = [f"[{mark}]" for mark in cell.first.marks]
             rows.append([label, " ".join([cell.task, *marks]), cell.first.asked, *shown])
     return markdown_table(["combination", "task", "rows", "contains", "±", "prompt tokens"], rows, left=2)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _config(rest: Sequence[str]) -> Any:

@@ -258,9 +258,14 @@ def mark_group(group: Any) -> None:
         group.alias = f"{group.alias or group.name} {mark}"
 
 
+def _folders(include_path: str | Path | Iterable[str | Path] | None) -> list[str | Path]:
+    if isinstance(include_path, (str, Path)):
+        return [include_path] if include_path else []
+    return list(include_path or ())
+
+
 def _warn_of_faults(include_path: str | Path | Iterable[str | Path] | None) -> None:
-    paths = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or ())
-    for folder in {Path(path).resolve() for path in paths if Path(path).is_dir()} - {tasks_dir()}:
+    for folder in {Path(path).resolve() for path in _folders(include_path) if Path(path).is_dir()} - {tasks_dir()}:
         from jrt_lmeval.one_line import FAULTS
         from jrt_lmeval.task.taskfiles import faults
 
@@ -271,13 +276,7 @@ def _warn_of_faults(include_path: str | Path | Iterable[str | Path] | None) -> N
 
 def _with_ours(include_path: str | Path | Iterable[str | Path] | None) -> list[str | Path]:
     """The folders to index besides lm_eval's own: ours first, so that a user's task of the same name wins."""
-    if not include_path:
-        users: list[str | Path] = []
-    elif isinstance(include_path, (str, Path)):
-        users = [include_path]
-    else:
-        users = list(include_path)
-    ours = tasks_dir()
+    users, ours = _folders(include_path), tasks_dir()
     known = {Path(path).resolve() for path in (*users, *_found_by_lm_eval())}
     return users if ours in known else [ours, *users]
 

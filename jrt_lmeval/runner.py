@@ -191,23 +191,20 @@ def weights_of(run: EvalRun) -> str | None:
 @lru_cache
 def _hash(folder: Path) -> str:
     found = hashlib.sha256()
-    for pattern in WEIGHTS:
-        for file in sorted(folder.glob(pattern)):
-            with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    found.update(block)
+    for file in (file for pattern in WEIGHTS for file in sorted(folder.glob(pattern))):
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                found.update(block)
     return found.hexdigest()[:16]
 
 
 def execute(
     runs: Sequence[EvalRun], out: Path, options: Options, tell: Callable[[EvalRun, int, float], None]
 ) -> list[tuple[EvalRun, str]]:
-    """Run what is not finished yet.
+    """Run what is not finished yet, each run in a folder of its own in `out`.
 
     Args:
         runs: those of one model should stand together, since a model is kept until another is needed.
-        out: gets a folder for each run.
-        options: of all runs.
         tell: called after each run with it, its number from 1, and its seconds.
 
     Returns:
@@ -256,14 +253,13 @@ def _check(tasks: Sequence[str], manager: Any, written: Path) -> None:
     if missing := [task for task in tasks if task not in known and not task.endswith(".yaml")]:
         raise JRTError(f"no task called {', '.join(missing)}; 'jrt-eval run ls tasks' lists them.")
     for task in tasks:
+        log = written / f"samples_{Path(task).stem}_2026-01-01T00-00-00.000000.jsonl.gz"
         try:
-            (written / f"samples_{Path(task).stem}_2026-01-01T00-00-00.000000.jsonl.gz").touch()
+            log.touch()
         except OSError as error:
-            raise JRTError(
-                f"{task}: its answers could not be written ({error.strerror}); give it a shorter name."
-            ) from None
-    for file in written.iterdir():
-        file.unlink()
+            why = f"its answers could not be written ({error.strerror}); give it a shorter name."
+            raise JRTError(f"{task}: {why}") from None
+        log.unlink()
 
 
 def _keep_run(written: Path, out: Path, run: EvalRun, options: Options, tasks: Sequence[str]) -> None:
@@ -314,11 +310,8 @@ def evaluate(
     """Evaluate a loaded model and write lm_eval's files below `folder`.
 
     Args:
-        model: an lm_eval model, see `load_model`.
-        name, arguments: what it was made from, for the results file.
-        tasks: names that `manager` knows.
-        manager: see `task_manager`.
-        folder: where lm_eval's files go.
+        model: as `load_model` made it from `name` and `arguments`, which are for the results file.
+        tasks: names that `manager`, see `task_manager`, knows.
         **options: of `lm_eval.simple_evaluate`.
 
     Returns:
@@ -333,15 +326,8 @@ def evaluate(
     if hasattr(model, "runtime"):
         model.runtime.reset()  # the totals of one evaluation are not those of the ones before it
     tracker = EvaluationTracker(output_path=str(folder))
-    results = simple_evaluate(
-        model=model,
-        model_args=dict(arguments),
-        tasks=list(tasks),
-        task_manager=manager,
-        log_samples=True,
-        evaluation_tracker=tracker,
-        **options,
-    )
+    options |= {"task_manager": manager, "log_samples": True, "evaluation_tracker": tracker}
+    results = simple_evaluate(model=model, model_args=dict(arguments), tasks=list(tasks), **options)
     if results is None:
         return None
     facts = tracker.general_config_tracker

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
-ROOMS = {
+PARTS = {
     "beside": r"jrt_lmeval/(__init__|answers|scoring|errors|paths|one_line|stats|markdown)\.py",
     "making": r"jrt_lmeval/data/making/.*",
     "data": r"jrt_lmeval/data/.*",
@@ -27,16 +27,16 @@ ROOMS = {
     "running": r"model_adapters/running/.*",
     "adapters": r"model_adapters/[^/]*\.py",
 }
-"""Room -> its files, the first that fits; `beside` are the files that all may use, and that use no room."""
+"""Part -> its files, the first that fits; `beside` are the files that all parts may use, and that use none."""
 
 
-FRONT_DOOR = "jrt_lmeval/__init__.py"
+PACKAGE = "jrt_lmeval/__init__.py"
 """Where all find the version, and users find `register`."""
 
 
-def room(file: str) -> str:
-    found = next((name for name, pattern in ROOMS.items() if re.fullmatch(pattern, file)), None)
-    assert found, f"{file} is in no room of docs/architecture.md"
+def part(file: str) -> str:
+    found = next((name for name, pattern in PARTS.items() if re.fullmatch(pattern, file)), None)
+    assert found, f"{file} is in no part of docs/architecture.md"
     return found
 
 
@@ -51,16 +51,16 @@ def imported(file: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{file}: a relative import hides which room is used"
+            assert not node.level, f"{file}: a relative import hides which part is used"
             yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
 def test_every_arrow_is_drawn_and_every_drawn_arrow_is_one() -> None:
     known = modules()
     arrows: dict[tuple[str, str], str] = {}
-    for file in set(known.values()) - {FRONT_DOOR}:
+    for file in set(known.values()) - {PACKAGE}:
         for name in imported(file):
-            if name in known and (ends := (room(file), room(known[name])))[0] != ends[1] and ends[1] != "beside":
+            if name in known and (ends := (part(file), part(known[name])))[0] != ends[1] and ends[1] != "beside":
                 arrows.setdefault(ends, f"{file} imports {name}")
     text = PAGE.read_text(encoding="utf-8")
     drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", text, re.M))
@@ -68,18 +68,18 @@ def test_every_arrow_is_drawn_and_every_drawn_arrow_is_one() -> None:
     assert not drawn - arrows.keys(), "drawn in docs/architecture.md, and nothing imports so"
 
 
-def test_there_is_one_door_to_tokenizers() -> None:
-    doors = [file for file in modules().values() if "transformers.AutoTokenizer" in imported(file)]
-    assert sorted(doors) == [
+def test_tokenizers_are_loaded_in_one_place_a_package() -> None:
+    places = [file for file in modules().values() if "transformers.AutoTokenizer" in imported(file)]
+    assert sorted(places) == [
         "jrt_lmeval/checkpoints/packaged.py",
         "jrt_lmeval/prompts/tokens.py",
     ]  # packaged: a GGUF file's own
 
 
-def test_every_room_is_on_the_page_which_is_short() -> None:
+def test_every_part_is_on_the_page_which_is_short() -> None:
     text = PAGE.read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| (\w+) \|", text, re.M))
-    assert ROOMS.keys() - {"beside", "making"} <= rows
+    assert PARTS.keys() - {"beside", "making"} <= rows
     assert len(text.splitlines()) < 90
     for path in re.findall(r"`((?:jrt_lmeval|model_adapters)/[\w/.]*)`", text):
         assert (ROOT / path).exists(), path

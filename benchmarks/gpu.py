@@ -1,8 +1,8 @@
 """python -m benchmarks.gpu [--out FOLDER] [--only PART ...] [--device cpu --tiny]
 
-Is what runs on the GPU right, and how fast is it? Runs every part, prints one table, and writes it to FOLDER as gpu.md.
-Status 1 where something is not as it must be or a part failed. `--device cpu --tiny` shows that the parts run; its
-figures say nothing.
+How fast is what runs on the GPU, and does it answer as the CPU does? Runs every part, prints one table, and writes it
+to FOLDER as gpu.md. Status 1 where something is not as it must be or a part failed. `--device cpu --tiny` shows that
+the parts run; its figures say nothing. That the kernels are right is tested: `pytest -m gpu`.
 
 The published figures beside which those of `prefill` stand (JRT paper, arXiv 2407.05483, table 5, an H100, batch 16,
 one layer's kernel): JRT-RNN 0.4, 0.8, 1.5, 2.8, 5.6 ms and FlashAttention-2 0.5, 1.8, 6.8, 26.6, 107.8 ms at 2k to 32k
@@ -30,14 +30,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jrt_lmeval.checkpoints.found import find
-from jrt_lmeval.checkpoints.load import load_model as load_checkpoint
 from jrt_lmeval.data.shipped import factbook_rows
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import build_feature_map
-from jrt_lmeval.modeling.linear_attention import Prefix, chunked, fla, naive, normalise
+from jrt_lmeval.modeling.linear_attention import Prefix, chunked, fla, normalise
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.prompts import Prompt, render
 from jrt_lmeval.runner import load_model
@@ -46,7 +44,6 @@ from model_adapters.engines.jrt import JRTEngine
 from model_adapters.options import TOKENS_CUDA
 from model_adapters.running.batching import Budget, batches
 
-FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "released"
 HEADS, D, V = 16, 16, 64
 
 
@@ -128,74 +125,6 @@ def answers_of(device: str, dtype: str, asked: list[Prompt]) -> list[str]:
 def forms(setting: Setting) -> dict[str, Callable[..., Any]]:
     """The linear-time forms that run here; fla's needs CUDA and the package."""
     return {"chunked": chunked, **({"fla": fla} if setting.on_cuda and find_spec("fla") else {})}
-
-
-SHAPES = ((2, 3, 63), (2, 3, 200), (1, 16, 1025))
-"""Rows, heads, tokens: fla takes its recurrent kernel below 64 tokens and its chunked one above."""
-LIMITS = {
-    ("chunked", torch.float32): 1e-4,
-    ("chunked", torch.bfloat16): 5e-2,
-    ("fla", torch.float32): 5e-3,  # its products of float32 are in TF32
-    ("fla", torch.bfloat16): 5e-2,
-}
-"""Largest error over the largest value."""
-
-
-def linear_attention(setting: Setting) -> Iterator[Finding]:
-    """Our chunked form on the device, and fla's kernels, against the naive form in float64 on the CPU."""
-    if setting.on_cuda and not find_spec("fla"):
-        yield Finding("fla against naive", "", None, "not done: pip install flash-linear-attention")
-    for dtype in (torch.float32, torch.bfloat16) if setting.on_cuda else (torch.float32,):
-        for B, H, T in SHAPES[:1] if setting.tiny else SHAPES:
-            given, prefix, mask = _features(setting, B, H, T, dtype)
-            exact = Prefix(prefix.k.cpu().double(), prefix.v.cpu().double(), prefix.mask.cpu())
-            truth = naive(*(x.cpu().double() for x in given), exact, mask.cpu())
-            for name, form in forms(setting).items():
-                y, d, state = form(*given, prefix, mask)
-                real = mask[:, None, :, None].cpu()
-                error = max(
-                    relative_error(y.cpu() * real, truth[0] * real),
-                    relative_error(d.cpu() * real[..., 0], truth[1] * real[..., 0]),
-                    relative_error(state.S, truth[2].S),
-                )
-                what = f"{name} against naive, {str(dtype).removeprefix('torch.')}, {B} x {H} x {T}"
-                yield _error(what, error, LIMITS[name, dtype])
-
-
-def _features(setting: Setting, B: int, H: int, T: int, dtype: torch.dtype) -> tuple[list[Tensor], Prefix, Tensor]:
-    """Taylor features of random queries and keys with values, a prefix of a third of the tokens, and a ragged mask."""
-    generator = torch.Generator().manual_seed(T)
-    phi = build_feature_map("taylor", H, D)
-    q, k, ke = (phi(torch.randn(B, H, T, D, generator=generator)).to(setting.device, dtype) for _ in range(3))
-    v, ve = (torch.randn(B, H, T, 112, generator=generator).to(setting.device, dtype) for _ in range(2))
-    order = torch.arange(T, device=setting.device).expand(B, T)
-    return [q, k, v], Prefix(ke, ve, order < T // 3), order < T - torch.arange(B, device=setting.device)[:, None]
-
-
-def relative_error(mine: Tensor, truth: Tensor) -> float:
-    """Largest difference over the largest value, in float64 on the CPU."""
-    mine, truth = mine.detach().double().cpu(), truth.detach().double().cpu()
-    return float((mine - truth).abs().max() / truth.abs().max())
-
-
-def _error(what: str, error: float, limit: float) -> Finding:
-    return Finding(what, f"{error:.3g} of the largest", error < limit, f"limit {limit:g}")
-
-
-def mamba(setting: Setting) -> Iterator[Finding]:
-    """Mamba on the device, by mamba-ssm's kernels where they are installed, against the CPU's logits."""
-    fused = setting.on_cuda and bool(find_spec("mamba_ssm")) and bool(find_spec("causal_conv1d"))
-    ids = torch.randint(0, 100, (2, 70), generator=torch.Generator().manual_seed(0))
-    checkpoint = find(str(FIXTURES / "mamba_tiny"))
-    with torch.inference_mode():
-        cpu, there = (
-            load_checkpoint(checkpoint, torch.float32, device)(ids.to(device)).logits
-            for device in ("cpu", setting.device)
-        )
-    by = "mamba-ssm" if fused else "transformers' own scan"
-    yield _error(f"mamba by {by} against the CPU", relative_error(there, cpu), 1e-3)
-    if setting.on_cuda and not fused:
-        yield Finding("mamba-ssm against naive", "", None, "not done: pip install mamba-ssm causal-conv1d")
 
 
 LENGTHS, TINY_LENGTHS = (2048, 4096, 8192, 16384, 32768), (96,)
@@ -324,8 +253,6 @@ def _read_and_answer(engine: JRTEngine, lengths: list[int], new: int) -> None:
 
 PARTS: dict[str, Callable[[Setting], Iterator[Finding]]] = {
     "answers": answers,
-    "linear_attention": linear_attention,
-    "mamba": mamba,
     "prefill": prefill,
     "suite": suite,
 }

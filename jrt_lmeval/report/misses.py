@@ -37,13 +37,11 @@ class Miss:
         kind: a key of `KINDS`.
         key: for `other key`, the words before what was copied.
         place: for `other key`, where it was copied from, as a share of the prompt's characters from 0 to 1; else None.
-        whole: for `other key`, whether the whole answer was copied and not only its beginning.
     """
 
     kind: str
     key: str = ""
     place: float | None = None
-    whole: bool = False
 
 
 def explain(sample: Sample) -> Miss:
@@ -65,7 +63,7 @@ def explain(sample: Sample) -> Miss:
         if wanted and (wanted == written or (len(wanted) > 3 and wanted in written)):
             return Miss("format")
     if found := text and _copied(answer, text, asked):
-        return Miss("other key", *found, whole=True)
+        return Miss("other key", *found)
     if any(_partly(answer, gold) for gold in sample.gold):
         return Miss("partly")
     if found := text and _beginning(answer, text, asked):

@@ -38,11 +38,11 @@ def test_one_table_and_a_part_that_fails_keeps_what_it_found(
         raise RuntimeError("CUDA error: an illegal memory access")
 
     monkeypatch.setitem(PARTS, "prefill", broken)
-    assert main(["--device", "cpu", "--tiny", "--only", "prefill", "mamba", "--out", str(tmp_path)]) == 1
+    assert main(["--device", "cpu", "--tiny", "--only", "prefill", "answers", "--out", str(tmp_path)]) == 1
     table = (tmp_path / "gpu.md").read_text()
     assert "| prefill | first | 1 ms | - |" in table and "| **NO** | failed: CUDA error: an illegal" in table
-    assert "| yes | limit 0.001 |" in table and table in capsys.readouterr().out
-    assert main(["--device", "cpu", "--tiny", "--only", "mamba"]) == 0
+    assert "| 0 answers | yes |" in table and table in capsys.readouterr().out
+    assert main(["--device", "cpu", "--tiny", "--only", "answers"]) == 0
 
 
 def test_without_cuda_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,18 +51,6 @@ def test_without_cuda_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         main([])
     with pytest.raises(JRTError, match=r"unknown part 'sweet'\. .*suite"):
         main(["--device", "cpu", "--only", "sweet"])
-
-
-def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = gpu.chunked
-
-    def wrong(*given, **named):
-        y, d, state = right(*given, **named)
-        return 1.01 * y, d, state
-
-    monkeypatch.setattr(gpu, "chunked", wrong)
-    (found,) = gpu.linear_attention(Setting("cpu", tiny=True))
-    assert found.passed is False and found.figure == "0.01 of the largest"
 
 
 def test_wrong_answers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

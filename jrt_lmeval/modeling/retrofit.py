@@ -541,7 +541,7 @@ class RetrofitForCausalLM(JRTForCausalLM):
 
         Args:
             folder: as `save_pretrained` writes it.
-            dtype: of the parameters; None for float32.
+            dtype: of the backbone; None for float32. What is trained is computed in float32.
             backbone: the Transformer, loaded with the attention function `WINDOWED`; None for the one that the
                 configuration names.
 
@@ -559,7 +559,7 @@ class RetrofitForCausalLM(JRTForCausalLM):
             listed = ", ".join(sorted(weights.keys() ^ wanted))
             raise JRTError(f"{folder}: its weights are not those that its config.json describes ({listed}).")
         model.load_state_dict(weights, strict=False)
-        return model.to(dtype).eval()
+        return model.eval()
 
 
 BACKBONES: dict[str, Callable[[], Path]] = {}

@@ -133,6 +133,9 @@ def test_saved_are_the_memories_and_the_name_of_the_backbone(tmp_path: Path, ids
     assert isinstance(again, RetrofitForCausalLM)
     with torch.no_grad():
         torch.testing.assert_close(again.hidden_states(ids)[0], model.hidden_states(ids)[0])
+        half = RetrofitForCausalLM.from_pretrained(tmp_path / "memory", torch.bfloat16)
+        assert half.backbone.dtype == torch.bfloat16 and half.memories[0].out_proj.weight.dtype == torch.float32
+        torch.testing.assert_close(half.hidden_states(ids)[0].float(), model.hidden_states(ids)[0], atol=0.1, rtol=0.1)
         answer = again.generate(ids[:2], max_new_tokens=4, do_sample=False, pad_token_id=0)
         logits, state = again.prefill(ids[:2], prefix_lengths=torch.tensor([29, 29]))
         for place in range(29, 33):

@@ -26,7 +26,7 @@ from jrt_lmeval.training.recipes import (
 DTYPES = ("float32", "bfloat16")
 OURS = ("jrt_rnn", "based")
 MODELS = (*OURS, *BASELINES)
-STUDENTS = ("suite", "narrow", "suite-leads", "narrow-leads")
+STUDENTS = ("suite", "narrow", "suite-leads", "narrow-leads", "plain-leads")
 """Recipes that start from the shipped teacher where the user names none."""
 
 EPILOG = """examples:

@@ -27,6 +27,7 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
 from jrt_lmeval.checkpoints.load import load_backbone
 from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.modeling.attention import sees
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.mixers import Attention, LinearAttention
 from jrt_lmeval.modeling.model import Block, JRTForCausalLM
@@ -57,7 +58,8 @@ def new_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTra
     if recipe.model == "llama":
         fields |= {"num_attention_heads": recipe.num_heads, "num_key_value_heads": recipe.num_heads}
         fields |= {"intermediate_size": recipe.intermediate_size, "max_position_embeddings": longest}
-        return LlamaForCausalLM(LlamaConfig(**fields, rope_parameters={"rope_type": "default", "rope_theta": 5e5}))
+        fields |= {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}, **recipe.config}
+        return LlamaForCausalLM(LlamaConfig(**fields))
     fields["initializer_range"] = recipe.hidden_size**-0.5 / 2
     if recipe.model == "mamba":
         return MambaForCausalLM(MambaConfig(**fields, **recipe.config))
@@ -81,9 +83,13 @@ def _retrofitted(recipe: TrainRecipe, longest: int) -> RetrofitForCausalLM:
 
 def last_hidden(model: PreTrainedModel, ids: Tensor, lengths: Tensor, prefix_lengths: Tensor) -> Tensor:
     """Hidden states `[B, T, C]` before the head, of our models or of a causal transformers model, which needs no mask
-    for padding on the right and knows no prefix."""
+    for padding on the right and knows no prefix. A `kv_window` in its config restricts its attention."""
     if isinstance(model, JRTForCausalLM):
         return model.hidden_states(ids, lengths, prefix_lengths)[0]
+    if size := getattr(model.config, "kv_window", None):
+        at = torch.arange(ids.shape[1], device=ids.device)[None]
+        seen = sees(at, at, size, model.config.kv_sinks)[:, None]  # [1, 1, T, T]
+        return model.base_model(ids, attention_mask=seen, use_cache=False).last_hidden_state
     return model.base_model(ids, use_cache=False).last_hidden_state
 
 

@@ -226,6 +226,19 @@ def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -
     )
 
 
+def windowed(model: str = "llama", feature_map: str = "", teacher: str = "") -> TrainRecipe:
+    """The suite's Llama, trained with a window whose keys and values are as large as the state of `jrt-mlp`.
+
+    Every token sees itself and the 127 tokens before it, and the first 4 of its row: what `kv_bytes=805000` comes to.
+
+    Raises:
+        JRTError: another model, whose attention no mask restricts.
+    """
+    if model != "llama":
+        raise JRTError(f"--recipe window-leads describes llama, not {model}: give --model llama.")
+    return replace(BASELINES["llama"], role="control", config={"kv_window": 128, "kv_sinks": 4})
+
+
 RETROFIT = TrainRecipe(
     model="retrofit",
     feature_map="centred",
@@ -367,6 +380,18 @@ def narrow(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") 
     )
 
 
+def plain(model: str = "jrt_rnn", feature_map: str = "relu", teacher: str = "") -> TrainRecipe:
+    """The suite's recipe with a map element by element, without the learned expansion before it.
+
+    Raises:
+        JRTError: a map that is no function of single elements.
+    """
+    if feature_map not in (maps := ("relu", "gelu")):
+        raise unknown("feature map with a learned expansion to leave out", feature_map, maps)
+    whole = suite(model, feature_map, teacher)
+    return replace(whole, role="control", feature_map_options={}, intermediate_size=SUITE.intermediate_size)
+
+
 RECIPES: dict[str, Callable[[str, str, str], TrainRecipe]] = {
     "suite": suite,
     "teacher": lambda model, feature_map, teacher: TEACHER,
@@ -377,6 +402,8 @@ RECIPES: dict[str, Callable[[str, str, str], TrainRecipe]] = {
     "suite-leads": lambda *names: with_leads(suite(*names)),
     "teacher-leads": lambda *names: with_leads(TEACHER),
     "narrow-leads": lambda *names: with_leads(narrow(*names)),
+    "plain-leads": lambda *names: with_leads(plain(*names)),
+    "window-leads": lambda *names: with_leads(windowed(*names)),
 }
 """Name -> recipe for a model, a feature map and a teacher. The shipped models were trained by `suite`, `teacher` and
 `narrow`; the next suite is by the recipes that end in `-leads`."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, MLP, build_feature_map
 from jrt_lmeval.modeling.model import JRTForCausalLM
+from jrt_lmeval.paper.plan import JRT_BYTES, SINKS
 from jrt_lmeval.training import cli
-from jrt_lmeval.training.models import new_model
-from jrt_lmeval.training.recipes import MAP_OPTIONS, SUITE, TEACHER, narrow, suite
+from jrt_lmeval.training.models import last_hidden, logits_of, new_model
+from jrt_lmeval.training.recipes import MAP_OPTIONS, RECIPES, SUITE, TEACHER, narrow, plain, suite, windowed
+from model_adapters.engines.kv_window import KVWindow, WindowOptions, full_pass
 
 MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian")
 ALL = [
@@ -42,8 +47,30 @@ def parameters(model: torch.nn.Module) -> int:
 def test_the_models_of_the_suite_have_equal_parameters() -> None:
     counts = {names: parameters(new_model(suite(*names), Tokenizer())) for names in ALL}
     counts |= {("narrow", name): parameters(new_model(narrow("jrt_rnn", name), Tokenizer())) for name in MAP_OPTIONS}
+    counts |= {("plain", name): parameters(new_model(plain("jrt_rnn", name), Tokenizer())) for name in ("relu", "gelu")}
     assert max(counts.values()) <= 1.03 * min(counts.values()), counts
     assert all(1_000_000 < count < 4_000_000 for count in counts.values())
+
+
+def test_a_llama_is_trained_with_the_window_that_it_is_evaluated_with(tmp_path: Path) -> None:
+    recipe = windowed()
+    token = 2 * len(recipe.mixers) * recipe.hidden_size * 4  # bytes of its keys and values
+    window = WindowOptions(kv_bytes=JRT_BYTES, kv_sinks=SINKS).window(token)
+    assert recipe.config == {"kv_window": window.size, "kv_sinks": window.sinks}
+    new_model(replace(recipe, config={"kv_window": 5, "kv_sinks": 2}), Tokenizer()).save_pretrained(tmp_path)
+    model = LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    ids = torch.randint(2, SUITE.vocab_size, (1, 23))
+    with torch.inference_mode():
+        trained = logits_of(model, last_hidden(model, ids, torch.tensor([23]), torch.tensor([0])))[0]
+        evaluated = full_pass(model, ids[0].tolist(), KVWindow(5, 2))
+        assert torch.allclose(trained, evaluated, atol=1e-5)
+        assert not torch.allclose(trained, model(ids).logits[0], atol=1e-3)
+    assert RECIPES["window-leads"]("llama", "", "").config == recipe.config
+    assert plain("jrt_rnn", "relu").feature_map_options == {} and windowed().role == plain().role == "control"
+    with pytest.raises(JRTError, match="learned expansion to leave out 'mlp'"):
+        plain("jrt_rnn", "mlp")
+    with pytest.raises(JRTError, match="give --model llama"):
+        RECIPES["window-leads"]("based", "taylor", "")
 
 
 def test_the_models_of_the_suite_read_the_same_rows() -> None:

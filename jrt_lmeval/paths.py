@@ -40,6 +40,11 @@ def weights_dir() -> Path:
     return _PACKAGE / "checkpoints" / "weights"
 
 
+def memories_dir() -> Path:
+    """The folder with the shipped memory layers for Transformers, a sub-folder a model."""
+    return _PACKAGE / "checkpoints" / "memories"
+
+
 def tokenizer_dir(model: Path) -> Path:
     """The folder with a model's tokenizer: the model's own, or for a shipped model the one that all of them share."""
     return weights_dir() / "tokenizer" if model.parent == weights_dir() else model

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from jrt_lmeval import __version__
-from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_names
+from jrt_lmeval.checkpoints.found import find, named, shipped_for
 from jrt_lmeval.data.sources import FOLDER_VARIABLE
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tasks_dir
@@ -179,7 +179,7 @@ def weights_of(run: EvalRun) -> str | None:
     try:
         if source is None:
             checkpoint = shipped_for(run.model, feature_map)
-        elif source in shipped_names() or Path(source).is_dir():
+        elif source in named() or Path(source).is_dir():
             checkpoint = find(source)
         else:
             return None

@@ -18,7 +18,7 @@ from typing import Any
 from jrt_lmeval.checkpoints.packaged import PACKAGED, packaged_folder
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling import with_prefix
-from jrt_lmeval.paths import weights_dir
+from jrt_lmeval.paths import memories_dir, weights_dir
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -104,7 +104,7 @@ def find(pretrained: str | Path, revision: str | None = None, extra: Sequence[st
             none.
     """
     name, folder = str(pretrained), Path(pretrained).expanduser()
-    packaged = {**{one: weights_dir() / one for one in shipped_names()}, PACKAGED: None}
+    packaged = named()
     if revision is not None and (name in packaged or folder.is_dir()):
         raise JRTError(f"revision={revision}: {no_revisions(name)}")
     if name in packaged:
@@ -229,9 +229,19 @@ def _why(error: Exception, revision: str | None) -> str:
 
 
 def shipped_names() -> list[str]:
-    """Names of the shipped models."""
-    folders = sorted(weights_dir().glob("*")) if weights_dir().is_dir() else []
-    return [folder.name for folder in folders if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()]
+    """Names of the shipped models that need no other weights."""
+    return list(_models_in(weights_dir()))
+
+
+def named() -> dict[str, Path | None]:
+    """Every name that stands for a model -> its folder: shipped models, shipped memory layers, which stand beside a
+    backbone, and the packaged model, whose folder is made on demand (None)."""
+    return {**_models_in(weights_dir()), **_models_in(memories_dir()), PACKAGED: None}
+
+
+def _models_in(shelf: Path) -> dict[str, Path]:
+    folders = sorted(shelf.glob("*")) if shelf.is_dir() else []
+    return {folder.name: folder for folder in folders if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()}
 
 
 def shipped_models() -> dict[str, Checkpoint]:

@@ -61,7 +61,7 @@ class RetrofitConfig(PretrainedConfig):
         sinks: S, first tokens of the text that it sees as well.
         at: blocks before which a memory layer stands, ascending; the number of blocks stands for the end.
         kernel: one of `modeling.MEMORY_MIXERS`.
-        feature_map, feature_map_options: of `jrt_rnn` and `based`.
+        feature_map, feature_map_options: of `jrt_rnn` and `based`; None with other kernels.
         memory_heads, memory_dim: H and D of the memory layers.
         lora: rank of low-rank additions (arXiv 2106.09685) to all projections from the lowest memory on; 0 for none.
         context_length: longest training row in tokens.
@@ -80,7 +80,7 @@ class RetrofitConfig(PretrainedConfig):
         sinks: int = 4,
         at: Sequence[int] = (),
         kernel: str = "jrt_rnn",
-        feature_map: str = "centred",
+        feature_map: str | None = "centred",
         feature_map_options: dict[str, Any] | None = None,
         memory_heads: int = 8,
         memory_dim: int = 32,
@@ -92,7 +92,7 @@ class RetrofitConfig(PretrainedConfig):
             raise unknown("kernel", kernel, MEMORY_MIXERS)
         self.backbone, self.backbone_config = backbone, dict(backbone_config or {})
         self.window, self.sinks, self.at = window, sinks, list(at)
-        self.kernel, self.feature_map = kernel, feature_map
+        self.kernel, self.feature_map = kernel, feature_map if kernel in MAPPED else None
         self.feature_map_options = dict(feature_map_options or {})
         self.memory_heads, self.memory_dim, self.context_length = memory_heads, memory_dim, context_length
         self.lora = lora
@@ -120,7 +120,7 @@ class RetrofitConfig(PretrainedConfig):
 
     def describe(self) -> str:
         """What the model is made of, in a line."""
-        what = f"{self.kernel} with {self.feature_map}" if self.kernel in MAPPED else self.kernel
+        what = f"{self.kernel} with {self.feature_map}" if self.feature_map else self.kernel
         depths = ", ".join(map(str, self.at))
         return (
             f"{self.backbone}, windows of {self.window} tokens and {self.sinks} sinks, "
@@ -272,7 +272,7 @@ class Memory(nn.Module):
             self.prefix_gate = nn.Linear(width, self.heads)
         if config.kernel == "mamba2":
             self.dt, self.A_log = nn.Linear(width, self.heads), nn.Parameter(torch.empty(self.heads))
-        if config.kernel in MAPPED:
+        if config.feature_map is not None:
             self.feature_map = build_feature_map(config.feature_map, self.heads, self.dim, **config.feature_map_options)
             self.by_sum = sum_normalised_heads(self.feature_map)
 
@@ -294,7 +294,7 @@ class Memory(nn.Module):
             nn.init.zeros_(self.dt.weight)
             nn.init.constant_(self.dt.bias, math.log(math.expm1(STEP)))
             self.A_log.fill_(math.log(FADING / STEP))
-        kernel = self.config.feature_map if self.config.kernel in MAPPED else self.config.kernel
+        kernel = self.config.feature_map or self.config.kernel
         self.scale.fill_(SCALES.get(kernel, self.dim**0.5))
         self.null.fill_(0.55 * self.scale[0].item() if kernel == "softmax" else 1.0)
         self.amplitude.fill_(8.0 if kernel == "softmax" else 1.0)

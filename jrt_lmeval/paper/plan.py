@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jrt_lmeval.checkpoints.found import shipped_names
+from jrt_lmeval.checkpoints.found import named
+from jrt_lmeval.checkpoints.packaged import PACKAGED
 from jrt_lmeval.prompts.layouts import LAYOUTS
 from jrt_lmeval.runner import EvalRun
 
@@ -82,14 +83,20 @@ TRAINED_SO = "Llama, trained with as many bytes"
 """The one before restricts a Llama that was trained without a window; this one was trained with it."""
 TEACHER = "Softmax in its place"
 """The teacher from which the students were distilled; its state grows with the text as Llama's does."""
-JRT_BYTES = 805_000
-"""Bytes of the main bundled model's state, and of a Transformer's cache that is compared with it at equal memory."""
+JRT_BYTES, CENTRED_BYTES = 805_000, 5_600_000
+"""Bytes of the state of the main bundled model and of SmolLM2's memories and windows, and of a Transformer's cache that
+is compared with each at equal memory."""
+CENTRED = "quadratic less its mean"
 
 SINKS = 4
 
 
 def _windowed(budget: int) -> dict[str, Any]:
     return {"kv_bytes": budget, "kv_sinks": SINKS}
+
+
+def _memory_of(kind: str) -> dict[str, str]:
+    return {"pretrained": f"{PACKAGED}-{kind}"}
 
 
 SUITES: dict[str, Suite] = {
@@ -108,6 +115,27 @@ SUITES: dict[str, Suite] = {
         decisive=("factbook_large",),
         about="the models that come with the package, on local rows or samples; two CPU cores are enough",
         budgets=(100_000, 200_000, 400_000, JRT_BYTES, 1_600_000, 3_200_000),
+    ),
+    "smollm2": Suite(
+        maps={
+            **{
+                row: {"pretrained": f"{PACKAGED}-{given['feature_map']}"}
+                for row, given in MAPS.items()
+                if "feature_map" in given
+            },
+            CENTRED: {"pretrained": f"{PACKAGED}-centred"},
+        },
+        default=_memory_of("centred"),
+        others=(
+            ("Mamba-2", "based", _memory_of("mamba2")),
+            ("Based", "based", _memory_of("based")),
+            ("Llama", "hf_recall", {"pretrained": PACKAGED}),
+            ("Llama, its windows alone", "hf_recall", {"pretrained": PACKAGED, "kv_window": 64, "kv_sinks": SINKS}),
+            (AT_EQUAL_MEMORY, "hf_recall", {"pretrained": PACKAGED, **_windowed(CENTRED_BYTES)}),
+            (TEACHER, "based", _memory_of("softmax")),
+        ),
+        benchmarks=("factbook", "swde"),
+        about="SmolLM2-135M, a Llama, with memory layers in place of its long attention (extra: smollm2); hours",
     ),
     "released": Suite(
         maps={},
@@ -194,7 +222,7 @@ STRUCTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def plan(suite: Suite) -> tuple[TableRow, ...]:
     """All rows of all tables of a suite. What needs weights that do not ship with the package is left out."""
-    known = shipped_names()
+    known = named()
 
     def there(given: Mapping[str, Any]) -> bool:
         name = str(given.get("pretrained", ""))

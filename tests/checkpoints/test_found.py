@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from jrt_lmeval.checkpoints import found
-from jrt_lmeval.checkpoints.found import find, shipped_for, shipped_models
+from jrt_lmeval.checkpoints.found import find, named, shipped_for, shipped_models
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.checkpoints.tokenizers import find_tokenizer
 from jrt_lmeval.errors import JRTError
@@ -23,8 +23,9 @@ def good(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def shelf(monkeypatch, tmp_path) -> Path:
-    """Stands in for the folder of the shipped models, empty."""
+    """Stands in for the folder of the shipped models, empty; there are no memory layers either."""
     monkeypatch.setattr(found, "weights_dir", lambda: tmp_path / "shelf")
+    monkeypatch.setattr(found, "memories_dir", lambda: tmp_path / "memories")
     return tmp_path / "shelf"
 
 
@@ -79,6 +80,16 @@ def test_shipped_models_are_found_by_name_and_by_map(shelf, tmp_path, monkeypatc
     (tmp_path / "recalling").mkdir()
     monkeypatch.chdir(tmp_path)
     assert find("recalling").folder == shelf / "recalling"  # a stray folder of that name changes nothing
+
+
+def test_shipped_memories_are_found_by_name_alone(shelf, tmp_path) -> None:
+    tiny.write_model(tmp_path / "memories" / "smollm2-mlp")
+    assert find("smollm2-mlp").folder == tmp_path / "memories" / "smollm2-mlp"
+    assert list(named()) == ["smollm2-mlp", "smollm2"]
+    with pytest.raises(JRTError, match="no trained weights for feature_map=mlp come with the package"):
+        shipped_for("jrt_rnn", "mlp")
+    with pytest.raises(JRTError, match="Did you mean 'smollm2-mlp'"):
+        find("smollm2-mpl")
 
 
 def test_shipped_models_of_every_family_are_found_and_a_teacher_is_none(shelf) -> None:

@@ -16,7 +16,7 @@ from lm_eval.models.dummy import DummyLM
 from reportlogs import sample, write_run
 
 from jrt_lmeval import cli, plugin, runner
-from jrt_lmeval.checkpoints.found import shipped_for, shipped_names
+from jrt_lmeval.checkpoints.found import named, shipped_for
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paper import cli as paper_cli
 from jrt_lmeval.paper import plan as planned_from
@@ -78,7 +78,8 @@ def test_every_table_is_planned_and_shared_runs_are_run_once(suite: str) -> None
     entries = plan(SUITES[suite])
     tables = {entry.table for entry in entries}
     wanted = {"prefix", "prompt", "structure", "comparison", "control"}
-    assert tables == (wanted | {"feature_map", "memory"} if suite == "bundled" else wanted)
+    further = {"bundled": {"feature_map", "memory"}, "smollm2": {"feature_map"}, "released": set()}
+    assert tables == wanted | further[suite]
     todo = runs(entries)
     assert len({run.key for run in todo}) == len(todo) < len(entries)
     for entry in entries:
@@ -96,9 +97,9 @@ def test_both_rows_of_every_claim_are_planned() -> None:
 
 
 def test_rows_whose_weights_do_not_ship_come_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = [*shipped_names(), "jrt-relu-plain", "llama-window"]
+    shipped = [*named(), "jrt-relu-plain", "llama-window"]
     before = {entry.label for entry in plan(SUITES["bundled"])}
-    monkeypatch.setattr(planned_from, "shipped_names", lambda: shipped)
+    monkeypatch.setattr(planned_from, "named", lambda: shipped)
     more = {entry.label for entry in plan(SUITES["bundled"])} - before
     assert {"ReLU, element by element", TRAINED_SO, f"{TRAINED_SO}, once"} <= more
     assert "GELU, element by element" in MAPS and "GELU, element by element" not in more

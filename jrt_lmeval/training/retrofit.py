@@ -14,6 +14,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from jrt_lmeval.checkpoints.found import RECIPE
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.markdown import markdown_table
 from jrt_lmeval.modeling import MAPPED, MEMORY_MIXERS
@@ -112,6 +113,8 @@ def write_retrofit_card(folder: Path, log: Path, heldout: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     judged = [json.loads(line) for line in heldout.read_text(encoding="utf-8").splitlines()] if heldout.exists() else []
+    teacher = Path(json.loads((folder / RECIPE).read_text(encoding="utf-8"))["teacher"]).name
+    start = f" They started from those of {teacher}." * bool(teacher)
     what = config["kernel"]
     if what in MAPPED:
         what += f" with the feature map {config['feature_map']}"
@@ -126,7 +129,8 @@ def write_retrofit_card(folder: Path, log: Path, heldout: Path) -> None:
         f"--model_args pretrained={folder.name} --tasks factbook_once,factbook_jrt\n\n"
         f"Trained for {last['tokens']:,} tokens in {last['seconds'] / 60:.0f} minutes on {last['device']} with "
         f"`jrt-eval retrofit`, on generated pages, fact sheets of countries that no test asks about, and public-domain "
-        "prose (`recipe.json`). Recall on documents that are in no training row, each read once, by tokens trained:\n\n"
+        f"prose (`recipe.json`).{start} Recall on documents that are in no training row, each read once, by tokens "
+        "trained:\n\n"
     )
     rows = [[line["tokens"], *(f"{100 * line[name]:.1f}" for name in ("short", "long", "sheets"))] for line in judged]
     table = markdown_table(["tokens", "short pages, %", "long pages, %", "sheets, %"], rows)

@@ -28,7 +28,7 @@ from model_adapters.options import Place, RunOptions
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget, batches
 from model_adapters.running.generation import EOS, LENGTH, STOP, Generator, StopStrings
-from model_adapters.running.rows import Encoder, Goal, PromptRow, read_goal
+from model_adapters.running.rows import Encoder, Goal, PromptRow, chunks_of, read_goal
 from model_adapters.running.runtime import Answer, LogLikelihood, NotFinite, Runtime, Totals, machine
 
 log = logging.getLogger("lm_eval.jrt")
@@ -83,6 +83,7 @@ class RecallLM(TemplateLM):
         self.runtime = Runtime(engine, self.policy, budget, self._max_length, run.on_overflow)
         end = run.think_end_token
         self._template, self._think_end = run.template, int(end) if isinstance(end, str) and end.isdigit() else end
+        self._chunk_tokens = run.chunk_tokens
         self._special = special_tokens(tokenizer)
         reuse = run.reuse and not run.latency
         self._generator = Generator(self.runtime, self._stops, self._end_ids(), self._vocabulary, reuse)
@@ -180,6 +181,7 @@ class RecallLM(TemplateLM):
             "on_overflow": self.runtime.on_overflow,
             "add_bos_token": self.encoder.add_bos_token,
             **({} if self._think_end is None else {"think_end_token": self._think_end}),
+            **({} if self._chunk_tokens is None else {"chunk_tokens": self._chunk_tokens}),
         }
 
     # Request cache and data parallelism
@@ -230,23 +232,26 @@ class RecallLM(TemplateLM):
         """Greedy continuations as `Answer` objects, in the order of the requests."""
         asked, places = without_repeats(requests)
         goals = [read_goal(request.args[1]) for request in asked]
-        rows = self.runtime.prepared(
-            [
-                self.encoder.row(index, request.args[0], goal=goal)
-                for index, (request, goal) in enumerate(zip(asked, goals, strict=True))
-            ]
-        )
+        rows = [
+            self.encoder.row(index, request.args[0], goal=goal)
+            for index, (request, goal) in enumerate(zip(asked, goals, strict=True))
+        ]
         answers: list[Answer] = [Answer("")] * len(rows)
+        run = self._generator.run
+        if self._chunk_tokens is not None:
+            rows = [chunk for row in rows for chunk in chunks_of(row, self._chunk_tokens)]
+            run = self._generator.run_chunks
+        rows = self.runtime.prepared(rows)
         if self._cold:
             self._cold = False
             counted, self.runtime.sums = self.runtime.sums, Totals()
             deque(self._generator.run(rows[:1]), maxlen=0)
             self.runtime.sums = counted
-        with self._progress(len(rows), "Generating", disable_tqdm) as bar, self._cache:
+        with self._progress(len(answers), "Generating", disable_tqdm) as bar, self._cache:
             try:
-                for row, answer in self._generator.run(rows):
+                for row, answer in run(rows):
                     answers[row.index] = answer
-                    if not row.skipped:
+                    if not row.skipped and self._chunk_tokens is None:
                         answer.stats |= self.encoder.read_characters(asked[row.index].args[0], row)
                     self._cache.add("generate_until", asked[row.index].args, answer)
                     bar.update()
@@ -269,6 +274,7 @@ class RecallLM(TemplateLM):
             rows.append(replace(self.encoder.row(index, context, context_ids), continuation=continuation))
         if self._template.get("enable_thinking"):
             raise JRTError("enable_thinking=True is for tasks that generate; this one scores a given text.")
+        self._require_whole()
         results = [(0.0, False)] * len(rows)
         with self._progress(len(rows), "Scoring", disable_tqdm) as bar, self._cache:
             for index, result in self._scored(rows):
@@ -289,6 +295,7 @@ class RecallLM(TemplateLM):
         Every token is scored once, as lm_eval does with one token of context: the first window follows BOS or end of
         text, which is never scored itself, and the last one is filled up with as much context as fits.
         """
+        self._require_whole()
         asked, places = without_repeats(requests)
         rows: list[PromptRow] = []
         owners: list[int] = []
@@ -342,6 +349,10 @@ class RecallLM(TemplateLM):
                 yield row.index, (float(result.logprobs.double().sum()), bool(result.greedy.all()))
             if broken is not None:
                 raise broken
+
+    def _require_whole(self) -> None:
+        if self._chunk_tokens is not None:
+            raise JRTError("chunk_tokens is for tasks that generate; this one scores a given text.")
 
     def _end_ids(self) -> frozenset[int]:
         ends = getattr(getattr(self.engine.model, "generation_config", None), "eos_token_id", None)

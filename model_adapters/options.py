@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, unknown, whole_number
 from model_adapters.running.batching import Budget
 
 log = logging.getLogger("lm_eval.jrt")
@@ -62,6 +62,8 @@ class RunOptions:
             counted. The answers stay the same.
         enable_thinking, chat_template_args: handed to the chat template, as lm_eval's `hf` does.
         think_end_token: text or token id that ends a model's reasoning, which is no part of its answer.
+        chunk_tokens: cut each document into chunks of at most so many tokens, read each with the question from a state
+            of its own, and answer from the one after which the model is surest (arXiv 2505.07793).
 
     Raises:
         JRTError: for a value that is none of these, and for two that contradict each other.
@@ -82,6 +84,7 @@ class RunOptions:
     enable_thinking: bool | None = None
     chat_template_args: dict[str, Any] | None = None
     think_end_token: str | int | None = None
+    chunk_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("reuse", "doctor", "add_bos_token", "latency", "enable_thinking"):
@@ -96,6 +99,8 @@ class RunOptions:
             )
         if self.enable_thinking and self.think_end_token is None:
             raise JRTError("enable_thinking=True needs think_end_token, such as think_end_token=</think>.")
+        if self.chunk_tokens is not None:
+            whole_number("chunk_tokens", self.chunk_tokens)
 
     @classmethod
     def read(cls, constructor: Callable[..., Any], given: dict[str, Any]) -> RunOptions:

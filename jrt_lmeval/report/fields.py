@@ -21,7 +21,7 @@ _OF_THE_TASK = (
 )  # fmt: skip
 _OF_THE_MODEL = (
     "prefix_tokens", "prefix_share", "prefix_characters", "entropy", "new_tokens", "state_bytes", "seconds",
-    "window_tokens", "empty_answer",
+    "window_tokens", "tokens_read", "empty_answer",
 )  # fmt: skip
 FIGURES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in _OF_THE_TASK},
@@ -51,7 +51,8 @@ MEASURED = frozenset(
 """Facts that a model reports about a run and that were measured rather than set."""
 
 NUMERIC_SETTINGS = frozenset(
-    "prefix_length prefix_step entropy_low entropy_high entropy_window max_length kv_window kv_sinks".split()
+    "prefix_length prefix_step entropy_low entropy_high entropy_window max_length kv_window kv_sinks "
+    "chunk_tokens".split()
 )
 """Numbers that were set, among those that a model reports. Other numbers count as measured unless a user gave them."""
 

@@ -21,7 +21,7 @@ SCORES: dict[str, Callable[[str, list[str]], float]] = {
 }
 FIGURES = (
     "prompt_tokens", "document_tokens", "jrt_prompt_tokens", "jrt_prefix_tokens", "jrt_prefix_share", "jrt_entropy",
-    "jrt_state_bytes", "jrt_window_bytes", "jrt_recurrent_bytes", "jrt_empty_answer",
+    "jrt_state_bytes", "jrt_window_bytes", "jrt_recurrent_bytes", "jrt_tokens_read", "jrt_empty_answer",
 )  # fmt: skip
 """What is known of an answer beside its scores and is worth a mean; lm_eval's table is spared it."""
 MEDIANS = ("jrt_seconds",)

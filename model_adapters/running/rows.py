@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, unknown
@@ -83,6 +84,8 @@ class PromptRow:
         choice: prefix length M and entropy H; set by `Runtime.prepared`, as what follows.
         truncated: tokens cut off on the left.
         skipped: not run at all, because it is too long.
+        document_start: how many tokens stand before the document.
+        chunk: which chunk of its document is read (`chunks_of`); 0 where it is read whole.
     """
 
     index: int
@@ -94,6 +97,8 @@ class PromptRow:
     choice: PrefixChoice = NOT_CHOSEN
     truncated: int = 0
     skipped: bool = False
+    document_start: int = 0
+    chunk: int = 0
 
     @property
     def room(self) -> int:
@@ -171,9 +176,10 @@ class Encoder:
                 log.info("plain prompts do not say where their document ends: the whole prompt counts as the document.")
             ids = (self.ids(text) or [self.first_id]) if ids is None else ids
             return PromptRow(index, ids, len(ids), ids, goal)
-        found, end = self._with_document_end(text)
+        found, start, end = self._with_document(text)
         ids = found if ids is None else ids
-        return PromptRow(index, ids, min(end, len(ids)), self._document_ids(text.document or text), goal)
+        document_ids = self._document_ids(text.document or text)
+        return PromptRow(index, ids, min(end, len(ids)), document_ids, goal, document_start=start)
 
     def read_characters(self, text: str, row: PromptRow) -> dict[str, int]:
         """Which characters of a row's text were cut off and which lie in its prefix, where the tokenizer tells.
@@ -191,14 +197,43 @@ class Encoder:
         last = places[end - 1][1] if row.choice.length else places[cut][0]
         return {**({"jrt_truncated_characters": places[cut][0]} if cut else {}), "jrt_prefix_characters": last}
 
-    def _with_document_end(self, prompt: Prompt) -> tuple[list[int], int]:
+    def _with_document(self, prompt: Prompt) -> tuple[list[int], int, int]:
+        """Tokens of a prompt, and at which of them its document starts and ends."""
+        places = (prompt.document_start, prompt.document_end)
         if not self.tokenizer.is_fast:
-            ids, head = self.ids(prompt), self.ids(prompt[: prompt.document_end])
-            return ids, next((at for at, one in enumerate(head) if ids[at : at + 1] != [one]), len(head))
+            ids, heads = self.ids(prompt), [self.ids(prompt[:place]) for place in places]
+            start, end = (next((i for i, one in enumerate(h) if ids[i : i + 1] != [one]), len(h)) for h in heads)
+            return ids, start, end
         # str(): a tokenizer may look at the type of what it is given
         special = self.special(prompt)
         encoded = self.tokenizer(str(prompt), return_offsets_mapping=True, **special)
         ids = self._checked(encoded["input_ids"], special)
         ends = [end for _, end in encoded["offset_mapping"][: len(ids)]]
-        inside = next((i for i, end in enumerate(ends) if end > prompt.document_end), len(ends))
-        return ids, inside
+        start, end = (next((i for i, end in enumerate(ends) if end > place), len(ends)) for place in places)
+        return ids, start, end
+
+
+def chunks_of(row: PromptRow, size: int) -> list[PromptRow]:
+    """A prompt as one row for each chunk of its document, with all that stands before and after the document.
+
+    Args:
+        row: the prompt.
+        size: the most tokens of a chunk; the lengths of all chunks differ by one at most.
+
+    Raises:
+        JRTError: nothing stands after the document, or nobody said where it ends.
+    """
+    start, end = row.document_start, row.document_end
+    if end == len(row.ids):
+        raise JRTError(
+            f"chunk_tokens={size} reads each chunk of a document with its question, and this prompt does not say where "
+            "its document ends (few-shot examples, chat templates and other people's tasks do not). Leave it out."
+        )
+    count = max(1, -(-(end - start) // size))
+    cuts = [start + number * (end - start) // count for number in range(count + 1)]
+    found = []
+    for chunk, (first, last) in enumerate(pairwise(cuts)):
+        head = [*row.ids[:start], *row.ids[first:last]]
+        ids = [*head, *row.ids[end:]]
+        found.append(replace(row, ids=ids, document_end=len(head), document_ids=row.ids[first:last], chunk=chunk))
+    return found

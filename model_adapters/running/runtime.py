@@ -242,20 +242,22 @@ class Runtime(Clock):
                 "on_overflow=truncate_left (cuts the start of the prompt) or on_overflow=skip; both are counted in the "
                 "results."
             )
+        prompts = len({row.index for row in rows})  # one prompt is several rows where its document is read in chunks
         if over:
+            over_prompts = len({row.index for row in over})
             rows = [self._cut(row, limit or 0) for row in rows]
             skips = self.on_overflow == "skip"
-            self.sums.rows_skipped += len(over) * skips
-            self.sums.rows_truncated += len(over) * (not skips)
+            self.sums.rows_skipped += over_prompts * skips
+            self.sums.rows_truncated += over_prompts * (not skips)
             log.warning(
                 "on_overflow=%s: %d of %d prompts do not fit into the model's context of %d tokens and %s.",
-                *(self.on_overflow, len(over), len(rows), limit),
+                *(self.on_overflow, over_prompts, prompts, limit),
                 "are not answered; no mean of a task counts them" if skips else "are read without their start",
             )
-        if trained is not None and (beyond := sum(len(row.ids) > trained for row in rows)):
+        if trained is not None and (beyond := len({row.index for row in rows if len(row.ids) > trained})):
             self.sums.rows_beyond_training += beyond
             log.warning(
-                "%d of %d prompts are longer than the %d tokens the model was trained on.", beyond, len(rows), trained
+                "%d of %d prompts are longer than the %d tokens the model was trained on.", beyond, prompts, trained
             )
         return [self._with_prefix(row) for row in rows]
 

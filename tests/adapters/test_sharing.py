@@ -49,7 +49,7 @@ def nested() -> list[Prompt]:
     half, rest = tiny.text(3, 20), tiny.text(4, 15)
     whole = f"{half} {rest}"
     return [
-        Prompt(f"{document} {stem}:", document, len(document))
+        Prompt(f"{document} {stem}:", 0, len(document), document)
         for document in (half, whole)
         for stem in ("Director", "Runtime", "Budget")
     ]

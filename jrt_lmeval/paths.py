@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from jrt_lmeval.errors import JRTError
 
 OUTPUT: ContextVar[str | None] = ContextVar("OUTPUT", default=None)
 """`--output_path` of the run of lm_eval that was started last."""
+
+MODEL: ContextVar[tuple[Mapping[str, Any], Any] | None] = ContextVar("MODEL", default=None)
+"""`--model_args` and the tokenizer of the model of ours that lm_eval made last."""
 
 _PACKAGE = Path(__file__).resolve().parent
 

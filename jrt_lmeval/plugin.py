@@ -11,17 +11,19 @@ import hashlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paths import OUTPUT, tasks_dir
+from jrt_lmeval.paths import MODEL, OUTPUT, tasks_dir
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -167,6 +169,9 @@ def tasks_ready(tasks: ModuleType) -> None:
 
     @_replaces(tasks.TaskManager, "load")
     def load(plain: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        factory: Any = getattr(self, "_factory", None)
+        if hasattr(factory, "_meta"):
+            factory._meta = with_tokenizer(factory._meta or {})
         loaded = plain(self, *args, **kwargs)
         for group in (loaded.get("groups") or {}).values() if isinstance(loaded, dict) else ():
             mark_group(group)
@@ -174,6 +179,28 @@ def tasks_ready(tasks: ModuleType) -> None:
 
     for name in ("_yaml_loader", "_factory"):
         _replaces(sys.modules.get(f"lm_eval.tasks.{name}"), "load_yaml")(_load_yaml)
+
+
+def with_tokenizer(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What lm_eval tells a task of the model, with a `tokenizer` where the model is ours and nobody named one.
+
+    Tasks that count in the model's tokens, such as lm_eval's `ruler` and our needles, look for a name that transformers
+    can read: `tokenizer`, else `pretrained`. A model of ours may have neither (`feature_map=mlp`), or a name of ours.
+    """
+    arguments, tokenizer = MODEL.get() or ({}, None)
+    own = {**dict.fromkeys(("pretrained", "path")), **arguments}
+    if tokenizer is None or "tokenizer" in metadata or any(metadata.get(name) != own[name] for name in own):
+        return dict(metadata)
+    folder = Path(tokenizer.name_or_path)
+    if not folder.is_absolute() or not (folder / "tokenizer.json").is_file():
+        _FOLDERS.append(TemporaryDirectory(prefix="tokenizer-"))
+        folder = Path(_FOLDERS[-1].name)
+        tokenizer.save_pretrained(folder)
+    return {**metadata, "tokenizer": str(folder)}
+
+
+_FOLDERS: list[TemporaryDirectory[str]] = []
+"""Tokenizers written for tasks to read; deleted when the process ends."""
 
 
 def _load_yaml(plain: Callable[..., Any], path: str | Path, **arguments: Any) -> Any:
@@ -250,8 +277,16 @@ def short_name(name: str) -> str:
 
 
 def mark_group(group: Any) -> None:
-    """Show in a group's line of the result table that its mean is over sample rows, or that some of its tasks are."""
-    blocks = [(getattr(task.config, "metadata", None) or {}).get("jrt") or {} for task in group.get_all_tasks()]
+    """Show in a group's line of the result table that its mean is over sample rows, or that some of its tasks are.
+
+    A group of tasks that score by length has these scores too.
+    """
+    tasks = group.get_all_tasks()
+    lengths = sorted({length for task in tasks for length in getattr(task, "lengths", ())}, key=int)
+    if lengths and group.aggregate_metric_list:
+        by_length = [replace(group.aggregate_metric_list[0], metric=length) for length in lengths]
+        group.aggregate_metric_list = [*group.aggregate_metric_list, *by_length]
+    blocks = [(getattr(task.config, "metadata", None) or {}).get("jrt") or {} for task in tasks]
     samples = [block.get("source") == "sample" for block in blocks]
     if any(samples):
         mark = "[sample]" if all(samples) else f"[{sum(samples)} of {len(samples)} sample]"

@@ -1,7 +1,7 @@
 """Whether a prediction holds the answer: the published rule, and rules that are stricter or fairer.
 
 Every function takes the text that a model generated and the accepted answers ("labels"), takes the best over the
-labels, and raises `JRTError` for an empty list of labels.
+labels (`string_match_all` excepted), and raises `JRTError` for an empty list of labels.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ def f1(prediction: str, labels: Sequence[str]) -> float:
     """
     words = _words(prediction)
     return max(_f1(words, _words(label)) for label in _some(labels))
+
+
+def string_match_all(prediction: str, labels: Sequence[str]) -> float:
+    """The share of the labels that occur in the prediction, letter case aside, 0 to 1: RULER's score.
+
+    Here all labels are asked for; everywhere else any of them will do.
+    """
+    return sum(contains(prediction, [label]) for label in _some(labels)) / len(labels)
 
 
 def _some(labels: Sequence[str]) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -124,6 +124,44 @@ def _binomial(mean: float, n: float, level: float) -> tuple[float, float]:
     low = 0.0 if hits <= 0 else float(betaincinv(hits, n - hits + 1, tail))
     high = 1.0 if hits >= n else float(betaincinv(hits + 1, n - hits, 1 - tail))
     return low, high
+
+
+@dataclass(frozen=True)
+class EffectiveLength:
+    """The longest length up to which recall stays at or above a threshold at every length tried; 0 for none.
+
+    Attributes:
+        low, high: the same of the lower and of the upper ends of the recall's intervals: lengths that are surely
+            effective, and lengths that may be. Without an interval, 0 and the longest tried.
+    """
+
+    length: int
+    low: int
+    high: int
+
+
+def effective_length(recall: Mapping[int, Interval], threshold: float) -> EffectiveLength:
+    """RULER's effective length (arXiv 2404.06654), with its interval.
+
+    Args:
+        recall: length -> share recalled, 0 to 1.
+        threshold: share that a length must reach.
+    """
+
+    def longest(ends: Callable[[Interval], float], unknown: float) -> int:
+        reached = 0
+        for length in sorted(recall):
+            end = ends(recall[length])
+            if (unknown if math.isnan(end) else end) < threshold:
+                break
+            reached = length
+        return reached
+
+    return EffectiveLength(
+        longest(lambda found: found.mean, 0.0),
+        longest(lambda found: found.low, 0.0),
+        longest(lambda found: found.high, 1.0),
+    )
 
 
 @dataclass(frozen=True)

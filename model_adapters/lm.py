@@ -20,7 +20,7 @@ from tqdm import tqdm
 from jrt_lmeval import __version__
 from jrt_lmeval.checkpoints.tokenizers import known_ids, warn_of_misfit
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paths import require_writable_output
+from jrt_lmeval.paths import MODEL, require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.checkup import as_records, checkup, table
 from model_adapters.engines.engine import Engine
@@ -101,7 +101,9 @@ class RecallLM(TemplateLM):
         common = {name: value for name, value in (additional_config or {}).items() if value is not None}
         if is_default_batch_size(common.get("batch_size")):
             del common["batch_size"]
-        return cls(**{**common, **arg_dict})
+        made = cls(**{**common, **arg_dict})
+        MODEL.set((dict(arg_dict), made.tokenizer))
+        return made
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> RecallLM:

@@ -13,9 +13,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jrt_lmeval.errors import JRTError, one_of, unknown, whole_number
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 NUMBERS = tuple(str(number) for number in range(100, 1000))
 """How keys, and elements of sets, are written."""
@@ -113,7 +116,7 @@ def mqar(**metadata: Any) -> dict[str, list[dict[str, Any]]]:
     Raises:
         JRTError: unknown knob (with the nearest valid one), or a value out of its range.
     """
-    knobs = _knobs(MQAR, "mqar", metadata.get("mqar"))
+    knobs = knobs_of(MQAR, "mqar", metadata.get("mqar"))
     rng, rows = random.Random(f"mqar {knobs.seed}"), []
     for number in range(knobs.documents):
         keys, values, asked = draw_facts(rng, knobs)
@@ -144,7 +147,7 @@ def set_disjointness(**metadata: Any) -> dict[str, list[dict[str, Any]]]:
     Raises:
         JRTError: unknown knob (with the nearest valid one), or a value out of its range.
     """
-    knobs = _knobs(SetDisjointness, "set_disjointness", metadata.get("set_disjointness"))
+    knobs = knobs_of(SetDisjointness, "set_disjointness", metadata.get("set_disjointness"))
     rng, rows = random.Random(f"set_disjointness {knobs.seed}"), []
     for number in range(knobs.documents):
         small, large, common = draw_sets(rng, knobs)
@@ -162,10 +165,20 @@ def set_disjointness(**metadata: Any) -> dict[str, list[dict[str, Any]]]:
     return {"test": rows}
 
 
-Knobs = TypeVar("Knobs", MQAR, SetDisjointness)
+Knobs = TypeVar("Knobs", bound="DataclassInstance")
 
 
-def _knobs(kind: type[Knobs], name: str, given: Any) -> Knobs:
+def knobs_of(kind: type[Knobs], name: str, given: Any) -> Knobs:
+    """The knobs that a block of a task's metadata gives.
+
+    Args:
+        kind: their dataclass, which checks their values.
+        name: of the block, for messages.
+        given: the block; None for defaults.
+
+    Raises:
+        JRTError: no mapping, an unknown knob (with the nearest valid one), or a value out of its range.
+    """
     if not isinstance(given or {}, Mapping):
         raise JRTError(f"the {name} block must be a mapping of its knobs, not {given!r}.")
     names = [field.name for field in fields(kind)]

@@ -18,7 +18,10 @@ SCORES: dict[str, Callable[[str, list[str]], float]] = {
     "contains_normalised": scoring.contains_normalised,
     "exact": scoring.exact,
     "f1": scoring.f1,
+    "string_match_all": scoring.string_match_all,
 }
+UNNAMED = ("contains", "contains_word", "contains_normalised", "exact", "f1")
+"""The scores of a task whose YAML names none."""
 FIGURES = (
     "prompt_tokens", "document_tokens", "jrt_prompt_tokens", "jrt_prefix_tokens", "jrt_prefix_share", "jrt_entropy",
     "jrt_state_bytes", "jrt_window_bytes", "jrt_recurrent_bytes", "jrt_tokens_read", "jrt_empty_answer",
@@ -61,7 +64,7 @@ def name_of(entry: Any) -> Any:
 
 
 def named_scores(metric_list: Sequence[Any] | None, others: bool) -> list[str]:
-    """The scores that a YAML's `metric_list` names; all of them if it names none.
+    """The scores that a YAML's `metric_list` names; those of `UNNAMED` if it names none.
 
     Raises:
         JRTError: a metric that is not ours, unless a function of the YAML's own computes `others`. lm_eval would
@@ -71,7 +74,7 @@ def named_scores(metric_list: Sequence[Any] | None, others: bool) -> list[str]:
     for name in names:
         if name not in SCORES and not others:
             raise unknown("metric in metric_list", name, SCORES)
-    return [name for name in SCORES if name in names] or list(SCORES)
+    return [name for name in SCORES if name in names] or list(UNNAMED)
 
 
 def scored(answer: str, labels: list[str], names: Sequence[str], facts: Mapping[str, Any]) -> dict[str, Any]:

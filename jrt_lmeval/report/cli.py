@@ -19,13 +19,15 @@ import numpy as np
 import yaml
 
 from jrt_lmeval import __version__, scoring
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, one_of, unknown
 from jrt_lmeval.report.cells import Cell, Collection, chosen
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.page.render import MOST_QUESTIONS, page
+from jrt_lmeval.report.recall_2026 import REPORTS
 from jrt_lmeval.report.runs import Result
 from jrt_lmeval.report.standard import main_metric, pivot, standard_tables
 from jrt_lmeval.report.tables import WRITERS, Report, json_text, markdown, save
+from jrt_lmeval.stats import EFFECTIVE
 
 DEFAULT_OUT = Path("report")
 NAMES = {kind: name for kind, (name, _) in WRITERS.items()} | {
@@ -44,6 +46,7 @@ EPILOG = """examples:
   jrt-eval report out --open             one HTML page, with the answers side by side
   jrt-eval report out --rows feature_map --cols task --metric contains
   jrt-eval report out --where layout=hier --rows overlap,order --cols benchmark
+  jrt-eval report out --table recall-2026   six tasks and their mean, then needles by length, as papers print them
   jrt-eval report out --rescore          with the present scoring, from the logged answers
   jrt-eval report --check report         derive every number of a written report again
 
@@ -74,6 +77,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cols", default="", help="pivot: names by commas, such as task or overlap")
     p.add_argument("--metric", default="", help="such as contains, contains_word, f1 (default: contains)")
     p.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help="only such runs; may be repeated")
+    p.add_argument("--table", default="", help=f"other tables than the usual ones: {', '.join(REPORTS)}")
+    p.add_argument(
+        "--threshold", type=float, default=100 * EFFECTIVE, metavar="PERCENT",
+        help="recall that an effective length needs, with --table recall-2026 (default: RULER's %(default)g)",
+    )  # fmt: skip
     p.add_argument("--plot", type=Path, help="write the picture of this name, such as recall_swde.pdf")
     p.add_argument("--rescore", action="store_true", help="apply the present scoring to the logged answers")
     p.add_argument("--misses", action="store_true", help="read the misses, however many answers there are")
@@ -93,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if picture and picture.suffix not in PICTURES:
         raise JRTError(f"--plot {picture}: the ending must be one of {', '.join(PICTURES)}.")
     asked = {name: getattr(arguments, name) for name in ("rows", "cols", "metric", "where", "rescore", "misses")}
+    if arguments.table:
+        asked |= {"table": one_of("table", arguments.table, REPORTS), "threshold": arguments.threshold}
     asked["paths"] = [str(path.resolve()) for path in arguments.paths]
     collection, report = build(asked)
     for why in collection.broken:
@@ -173,7 +183,7 @@ def build(asked: dict) -> tuple[Collection, Report]:
 
     Args:
         asked: what `Report.arguments` holds: `paths`, and as on the command line `rows`, `cols`, `metric`, `where`,
-            `rescore`, `misses`.
+            `rescore`, `misses`, and with `table` also `threshold`.
     """
     collection = collect(asked["paths"])
     changes: tuple[str, ...] = ()
@@ -182,7 +192,9 @@ def build(asked: dict) -> tuple[Collection, Report]:
     cells = chosen(collection.cells, asked["where"])
     metric = asked["metric"] or main_metric(cells)
     rows, columns = names(asked["rows"]), names(asked["cols"])
-    if rows or columns:
+    if "table" in asked:
+        tables = REPORTS[asked["table"]](cells, asked["threshold"])
+    elif rows or columns:
         tables = [pivot(cells, rows or ["model"], columns, metric)]
     else:
         tables = standard_tables(replace(collection, cells=cells), metric, everything=asked["misses"])

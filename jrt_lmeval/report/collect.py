@@ -18,7 +18,7 @@ from jrt_lmeval.report.fields import MEASURED
 from jrt_lmeval.report.runs import Result, looks_like_results, read_file
 
 _SAME = 1e-6
-_MEANS = ("contains", "contains_word", "contains_normalised", "exact", "f1", "acc", "exact_match")
+_MEANS = ("contains", "contains_word", "contains_normalised", "exact", "f1", "acc", "exact_match", "string_match_all")
 """Metrics that are means over the questions; others may be anything, such as a corpus score or a median."""
 
 

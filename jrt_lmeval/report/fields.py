@@ -32,6 +32,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "answer_depth": ("answer_position",),
     "skipped": ("jrt_skipped", "skipped"),
     "truncated": ("jrt_truncated_tokens", "jrt_truncated"),
+    "needle_length": ("needle_length",),
     "cut_by_length": (),
 }
 """Our name of a figure of one answer -> its names in `doc.jrt` or in the sample itself, the present one first.

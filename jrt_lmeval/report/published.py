@@ -56,6 +56,11 @@ def published(table: str | None = None) -> tuple[Published, ...]:
     return tuple(number for name, file in files.items() if table in (None, name) for number in _numbers(file))
 
 
+def third_party() -> tuple[Published, ...]:
+    """Numbers that neither a paper printed nor we measured; they are never shown among either."""
+    return tuple(number for file in sorted(published_dir().glob("third_party_*.yaml")) for number in _numbers(file))
+
+
 def _numbers(file: Path) -> Iterator[Published]:
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     columns = content["columns"]

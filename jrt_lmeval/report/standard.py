@@ -34,7 +34,7 @@ from jrt_lmeval.stats import Interval, holm, interval
 from jrt_lmeval.task.rules import RULES
 
 ALPHA = 0.05
-PREFERRED = ("contains", "exact_match", "acc", "f1")
+PREFERRED = ("contains", "exact_match", "acc", "f1", "string_match_all")
 MOST_PAIRS = 200
 FEW = 0.05
 """Empty answers, and answers cut by `max_gen_toks`, have a column if they are more than this share in some run."""

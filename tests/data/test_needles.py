@@ -6,6 +6,7 @@ import random
 import re
 import sys
 from collections import Counter, defaultdict
+from importlib import metadata
 from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -78,7 +79,8 @@ def ruler(monkeypatch: pytest.MonkeyPatch) -> Any:
     nltk.data = SimpleNamespace(find=lambda name: name)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wonderwords", words)
     monkeypatch.setitem(sys.modules, "nltk", nltk)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "nltk" else version(name))
     monkeypatch.delitem(sys.modules, "lm_eval.tasks.ruler.prepare_niah", raising=False)
     from lm_eval.tasks.ruler import prepare_niah
 

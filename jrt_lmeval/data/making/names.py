@@ -21,14 +21,7 @@ IGNORE = "Ignore these periods, they mean nothing:"
 
 @dataclass(frozen=True)
 class NameIndex:
-    """Knobs of NameIndex.
-
-    Attributes:
-        names: in a list, all different.
-        index: place that is asked for, from 1; 0 draws one for each list.
-        documents: lists, a question each.
-        seed: of the draws.
-    """
+    """Knobs: `names` in a list, all different; the place asked for, from 1 (0 draws one for each list); lists; seed."""
 
     names: int = 50
     index: int = 25
@@ -43,14 +36,7 @@ class NameIndex:
 
 @dataclass(frozen=True)
 class MiddleMatch:
-    """Knobs of MiddleMatch.
-
-    Attributes:
-        names: in a list.
-        distinct: different names that the list is drawn from.
-        documents: lists, a question each.
-        seed: of the draws.
-    """
+    """Knobs: `names` in a list, which are drawn from so many `distinct` ones; lists; seed."""
 
     names: int = 40
     distinct: int = 10
@@ -59,7 +45,7 @@ class MiddleMatch:
 
     def __post_init__(self) -> None:
         whole_number("middle_match.names", self.names, 3, 1000)
-        whole_number("middle_match.distinct", self.distinct, 3, 1000)
+        whole_number("middle_match.distinct", self.distinct, 3, self.names)
         whole_number("middle_match.documents", self.documents, 1)
 
 
@@ -77,23 +63,13 @@ def name_index(**metadata: Any) -> dict[str, list[dict[str, Any]]]:
     for number in range(knobs.documents):
         names, place = _names(rng, knobs.names), knobs.index or rng.randint(1, knobs.names)
         document = f"Here's a list of names: {', '.join(names)}."
-        rows.append(
-            _row(f"name-index-{knobs.seed}-{number}", document, f"What's the {_ordinal(place)} name?", names[place - 1])
-        )
+        question = f"What's the {_ordinal(place)} name?"
+        rows.append(_row(f"name-index-{knobs.seed}-{number}", document, question, names[place - 1]))
     return {"test": rows}
 
 
 def middle_match(**metadata: Any) -> dict[str, list[dict[str, Any]]]:
-    """Rows of MiddleMatch, for `custom_dataset` of a task's YAML: which name stands between two others?
-
-    Names repeat, but the two that are asked about stand around a single name, once or more often.
-
-    Args:
-        metadata: of the task; `middle_match`, a mapping with fields of `MiddleMatch`, is what is read of it.
-
-    Raises:
-        JRTError: unknown knob (with the nearest valid one), or a value out of its range.
-    """
+    """Rows of MiddleMatch, likewise: which single name stands between two others, once or more often?"""
     knobs = knobs_of(MiddleMatch, "middle_match", metadata.get("middle_match"))
     rng, rows = random.Random(f"middle_match {knobs.seed}"), list[dict[str, Any]]()
     while len(rows) < knobs.documents:

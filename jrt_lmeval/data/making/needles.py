@@ -18,6 +18,7 @@ from jrt_lmeval.data.shipped import prose_rows
 from jrt_lmeval.data.synthetic import knobs_of
 from jrt_lmeval.errors import JRTError, one_of, whole_number
 from jrt_lmeval.prompts.tokens import tokenizer_named
+from jrt_lmeval.stats import EFFECTIVE
 
 REPEATED = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 NEEDLE = "One of the special magic {kind} for {key} is: {value}."
@@ -31,19 +32,14 @@ ROOM = 128
 """Tokens that are kept free for the answer."""
 DEPTHS = tuple(round(100 * step / 39) for step in range(40))
 """Where needles can stand in prose, in per cent of its sentences."""
-THRESHOLD = 85.6
-"""What Llama-2 7B scores at 4K in RULER, which takes it as the bar for lengths that a model can use; per cent."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """One of RULER's eight tasks.
+    """One of RULER's eight tasks: `keys` are hidden with so many `values` each, and `queries` of them are asked for.
 
-    Attributes:
-        haystack: `repeat` (one sentence), `essay` (prose) or `needle` (other needles).
-        key, value: `words`, `numbers` or `uuids`.
-        keys: hidden keys; each has so many `values`.
-        queries: keys that are asked for.
+    The haystack is `repeat` (one sentence), `essay` (prose) or `needle`; keys and values are `words`, `numbers` or
+    `uuids`.
     """
 
     haystack: str
@@ -80,7 +76,7 @@ class Needles:
     lengths: tuple[int, ...] = (1024, 2048, 4096)
     documents: int = 100
     seed: int = 0
-    threshold: float = THRESHOLD
+    threshold: float = 100 * EFFECTIVE
 
     def __post_init__(self) -> None:
         if not isinstance(self.lengths, (list, tuple)) or not self.lengths:

@@ -69,7 +69,7 @@ class Needles:
     Attributes:
         lengths: tokens of a prompt that is read once and its answer, in the model's own tokens.
         documents: how many are drawn of each length, a question each.
-        seed: of the draws of each length.
+        seed: of the draws of each length, to which the length is added.
         threshold: per cent of answers that a length must reach to count towards the effective length.
     """
 
@@ -116,8 +116,8 @@ def niah(form: str, **metadata: Any) -> dict[str, list[dict[str, Any]]]:
         )
     by_length = []
     for length in knobs.lengths:
-        # Each length has draws of its own, so that its rows do not depend on which others are asked.
-        rng, drawn = random.Random(knobs.seed), []
+        # Each length has draws of its own: its rows depend on no other length, and no two lengths share their needles.
+        rng, drawn = random.Random(knobs.seed + length), []
         units, step = _calibrated(rng, what, length, tokenizer)
         for number in range(knobs.documents):
             name = f"{form}-{knobs.seed}-{length}-{number}"

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from jrt_lmeval.checkpoints.tokenizers import known_ids, warn_of_misfit
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import MODEL, require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
-from model_adapters.engines.checkup import as_records, checkup, table
+from model_adapters.engines.checkup import checkup, table
 from model_adapters.engines.engine import Engine
 from model_adapters.options import Place, RunOptions
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
@@ -166,7 +166,11 @@ class RecallLM(TemplateLM):
         return {
             "model_num_parameters": sum(weight.numel() for weight in weights),
             "model_dtype": facts["dtype"],
-            "jrt": {**facts, **totals.summary(), **({"doctor": as_records(self._checks)} if self._checks else {})},
+            "jrt": {
+                **facts,
+                **totals.summary(),
+                **({"doctor": list(map(asdict, self._checks))} if self._checks else {}),
+            },
         }
 
     def _configuration(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import json
 import logging
 import pickle
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,28 +41,25 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 
 class RequestCache:
-    """Writes answers as they are finished.
+    """Writes answers as they are finished; leaving `with cache:` waits until they are on their way to the disk.
 
     Args:
         hook: lm_eval's `CacheHook`; its `dbdict` is the store, or None without `--use_cache`.
         fingerprint: makes the fingerprint; called only if there is a store.
 
     Raises:
-        JRTError: the store was filled by another configuration, or by a model that leaves no fingerprint.
+        JRTError: the store was filled by another configuration, or by a model that leaves no fingerprint; or it cannot
+            be written.
     """
 
     def __init__(self, hook: Any, fingerprint: Callable[[], Mapping[str, Any]]):
         self.hook = hook
         self.store: Any = getattr(hook, "dbdict", None)
-        self.written = 0
+        self._name = str(getattr(self.store, "filename", "the request cache"))
         if self.store is not None:
-            self._claim(fingerprint())
+            self._claim(dict(fingerprint()))
 
-    @property
-    def _name(self) -> str:
-        return str(getattr(self.store, "filename", "the request cache"))
-
-    def _claim(self, ours: Mapping[str, Any]) -> None:
+    def _claim(self, ours: dict[str, Any]) -> None:
         log.warning(
             "%s: only the models of this package look at whose answers a cache holds. lm_eval's own (--model hf, vllm, "
             "...) given this file would take these answers for theirs.",
@@ -77,13 +75,11 @@ class RequestCache:
                     f"{self._name} holds answers of a model that left no fingerprint, so they may not be this "
                     "model's. Use another --use_cache path."
                 ) from None
-            self.store[KEY] = dict(ours)
-            self.flush()
-            return
-        names = sorted(set(ours) | set(theirs))
+            with self:
+                self.store[KEY] = theirs = ours
         differing = [
             f"{name} (there: {theirs.get(name)!r}, here: {ours.get(name)!r})"
-            for name in names
+            for name in sorted(set(ours) | set(theirs))
             if theirs.get(name) != ours.get(name)
         ]
         if differing:
@@ -94,33 +90,26 @@ class RequestCache:
 
     def add(self, method: str, args: Any, result: Any) -> None:
         """Store one finished answer."""
-        if self.store is None:
-            return
-        try:
-            self.hook.add_partial(method, args, result)
-        except (OSError, sqlite3.Error) as error:
-            raise self._failure(error) from error
-        self.written += 1
+        if self.store is not None:
+            with self._writing():
+                self.hook.add_partial(method, args, result)
 
     def __enter__(self) -> RequestCache:
         return self
 
     def __exit__(self, *_: object) -> None:
         # Also when interrupted: what is finished must reach the file.
-        self.flush()
+        if self.store is not None:
+            with self._writing():
+                self.store.commit()
+                bool(self.store)  # writes happen in a thread; the next call is what raises its error
 
-    def flush(self) -> None:
-        """Wait until everything added is on its way to the disk, and report a write that failed."""
-        if self.store is None:
-            return
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            self.store.commit()
-            bool(self.store)  # writes happen in a thread; the next call is what raises its error
+            yield
         except (OSError, sqlite3.Error) as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: Exception) -> JRTError:
-        return JRTError(
-            f"cannot write to {self._name}: {error}. The answers written before stay there: make room and run the same "
-            "command again, and only the others are computed."
-        )
+            raise JRTError(
+                f"cannot write to {self._name}: {error}. The answers written before stay there: make room and run the "
+                "same command again, and only the others are computed."
+            ) from error

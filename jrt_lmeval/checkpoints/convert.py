@@ -14,17 +14,7 @@ from jrt_lmeval.paths import tokenizer_dir, weights_dir
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command.
-
-    Args:
-        argv: its arguments.
-
-    Returns:
-        Exit status 0.
-
-    Raises:
-        JRTError: no such model, one that does not load whole, or a target that holds a model already.
-    """
+    """Run the command; returns exit status 0."""
     parser = argparse.ArgumentParser(
         prog="jrt-eval convert",
         description="Write a released checkpoint (JRT, Based, attn or Mamba) or a shipped model as an ordinary Hugging "
@@ -50,10 +40,10 @@ def convert(
     dtype: str | None = None,
     tokenizer: str | None = None,
 ) -> list[str]:
-    """Convert one checkpoint; arguments as `main`'s.
+    """Convert one checkpoint; arguments as the command's. Returns what there is to say about it, a line each.
 
-    Returns:
-        What there is to say about it, a line each.
+    Raises:
+        JRTError: no such model, one that does not load whole, or a target that holds a model already.
     """
     from safetensors import SafetensorError
 

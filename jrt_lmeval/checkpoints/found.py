@@ -193,20 +193,19 @@ def _from_hub(name: str, revision: str | None, extra: Sequence[str]) -> Path:
     return folder
 
 
-def _fetched(name: str, revision: str | None, wanted: Sequence[str]) -> Path:
+def _fetched(name: str, revision: str | None, wanted: list[str]) -> Path:
     """A download, tried again where the hub says that it is busy; what was fetched before is not fetched again."""
     from huggingface_hub import errors, snapshot_download
 
-    for wait in (*WAITS, None):
+    for wait in WAITS:
         try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=list(wanted)))
+            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         except errors.HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", None)
-            if wait is None or status not in BUSY:
+            if getattr(error.response, "status_code", None) not in BUSY:
                 raise
-            log.info("%s: the hub is busy (%s), trying again in %g s", name, status, wait)
+            log.info("%s: the hub is busy, trying again in %g s", name, wait)
             time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
+    return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
 
 
 def _why(error: Exception, revision: str | None) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -60,14 +61,6 @@ LISTED = 20
 
 OWN_CLASSES = {"mamba": (MambaConfig, MambaForCausalLM), "mamba2": (Mamba2Config, Mamba2ForCausalLM)}
 """transformers' classes of types that other packages register anew: `import fla` puts its own in their place."""
-
-FLA_TYPES = frozenset(
-    "abc cat comba cyclic_flow_attention delta_net deltaformer forgetting_transformer gated_deltanet "
-    "gated_deltaproduct gla gsa hgrn hgrn2 kda lightnet linear_attn log_linear_mamba2 mamba3 mesa_net mla moba mom nsa "
-    "parallax path_attn precond_gated_deltanet precond_kda raven retnet rodimus rwkv6 rwkv7 samba stickbreaking_attn "
-    "transformer wall_transformer yoco".split()
-)
-"""The `model_type`s of flash-linear-attention (0.6.0) that transformers does not have as well."""
 
 
 def load_pretrained(path_or_id: str | Path, **options: Any) -> PreTrainedModel:
@@ -204,7 +197,7 @@ def _transformers(
     checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | torch.device, options: Mapping[str, Any]
 ) -> PreTrainedModel:
     kind, given = checkpoint.model_type, dict(options)
-    if kind in FLA_TYPES and kind not in CONFIG_MAPPING:
+    if kind is not None and kind not in CONFIG_MAPPING and "trust_remote_code" not in given:
         register_fla(checkpoint.name, kind, device)
     try:
         config, architecture = OWN_CLASSES.get(str(kind), (None, AutoModelForCausalLM))
@@ -225,23 +218,22 @@ def _transformers(
 
 
 def register_fla(name: str, model_type: str, device: str | torch.device) -> None:
-    """Let transformers know fla's models.
+    """Let transformers know the models of flash-linear-attention: of types that it does not know itself.
 
     Raises:
         JRTError: flash-linear-attention is not installed, or the model is to run without a GPU, which its kernels need.
     """
+    said = f"pretrained={name!r} has model_type {model_type!r}"
     try:
         import_module("fla")
     except ImportError as error:
         raise JRTError(
-            f"pretrained={name!r} has model_type {model_type!r}, a model of flash-linear-attention, which cannot be "
-            f"imported ({error}). Install it: pip install 'jrt-lmeval[fla]'"
+            f"{said}, which transformers does not know. If it is a model of flash-linear-attention, which cannot be "
+            f"imported ({error}), install it: pip install 'jrt-lmeval[fla]'"
         ) from error
-    if torch.device(device).type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise JRTError(
-            f"pretrained={name!r} has model_type {model_type!r}: the kernels of flash-linear-attention run on a GPU "
-            "alone, and this is a CPU."
-        )
+    on_cpu = torch.device(device).type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1"
+    if model_type in CONFIG_MAPPING and on_cpu:
+        raise JRTError(f"{said}: the kernels of flash-linear-attention run on a GPU alone, and this is a CPU.")
 
 
 def random_model(
@@ -263,11 +255,8 @@ def random_model(
 
 
 def load_config(checkpoint: Checkpoint, tensors: Mapping[str, Tensor] | None = None) -> JRTConfig:
-    """The configuration of one of our models, or of a released JRT, Based or Transformer.
-
-    Args:
-        checkpoint: see `found.find`.
-        tensors: of its weights, where they were read already; the width of a released model's MLP shows in them alone.
+    """The configuration of one of our models, or of a released JRT, Based or Transformer: the width of the latter's MLP
+    shows in the tensors alone.
 
     Raises:
         JRTError: it is another kind of model; a field that is not known or of the wrong type.
@@ -331,11 +320,7 @@ def assemble(
         names: name in the file -> names in the model; a tensor may fill several of them.
         embedding: name in the model of the embedding, which the output matrix may share.
         source: for messages.
-        dtype: of the floating-point parameters; None leaves them as they are in the file.
-        device: where to put them.
-
-    Raises:
-        JRTError: parameters not filled, tensors not used or of another shape; all are named.
+        dtype, device: of the floating-point parameters (None as in the file), and where to put them.
     """
     with torch.device("meta"):
         model = build()
@@ -454,12 +439,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
     try:
-        try:
-            held = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            held = torch.load(file, map_location="cpu", weights_only=True)  # torch's format of before 2020
+        held = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         raise refused(file, error) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:

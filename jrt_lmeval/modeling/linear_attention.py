@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from jrt_lmeval.errors import unknown
 from jrt_lmeval.modeling.feature_maps import FeatureMap
@@ -274,9 +275,9 @@ def _faded_sums(S: Tensor, added: Tensor, left: Tensor) -> Tensor:
 
 # Written out for a whole row, features are by far the largest thing in a layer (512 a token and head for 32 values in
 # the shipped models). Here a chunk's features are used while they are in the cache, scores within a chunk come from
-# the map's closed kernel where it has one, and one running state, added to in place, is all that goes on. For the
-# backward pass the states between chunks are kept, and features only while they are few: those of long rows are made
-# again. Inside, heads and rows are one dimension, heads first: `[N, C, .]` with N = H x rows.
+# the map's closed kernel where it has one, and one running state is all that goes on. For the backward pass features
+# are kept only while they are few: those of long rows are made again. Inside, heads and rows are one dimension, heads
+# first: `[N, C, .]` with N = H x rows.
 
 
 def streamed(
@@ -291,145 +292,76 @@ def streamed(
 ) -> Attended:
     """What `naive(feature_map(q), feature_map(k), v, ...)` gives, in linear time and with gradients.
 
-    Args:
-        feature_map: phi.
-        q, k: before the feature map, `[B, H, T, D]`; `prefix.k` likewise.
-        v, prefix, mask, state: as in `naive`.
-        chunk: tokens taken at a time; the result does not depend on it.
-
-    Returns:
-        As `naive`.
+    Arguments as `attend`; `chunk` tokens are taken at a time, and the result does not depend on it.
     """
+    (B, H, T, _), features, values = q.shape, feature_map.feature_dim, v.shape[-1]
     if state is None:
-        size = len(q), q.shape[1], feature_map.feature_dim
-        state = LinearState(v.new_zeros(*size, v.shape[-1]), v.new_zeros(size))
-    ke, ve, seen = (None, None, None) if prefix is None else prefix
-    weights = [weight for weight in feature_map.parameters() if weight.requires_grad]
-    keep = torch.is_grad_enabled()
-    y, d, *end = _Streamed.apply(feature_map, chunk, keep, mask, seen, q, k, v, ke, ve, *state, *weights)
-    return y, d, LinearState(*end)
+        state = LinearState(v.new_zeros(B, H, features, values), v.new_zeros(B, H, features))
+    tokens = min(T, chunk)
+    together = max(1, CACHED // (H * tokens * (features + values + tokens)))
+    if together < B:  # more rows at a time than the cache holds would all be read from memory
+        cut = [
+            [None] * -(-B // together) if x is None else x.split(together)
+            for x in (q, k, v, *(prefix or (None, None, None)), mask, *state)
+        ]
+        found = [
+            streamed(feature_map, a, b, c, None if ke is None else Prefix(ke, ve, seen), real, LinearState(S, z), chunk)
+            for a, b, c, ke, ve, seen, real, S, z in zip(*cut, strict=True)
+        ]
+        y = torch.cat([one[0].transpose(1, 2) for one in found]).transpose(1, 2)
+        ends = (torch.cat(end) for end in zip(*(one[2] for one in found), strict=True))
+        return y, torch.cat([one[1] for one in found]), LinearState(*ends)
+    written = B * H * features * (2 * T + (0 if prefix is None else prefix.k.shape[2]))
+    again = torch.is_grad_enabled() and written > HELD
+    S, z = _merged(state.S), _merged(state.z)
+    ys, ds = [], []
+    if prefix is not None:
+        for real, *some in _chunks(prefix.mask, chunk, prefix.k, prefix.v):
+            if real is None or bool(real.any()):
+                S, z = _run(_absorb, again, feature_map, S, z, real, *some)
+    for real, *some in _chunks(mask, chunk, k, v, q):
+        y, d, S, z = _run(_read, again, feature_map, S, z, real, *some)
+        ys.append(_split(y, H).transpose(1, 2))
+        ds.append(_split(d, H))
+    # what is read next are the heads of a token together
+    return torch.cat(ys, 1).transpose(1, 2), torch.cat(ds, 2), LinearState(_split(S, H), _split(z, H))
 
 
-class _Streamed(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        feature_map: FeatureMap,
-        chunk: int,
-        keep: bool,
-        mask: Tensor | None,
-        seen: Tensor | None,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        ke: Tensor | None,
-        ve: Tensor | None,
-        S_0: Tensor,
-        z_0: Tensor,
-        *weights: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        B, H, T, _ = q.shape
-        y = v.new_empty(B, T, H, v.shape[-1]).transpose(1, 2)  # what is read next are the heads of a token together
-        d, S_end, z_end = v.new_empty(B, H, T), torch.empty_like(S_0), torch.empty_like(z_0)
-        starts: list[tuple[Tensor, Tensor]] = []
-        hold = keep and (2 * q.numel() + (0 if ke is None else ke.numel())) // q.shape[-1] * S_0.shape[2] <= HELD
-        held: list[Made] = []
-
-        def made(real: Tensor | None, *raw: Tensor) -> tuple[Tensor, ...]:
-            if not hold:
-                return _chunk(feature_map, real, *raw)
-            held.append(_made(feature_map, real, *raw))
-            return tuple(x.detach() for x in held[-1].outs)
-
-        for rows in _together(q, v, feature_map, chunk):
-            S, z = _merged(S_0[rows]).clone(), _merged(z_0[rows]).clone()
-            for at, real in _prefix_parts(rows, ke, seen, chunk):
-                assert ke is not None and ve is not None
-                (phi,) = made(real, ke[at])
-                _add(S, z, phi, _merged(ve[at]))
-            for at, real in _parts(rows, q, mask, chunk):
-                if keep:
-                    starts.append((S.clone(), z.clone()))
-                value, (phi_k, phi_q, scores) = _merged(v[at]), made(real, k[at], q[at])
-                y[at] = _split(torch.bmm(scores, value).baddbmm_(phi_q, S), H)
-                d[at] = _split(scores.sum(-1) + (phi_q * z[:, None]).sum(-1), H)
-                _add(S, z, phi_k, value)
-            S_end[rows], z_end[rows] = _split(S, H), _split(z, H)
-        ctx.save_for_backward(mask, seen, q, k, v, ke, ve, *weights)
-        ctx.feature_map, ctx.chunk, ctx.starts, ctx.held = feature_map, chunk, starts, held if hold else None
-        return y, d, S_end, z_end
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (mask, seen, q, k, v, ke, ve, *weights), (dy, dd, dS_end, dz_end) = ctx.saved_tensors, grads
-        feature_map, chunk, H = ctx.feature_map, ctx.chunk, q.shape[1]
-        starts, held = reversed(ctx.starts), None if ctx.held is None else reversed(ctx.held)
-        like: list[Any] = [None if x is None else torch.zeros_like(x) for x in (q, k, v, ke, ve)]
-        dq, dk, dv, dke, dve = like
-        dS_0, dz_0, dweights = (
-            torch.empty_like(dS_end),
-            torch.empty_like(dz_end),
-            [torch.zeros_like(w) for w in weights],
-        )
-
-        def pulled(made: Made, *ups: Tensor) -> tuple[Tensor, ...]:
-            found = torch.autograd.grad(made.outs, (*made.ins, *weights), ups)
-            for total, grad in zip(dweights, found[len(made.ins) :], strict=True):
-                total += grad
-            return found[: len(made.ins)]
-
-        for rows in reversed(list(_together(q, v, feature_map, chunk))):
-            dS, dz = _merged(dS_end[rows]).clone(), _merged(dz_end[rows]).clone()
-            for at, real in reversed(list(_parts(rows, q, mask, chunk))):
-                S, z = next(starts)
-                made = _made(feature_map, real, k[at], q[at]) if held is None else next(held)
-                phi_k, phi_q, scores = (x.detach() for x in made.outs)
-                value, up, down = _merged(v[at]), _merged(dy[at]), _merged(dd[at])[..., None]
-                dv[at] = _split(torch.bmm(scores.mT, up).baddbmm_(phi_k, dS), H)
-                dk[at], dq[at] = pulled(
-                    made,
-                    torch.baddbmm(dz[:, None], value, dS.mT),
-                    (down * z[:, None]).baddbmm_(up, S.mT),
-                    torch.baddbmm(down, up, value.mT),
-                )
-                _add(dS, dz, phi_q, up, down)
-            for at, real in reversed(list(_prefix_parts(rows, ke, seen, chunk))):
-                made = _made(feature_map, real, ke[at]) if held is None else next(held)
-                dve[at] = _split(torch.bmm(made.outs[0].detach(), dS), H)
-                (dke[at],) = pulled(made, torch.baddbmm(dz[:, None], _merged(ve[at]), dS.mT))
-            dS_0[rows], dz_0[rows] = _split(dS, H), _split(dz, H)
-        return None, None, None, None, None, dq, dk, dv, dke, dve, dS_0, dz_0, *dweights
+def _chunks(mask: Tensor | None, chunk: int, *parts: Tensor) -> Iterator[tuple[Tensor | None, ...]]:
+    """Which tokens of each chunk count, `[rows, C]` (None: all), and the chunk of each of the parts `[B, H, T, .]`."""
+    split = [part.split(chunk, 2) for part in parts]
+    masks = [None] * len(split[0]) if mask is None else mask.split(chunk, 1)
+    for real, *some in zip(masks, *split, strict=True):
+        yield (None if real is None or bool(real.all()) else real, *some)
 
 
-class Made(NamedTuple):
-    """What `_chunk` gave, with the graph that leads back to its own copies of what it was made from."""
-
-    ins: tuple[Tensor, ...]
-    outs: tuple[Tensor, ...]
+def _run(step: Callable[..., Any], again: bool, *arguments: Any) -> Any:
+    """A chunk's step; with `again` nothing of it is kept for the backward pass."""
+    return checkpoint(step, *arguments, use_reentrant=False) if again else step(*arguments)
 
 
-At = tuple[slice, slice, slice]
+def _absorb(
+    feature_map: FeatureMap, S: Tensor, z: Tensor, real: Tensor | None, k: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sums `S [N, F, V]` and `z [N, F]` after a chunk of keys; those do not count that are not `real [rows, C]`."""
+    phi = _merged(_masked(feature_map(k), real))
+    return torch.baddbmm(S, phi.mT, _merged(v)), z + phi.sum(1)
 
 
-def _together(q: Tensor, v: Tensor, feature_map: FeatureMap, chunk: int) -> Iterator[slice]:
-    """Rows whose chunks the cache holds together: of many at once all would be read from memory."""
-    B, H, T, _ = q.shape
-    C = min(T, chunk)
-    size = max(1, CACHED // (H * C * (feature_map.feature_dim + v.shape[-1] + C)))
-    return (slice(first, first + size) for first in range(0, B, size))
-
-
-def _parts(rows: slice, x: Tensor | None, mask: Tensor | None, chunk: int) -> Iterator[tuple[At, Tensor | None]]:
-    """Where chunks of some rows of `x [B, H, T, .]` are, and which of their tokens count, `[rows, C]` (None: all)."""
-    for first in range(0, 0 if x is None else x.shape[2], chunk):
-        part = slice(first, first + chunk)
-        real = None if mask is None else mask[rows, part]
-        yield (rows, slice(None), part), None if real is None or bool(real.all()) else real
-
-
-def _prefix_parts(rows: slice, x: Tensor | None, seen: Tensor | None, chunk: int) -> Iterator[tuple[At, Tensor | None]]:
-    """As `_parts`, without those of which no token counts."""
-    return (part for part in _parts(rows, x, seen, chunk) if part[1] is None or bool(part[1].any()))
+def _read(
+    feature_map: FeatureMap, S: Tensor, z: Tensor, real: Tensor | None, k: Tensor, v: Tensor, q: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y `[N, C, V]` and d `[N, C]` of a chunk, and the sums after it; as `_absorb`."""
+    phi_k, phi_q, value = _merged(_masked(feature_map(k), real)), _merged(feature_map(q)), _merged(v)
+    kernel = feature_map.kernel(q, k)
+    if kernel is None:
+        scores = torch.bmm(phi_q, phi_k.mT).tril_()
+    else:
+        kernel = kernel if real is None else kernel * real[:, None, None, :].to(kernel.dtype)
+        scores = _merged(kernel).tril_()
+    y = torch.baddbmm(torch.bmm(scores, value), phi_q, S)
+    d = scores.sum(-1) + (phi_q * z[:, None]).sum(-1)
+    return y, d, torch.baddbmm(S, phi_k.mT, value), z + phi_k.sum(1)
 
 
 def _merged(x: Tensor) -> Tensor:
@@ -440,32 +372,6 @@ def _merged(x: Tensor) -> Tensor:
 def _split(x: Tensor, H: int) -> Tensor:
     """Back again."""
     return x.unflatten(0, (H, -1)).transpose(0, 1)
-
-
-def _chunk(feature_map: FeatureMap, real: Tensor | None, k: Tensor, q: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Features `[N, C, F]` of keys `[rows, H, C, D]`; with queries also theirs, and their causal products
-    `[N, C, C]`. Keys do not count where not `real [rows, C]`."""
-    phi_k = _merged(feature_map(k) if real is None else feature_map(k) * real[:, None, :, None].to(k.dtype))
-    if q is None:
-        return (phi_k,)
-    phi_q, scores = _merged(feature_map(q)), feature_map.kernel(q, k)
-    if scores is None:
-        return phi_k, phi_q, torch.bmm(phi_q, phi_k.mT).tril_()
-    if real is not None:
-        scores = scores * real[:, None, None, :].to(scores.dtype)
-    return phi_k, phi_q, _merged(scores).tril_()
-
-
-def _made(feature_map: FeatureMap, real: Tensor | None, *raw: Tensor) -> Made:
-    with torch.enable_grad():
-        ins = tuple(x.detach().requires_grad_() for x in raw)
-        return Made(ins, _chunk(feature_map, real, *ins))
-
-
-def _add(S: Tensor, z: Tensor, phi: Tensor, value: Tensor, weight: Tensor | None = None) -> None:
-    """Add a chunk to the sums, `S [N, F, V]` and `z [N, F]`, in place."""
-    S.baddbmm_(phi.mT, value)
-    z += (phi if weight is None else phi * weight).sum(1)
 
 
 # ---------------------------------------------------------------- fla: kernels for a GPU
@@ -519,15 +425,7 @@ def by_kernel(
     """The quadratic form from raw queries and keys: `kernel` gives phi(q).phi(k) of all pairs without any feature.
 
     For training on rows of fewer tokens than a map has features, where it is far cheaper than any form that writes the
-    features out. It leaves no state behind.
-
-    Args:
-        kernel: of the feature map; None as its result means that it knows no such way.
-        q, k: before the feature map, `[B, H, T, D]`; `prefix.k` likewise.
-        v, prefix, mask: as in `naive`.
-
-    Returns:
-        y and d as `naive`, or None where the kernel gives none.
+    features out. Arguments as `attend`. Returns y and d as `naive`, without a state; None where the kernel gives none.
     """
     weights = kernel(q, k)
     if weights is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from jrt_lmeval.modeling import with_prefix
+from jrt_lmeval.modeling import growing_layers, with_prefix
 from jrt_lmeval.modeling.config import JRTConfig
 from jrt_lmeval.modeling.filling import Prompts, fill, fill_left, pads_left, real_first, recall, remember
 from jrt_lmeval.modeling.mixers import Span, build_mixer
@@ -145,7 +145,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         mask = order < lengths[:, None] if ragged else None
         span = Span(lengths, mask, prefix_mask, offset, self.linear_attention, keyless, decoding)
         hidden, layers = self.layers(input_ids, span, None if state is None else state.layers)
-        return hidden, RecurrentState(layers, offset + lengths)
+        return hidden, RecurrentState(layers, offset + lengths, growing_layers(self.config.mixers))
 
     def layers(self, input_ids: Tensor, span: Span, state: list[LayerState] | None) -> tuple[Tensor, list[LayerState]]:
         """All layers: last hidden states `[B, T, C]`, and what each layer remembers."""
@@ -169,28 +169,6 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             logits[..., self.config.token_count :] = torch.finfo(logits.dtype).min
         return logits
 
-    def read(self, prompts: Prompts, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
-        """Read prompts (`config.filling` applies to those without a state), or tokens after a state.
-
-        Returns:
-            The hidden states `[B, C]` of each row's last token, and the state.
-        """
-        again = self.config.filling == "iterate" and self.has_prefix
-        if again and state is not None:
-            prompts, state = recall(state, prompts), None
-        elif state is None:
-            prompts = fill(prompts, self.config)
-        hidden, end = self.hidden_states(prompts.ids, prompts.lengths, prompts.prefix_lengths, state, prompts.keyless)
-        rows = torch.arange(len(hidden), device=hidden.device)
-        return hidden[rows, prompts.lengths - 1], remember(prompts) if again else end
-
-    def decode(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Hidden states `[B, C]` after one more token per row, `[B]`, that the model chose itself."""
-        if self.config.filling == "iterate" and self.has_prefix:
-            return self.read(Prompts(input_ids[:, None], torch.ones_like(input_ids)), state)
-        hidden, state = self.hidden_states(input_ids[:, None], state=state, decoding=True)
-        return hidden[:, 0], state
-
     def prefill(
         self,
         input_ids: Tensor,
@@ -198,17 +176,29 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         prefix_lengths: Tensor | None = None,
         state: RecurrentState | None = None,
     ) -> tuple[Tensor, RecurrentState]:
-        """Read a prompt, or go on reading after a state; arguments as `hidden_states`. Returns logits
-        `[B, vocab]` after each row's last token, and the state."""
+        """Read prompts (`config.filling` applies to those without a state), or go on reading after a state.
+
+        Arguments as `hidden_states`. Returns logits `[B, vocab]` after each row's last token, and the state.
+        """
         if lengths is None:
             lengths = torch.full(input_ids.shape[:1], input_ids.shape[1], device=input_ids.device)
-        hidden, state = self.read(Prompts(input_ids, lengths, prefix_lengths), state)
-        return self.next_logits(hidden), state
+        prompts = Prompts(input_ids, lengths, prefix_lengths)
+        again = self.config.filling == "iterate" and self.has_prefix
+        if again and state is not None:
+            prompts, state = recall(state, prompts), None
+        elif state is None:
+            prompts = fill(prompts, self.config)
+        hidden, end = self.hidden_states(prompts.ids, prompts.lengths, prompts.prefix_lengths, state, prompts.keyless)
+        last = hidden[torch.arange(len(hidden), device=hidden.device), prompts.lengths - 1]
+        return self.next_logits(last), remember(prompts) if again else end
 
     def step(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Decode one token per row, `[B]`: logits `[B, vocab]` for the next, and the new state."""
-        hidden, state = self.decode(input_ids, state)
-        return self.next_logits(hidden), state
+        """Decode one token per row, `[B]`, that the model chose: logits `[B, vocab]` for the next, and the new
+        state."""
+        if self.config.filling == "iterate" and self.has_prefix:
+            return self.prefill(input_ids[:, None], state=state)
+        hidden, state = self.hidden_states(input_ids[:, None], state=state, decoding=True)
+        return self.next_logits(hidden[:, 0]), state
 
     def forward(
         self,
@@ -233,7 +223,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             labels: `[B, T]`, shifted inside, -100 where no loss is taken. Label only tokens that the prefix has not
                 seen.
             logits_to_keep: only the last so many positions; 0 for all.
-            generating: read as `read` and `decode` do; logits `[B, 1, vocab]`.
+            generating: read as `prefill` and `step` do; logits `[B, 1, vocab]`.
 
         Raises:
             JRTError: a row without any token.
@@ -268,14 +258,14 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         self, ids: Tensor, attention_mask: Tensor | None, prefix_lengths: Tensor | None, state: RecurrentState | None
     ) -> JRTOutput:
         if state is not None:
-            hidden, state = self.decode(ids[:, -1], state)
+            logits, state = self.step(ids[:, -1], state)
         else:
             real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
             ids, lengths, _ = real_first(ids, real)
             if prefix_lengths is None and self.has_prefix:
                 prefix_lengths = lengths
-            hidden, state = self.read(Prompts(ids, lengths, prefix_lengths))
-        return JRTOutput(logits=self.logits(hidden)[:, None], state=state)
+            logits, state = self.prefill(ids, lengths, prefix_lengths)
+        return JRTOutput(logits=logits[:, None], state=state)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -219,13 +219,8 @@ def _differences(total: Tensor) -> Tensor:
 
 
 def _between(added: Tensor, fading: Tensor, first: Tensor | None) -> Tensor:
-    """States before each chunk and after the last, `[R, n + 1, G, N, M]`.
-
-    Args:
-        added: by each chunk to the state after it, `[R, n, G, N, M]`.
-        fading: logarithm of what a chunk leaves of the state before it, `[R, n, G, K]`.
-        first: state to start from, `[R, H, P, N]`; None for nothing.
-    """
+    """States before each chunk and after the last, `[R, n + 1, G, N, M]`, from what each chunk has `added [R, n, G, N,
+    M]` and the logarithm of what it leaves of the state before it, `fading [R, n, G, K]`."""
     R, _, G, N, M = added.shape
     K = fading.shape[3]
     start = added.new_zeros(R, 1, G, N, M)
@@ -241,17 +236,7 @@ def _between(added: Tensor, fading: Tensor, first: Tensor | None) -> Tensor:
 def causal_conv(
     hidden_states: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None, **_: Any
 ) -> Tensor:
-    """Depthwise causal convolution (see `convolution`), arguments as transformers has them.
-
-    Args:
-        hidden_states: `[R, E, T]`.
-        weight: `[E, K]`.
-        bias: `[E]`.
-        activation: name of a function, as in transformers.
-
-    Returns:
-        `[R, E, T]`.
-    """
+    """Depthwise causal convolution of `[R, E, T]` with `weight [E, K]`, arguments as transformers has them."""
     y = depthwise(F.pad(hidden_states.mT, (0, 0, weight.shape[1] - 1, 0)), weight)
     y = y if bias is None else y + bias
     return (y if activation is None else ACT2FN[activation](y)).mT

@@ -17,24 +17,37 @@ class RecurrentState:
     Attributes:
         layers: per layer the tensors its mixer keeps, each with the row as its first dimension.
         lengths: tokens read so far, `[B]`.
+        growing: the layers whose keys and values `k`, `v` have a slot for each token read; those of others are of
+            sliding windows.
     """
 
     layers: list[LayerState]
     lengths: Tensor
-
-    @property
-    def batch_size(self) -> int:
-        return int(self.lengths.shape[0])
+    growing: frozenset[int] = frozenset()
 
     def clone(self) -> RecurrentState:
         """A copy that shares no memory: continue it without touching this one."""
-        return RecurrentState([{k: v.clone() for k, v in layer.items()} for layer in self.layers], self.lengths.clone())
+        return self.select(torch.arange(len(self.lengths)))
 
     def select(self, rows: Tensor | list[int]) -> RecurrentState:
         """The rows named, in that order; a row named twice is forked, one left out is dropped."""
         rows = torch.as_tensor(rows, dtype=torch.long, device=self.lengths.device)
-        return RecurrentState([{k: v[rows] for k, v in layer.items()} for layer in self.layers], self.lengths[rows])
+        layers = [{name: tensor[rows] for name, tensor in layer.items()} for layer in self.layers]
+        return RecurrentState(layers, self.lengths[rows], self.growing)
 
-    def nbytes(self) -> int:
-        """Bytes of all rows together."""
-        return sum(t.numel() * t.element_size() for layer in self.layers for t in layer.values())
+    def row_bytes(self) -> list[int]:
+        """Bytes of each row; what padding added is not counted."""
+        fixed = per_token = 0
+        for index, layer in enumerate(self.layers):
+            for name, tensor in layer.items():
+                if index in self.growing and name in ("k", "v"):
+                    per_token += tensor[0, 0].numel() * tensor.element_size()
+                else:
+                    fixed += tensor[0].numel() * tensor.element_size()
+        return [fixed + per_token * length for length in self.lengths.tolist()]
+
+    def window_bytes(self) -> list[int]:
+        """Bytes of each row that are keys and values of sliding windows."""
+        windows = [layer for index, layer in enumerate(self.layers) if index not in self.growing]
+        kept = [layer[name][0] for layer in windows for name in ("k", "v") if name in layer]
+        return [sum(tensor.numel() * tensor.element_size() for tensor in kept)] * len(self.lengths)

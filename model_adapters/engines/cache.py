@@ -8,7 +8,7 @@ cache is refused.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,52 +28,38 @@ class Leaf(NamedTuple):
     tensor: Tensor
 
 
-def mapped(node: Any, change: Callable[[Leaf], Tensor]) -> Any:
-    """A copy of a tree whose tensors are what `change` makes of them; what holds no tensor stays shared."""
-    return _mapped(node, change, "", {})
+def mapped(
+    node: Any, change: Callable[[Leaf], Tensor], path: tuple[str, ...] = (), copies: dict[int, Any] | None = None
+) -> Any:
+    """A copy of a tree whose tensors are what `change` makes of them; what holds no tensor stays shared.
 
+    `copies` are those of the objects met so far by id, since a layer may know its cache.
+    """
+    copies = {} if copies is None else copies
 
-def _mapped(node: Any, change: Callable[[Leaf], Tensor], path: str, copies: dict[int, Any]) -> Any:
-    """`copies`: of the objects met so far by id, since a layer may know its cache."""
+    def below(value: Any, name: object) -> Any:
+        return mapped(value, change, (*path, str(name)), copies)
+
     if isinstance(node, Tensor):
-        return change(Leaf(path, node))
+        return change(Leaf(".".join(path), node))
     if isinstance(node, dict):
-        return _like(node, {key: _mapped(value, change, _join(path, key), copies) for key, value in node.items()})
+        twin = copy.copy(node)
+        twin.update({key: below(value, key) for key, value in node.items()})
+        return twin
     if isinstance(node, (list, tuple)):
-        items = [_mapped(value, change, _join(path, number), copies) for number, value in enumerate(node)]
+        items = [below(value, number) for number, value in enumerate(node)]
         return type(node)(*items) if hasattr(node, "_fields") else type(node)(items)
-    if not _is_container(node):
+    # neither a plain value nor a model's configuration or module
+    if isinstance(node, PLAIN) or callable(node) or hasattr(node, "to_diff_dict") or not hasattr(node, "__dict__"):
         return node
     if id(node) not in copies:
         twin = copies[id(node)] = copy.copy(node)
         for name, value in vars(node).items():
-            twin.__dict__[name] = _mapped(value, change, _join(path, name), copies)
+            twin.__dict__[name] = below(value, name)
     return copies[id(node)]
 
 
-def _like(old: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
-    if type(old) is dict:
-        return items
-    twin = copy.copy(old)
-    twin.update(items)
-    return twin
-
-
-def _join(path: str, name: object) -> str:
-    return f"{path}.{name}" if path else str(name)
-
-
-def _is_container(node: Any) -> bool:
-    """Whether an object may hold tensors of a state: neither a plain value nor a model's configuration or module."""
-    return (
-        hasattr(node, "__dict__")
-        and not isinstance(node, PLAIN)
-        and not callable(node)
-        and not hasattr(node, "to_diff_dict")
-    )
-
-
-def leaves(node: Any) -> Iterator[Leaf]:
+def leaves(node: Any) -> list[Leaf]:
     """All tensors of a tree, in an order that depends on its structure alone."""
     found: list[Leaf] = []
 
@@ -82,7 +68,7 @@ def leaves(node: Any) -> Iterator[Leaf]:
         return leaf.tensor
 
     mapped(node, note)
-    yield from found
+    return found
 
 
 def is_counter(tensor: Tensor) -> bool:
@@ -90,24 +76,9 @@ def is_counter(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() and tensor.numel() == 1 and tensor.dim() < 2
 
 
-def misfits(node: Any, rows: int) -> list[str]:
-    """Paths and shapes of the tensors that do not have a row of the batch as their first dimension."""
-    return [
-        f"{path} {list(tensor.shape)}"
-        for path, tensor in leaves(node)
-        if not is_counter(tensor) and (tensor.dim() == 0 or tensor.shape[0] != rows) and tensor.numel() > 0
-    ]
-
-
 def selected(node: Any, rows: Tensor) -> Any:
     """A tree of copies of the rows named (LongTensor), whose tensors the original does not share."""
-
-    def pick(leaf: Leaf) -> Tensor:
-        if is_counter(leaf.tensor) or leaf.tensor.numel() == 0:
-            return leaf.tensor.clone()
-        return leaf.tensor.index_select(0, rows.to(leaf.tensor.device))
-
-    return mapped(node, pick)
+    return merged([node], rows)
 
 
 def merged(parts: Sequence[Any], order: Tensor) -> Any:
@@ -122,7 +93,8 @@ def merged(parts: Sequence[Any], order: Tensor) -> Any:
         number = next(numbers)
         if is_counter(leaf.tensor) or leaf.tensor.numel() == 0:
             return leaf.tensor.clone()
-        return torch.cat([tensors[number] for tensors in others]).index_select(0, order.to(leaf.tensor.device))
+        whole = torch.cat([tensors[number] for tensors in others]) if len(others) > 1 else leaf.tensor
+        return whole.index_select(0, order.to(leaf.tensor.device))
 
     return mapped(parts[0], join)
 
@@ -200,13 +172,18 @@ class HFState:
 
 def require_rows_first(cache: Any, rows: int, model_name: str) -> None:
     """Raise JRTError unless every tensor of a cache has the rows of the batch as its first dimension."""
-    tensors = list(leaves(cache))
-    if not tensors:
+    found = leaves(cache)
+    if not found:
         raise JRTError(
             f"{model_name} keeps no state that could be forked (its cache, a {type(cache).__name__}, holds no tensor). "
             f"{ELSEWHERE}"
         )
-    if wrong := misfits(cache, rows):
+    wrong = [
+        f"{path} {list(tensor.shape)}"
+        for path, tensor in found
+        if not is_counter(tensor) and (tensor.dim() == 0 or tensor.shape[0] != rows) and tensor.numel() > 0
+    ]
+    if wrong:
         raise JRTError(
             f"{model_name} keeps tensors in its {type(cache).__name__} whose first dimension is not the row "
             f"({'; '.join(wrong[:3])}), so its rows cannot be separated. {ELSEWHERE}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,8 +25,7 @@ class State(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class TokenScores:
+class TokenScores(NamedTuple):
     """Log-probabilities (natural) of the scored tokens of a row, and whether each is the most likely one."""
 
     logprobs: Tensor  # [tokens], float32, CPU

@@ -12,7 +12,7 @@ of which is held by a test for the installed transformers.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from jrt_lmeval.errors import JRTError
@@ -108,8 +109,6 @@ KERNELS = (
 )
 PROBE_ROWS = 7  # so many that no other dimension is likely to pass for the rows
 
-PADDED, BY_LENGTH, BY_STEP = "padded", "by_length", "by_step"
-
 
 class HFEngine:
     """Wraps a model of `AutoModelForCausalLM`.
@@ -134,10 +133,9 @@ class HFEngine:
             raise JRTError(f"{self._name} is refused: {REFUSED[kind]}. {ELSEWHERE}")
         if kind in NOT_IN_FLOAT32 and model.dtype == torch.float32:
             raise JRTError(f"{self._name} in float32 is refused: {NOT_IN_FLOAT32[kind]}. Give dtype=bfloat16.")
-        cache_name = next((name for name in CACHE_NAMES if name in accepts), None)
-        if cache_name is None:
+        self._cache_name = cache_name(model)
+        if not self._cache_name:
             raise JRTError(f"{self._name} takes none of {', '.join(CACHE_NAMES)}: it keeps no state. {ELSEWHERE}")
-        self._cache_name = cache_name
         self._takes_mask = "attention_mask" in accepts and kind not in UNMASKED
         self._one_row_steps, self._own_mask = kind in ONE_ROW_STEPS, kind in OWN_MASK_AFTER_PREFILL
         self._takes_positions = "position_ids" in accepts
@@ -151,12 +149,21 @@ class HFEngine:
         if not self._takes_mask and not self.constant_state:
             raise JRTError(f"{self._name} takes no attention_mask: padding would change its answers. {ELSEWHERE}")
         self.padding = "left" if self._takes_mask else "none"
-        self._continues = None if kind in STEPS_DIFFER else self._way_on()
-        self.can_continue = self._continues is not None
+        self._continue = None if kind in STEPS_DIFFER else self._way_on()
+        self.can_continue = self._continue is not None
 
     def _probed(self) -> CacheLayout:
+        """What the cache holds, from reading two tokens and a third."""
+        ids = torch.ones(PROBE_ROWS, 2, dtype=torch.long, device=self.device)
+        mask, positions = torch.ones_like(ids), torch.arange(2, device=self.device).expand_as(ids)
         try:
-            return self._probe()
+            with torch.inference_mode():
+                _, before = self._forward(ids, mask, positions, None, 1)
+                kept = unshared(before)  # a cache may be changed in place
+                mask = torch.cat([mask, mask[:, :1]], dim=1)
+                _, after = self._forward(ids[:, :1], mask, positions[:, 1:] + 1, before, 1)
+                self.window: int | None = max((layer.sliding_window for layer in _sliding(after)), default=None)
+                return layout(kept, after)
         except JRTError:
             raise
         except Exception as error:  # whatever a model's own code, or a kernel, raises
@@ -165,17 +172,6 @@ class HFEngine:
                 f"{self._name} cannot read two tokens on {self.device.type}: {type(error).__name__}: {reason}."
                 f"{KERNELS if self.device.type == 'cpu' and find_spec('fla') else ''}"
             ) from error
-
-    @torch.inference_mode()
-    def _probe(self) -> CacheLayout:
-        ids = torch.ones(PROBE_ROWS, 2, dtype=torch.long, device=self.device)
-        mask, positions = torch.ones_like(ids), torch.arange(2, device=self.device).expand_as(ids)
-        _, before = self._forward(ids, mask, positions, None, 1)
-        kept = unshared(before)  # a cache may be changed in place
-        mask = torch.cat([mask, mask[:, :1]], dim=1)
-        _, after = self._forward(ids[:, :1], mask, positions[:, 1:] + 1, before, 1)
-        self.window: int | None = max((layer.sliding_window for layer in _sliding(after)), default=None)
-        return layout(kept, after)
 
     @torch.inference_mode()
     def _has_positions(self) -> bool:
@@ -202,15 +198,15 @@ class HFEngine:
             return True
         return not torch.equal(near[:, -1], far[:, -1])
 
-    def _way_on(self) -> str | None:
+    def _way_on(self) -> Callable[[Sequence[Sequence[int]], HFState], tuple[Tensor, HFState]] | None:
         """How a state takes in several tokens of ragged rows; None where no way is exact."""
-        if not self._takes_mask:
-            return BY_LENGTH
+        if not self._takes_mask or (self.constant_state and self._is_fla):
+            return self._by_length
         if self.constant_state:
-            return BY_LENGTH if self._is_fla else BY_STEP
+            return self._by_step
         if not (self._layout.full_attention and self._takes_positions):
             return None
-        return BY_STEP if self._layout.recurrent else PADDED
+        return self._by_step if self._layout.recurrent else self._read
 
     def _forward(
         self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any, keep: int
@@ -254,13 +250,10 @@ class HFEngine:
         return torch.cat([logits for logits, _ in parts]), merged([after for _, after in parts], order)
 
     def _left_padded(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        width = max(len(row) for row in ids)
-        padded = torch.zeros(len(ids), width, dtype=torch.long)
-        mask = torch.zeros(len(ids), width, dtype=torch.long)
-        for row, tokens in enumerate(ids):
-            padded[row, width - len(tokens) :] = torch.tensor(tokens)
-            mask[row, width - len(tokens) :] = 1
-        return padded.to(self.device), mask.to(self.device)
+        rows = [torch.tensor(row, device=self.device) for row in ids]
+        real = [torch.ones_like(row) for row in rows]
+        padded, mask = (pad_sequence(part, batch_first=True, padding_side="left") for part in (rows, real))
+        return padded, mask
 
     @torch.inference_mode()
     def prefill(
@@ -268,14 +261,9 @@ class HFEngine:
     ) -> tuple[Tensor, HFState]:
         if state is None:
             return self._read(ids, None) if self._takes_mask else self._by_length(ids, None)
-        if self._continues is None:
+        if self._continue is None:
             raise JRTError(f"{self._name} mixes kinds of layers: its state cannot be continued with several tokens.")
-        ways: dict[str, Callable[..., tuple[Tensor, HFState]]] = {
-            PADDED: self._read,
-            BY_LENGTH: self._by_length,
-            BY_STEP: self._by_step,
-        }
-        return ways[self._continues](ids, state)
+        return self._continue(ids, state)
 
     def _read(self, ids: Sequence[Sequence[int]], state: HFState | None) -> tuple[Tensor, HFState]:
         padded, mask = self._left_padded(ids)
@@ -360,6 +348,12 @@ class HFEngine:
         return [scores[row] for row in range(len(rows))]
 
 
+def cache_name(model: Any) -> str:
+    """What the model calls its cache; empty where it takes none."""
+    accepts = inspect.signature(model.forward).parameters
+    return next((name for name in CACHE_NAMES if name in accepts), "")
+
+
 def additive(mask: Tensor) -> Tensor:
     """A mask `[B, slots]` of ones and zeros for one new token, as what is added to its weights: `[B, 1, 1, slots]`."""
     return (1.0 - mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
@@ -369,26 +363,23 @@ def context_length(config: Any) -> int | None:
     """Context length in tokens that a configuration names, scaled rotary positions counted; None for no limit."""
     text = config.get_text_config(decoder=True)
     limit = _named_length(text)
-    return None if limit is None else max(limit, *_scaled_lengths(text, limit))
-
-
-def _named_length(text: Any) -> int | None:
-    for name in ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len"):
-        value = getattr(text, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
-
-
-def _scaled_lengths(text: Any, limit: int) -> Iterator[int]:
-    """The lengths that scaled rotary positions (linear, dynamic, yarn, llama3, longrope) were made for."""
+    if limit is None:
+        return None
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
     by_layer = [one for one in rope.values() if isinstance(one, dict)]
+    lengths = [limit]
     for one in by_layer or [rope]:
         kind = one.get("rope_type", one.get("type"))
         # llama3 and longrope state the original length; a configuration by kind of layer (Gemma 3) names the scaled one
         unscaled = 0 if by_layer or kind not in ("linear", "dynamic", "yarn") else limit
-        yield int((one.get("original_max_position_embeddings") or unscaled) * (one.get("factor") or 1))
+        lengths.append(int((one.get("original_max_position_embeddings") or unscaled) * (one.get("factor") or 1)))
+    return max(lengths)
+
+
+def _named_length(text: Any) -> int | None:
+    names = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len")
+    values = (getattr(text, name, None) for name in names)
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 
 def table_length(model: Any) -> int | None:

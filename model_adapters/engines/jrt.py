@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from jrt_lmeval.modeling import growing_layers
 from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
@@ -19,46 +19,8 @@ from model_adapters.engines.engine import TokenScores, score_positions
 SCORED_AT_ONCE = 2048
 
 
-@dataclass
-class JRTState:
-    """A recurrent state; `growing` names the layers whose slots count the tokens read (full attention)."""
-
-    inner: RecurrentState
-    growing: frozenset[int]
-
-    def clone(self) -> JRTState:
-        return JRTState(self.inner.clone(), self.growing)
-
-    def select(self, rows: Tensor) -> JRTState:
-        return JRTState(self.inner.select(rows), self.growing)
-
-    def row_bytes(self) -> list[int]:
-        rows = self.inner.batch_size
-        per_token = fixed = 0
-        for index, layer in enumerate(self.inner.layers):
-            for name, tensor in layer.items():
-                size = tensor.numel() * tensor.element_size() // rows
-                if index in self.growing and name in ("k", "v"):
-                    per_token += size // tensor.shape[1]
-                else:
-                    fixed += size
-        return [fixed + per_token * length for length in self.inner.lengths.tolist()]
-
-    def window_bytes(self) -> list[int]:
-        """Bytes of each row that are keys and values of sliding windows."""
-        windows = [layer for index, layer in enumerate(self.inner.layers) if index not in self.growing]
-        kept = [layer[name] for layer in windows for name in ("k", "v") if name in layer]
-        rows = self.inner.batch_size
-        return [sum(tensor.numel() * tensor.element_size() // rows for tensor in kept)] * rows
-
-
 class JRTEngine:
-    """Wraps `JRTForCausalLM`.
-
-    Args:
-        model: the model.
-
-    """
+    """Wraps `JRTForCausalLM`."""
 
     max_length: int | None = None
     table_length: int | None = None
@@ -75,32 +37,25 @@ class JRTEngine:
         modes = model.config.padding, model.config.filling
         # a filling depends on the whole prompt, so no part of it can be read ahead
         self.can_continue = not self.has_prefix or modes == ("exact", "left_pad")
-        self.growing = growing_layers(model.config.mixers)
-        self.constant_state = not self.growing
+        self.constant_state = not growing_layers(model.config.mixers)
         self.window = model.config.window if "swa" in model.config.mixers else None
 
     def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(row) for row in ids], device=self.device)
-        padded = torch.zeros(len(ids), int(lengths.max()), dtype=torch.long)
-        for row, tokens in enumerate(ids):
-            padded[row, : len(tokens)] = torch.tensor(tokens)
-        return padded.to(self.device), lengths
+        return pad_sequence([torch.tensor(row) for row in ids], batch_first=True).to(self.device), lengths
 
     @torch.inference_mode()
     def prefill(
-        self, ids: Sequence[Sequence[int]], prefix_lengths: Sequence[int], state: JRTState | None = None
-    ) -> tuple[Tensor, JRTState]:
+        self, ids: Sequence[Sequence[int]], prefix_lengths: Sequence[int], state: RecurrentState | None = None
+    ) -> tuple[Tensor, RecurrentState]:
         padded, lengths = self._padded(ids)
-        prefixes = torch.tensor(list(prefix_lengths), device=self.device)
-        logits, inner = self.model.prefill(padded, lengths, prefixes, None if state is None else state.inner)
-        return logits, JRTState(inner, self.growing)
+        return self.model.prefill(padded, lengths, torch.tensor(list(prefix_lengths), device=self.device), state)
 
     @torch.inference_mode()
-    def step(self, ids: Tensor, state: JRTState) -> tuple[Tensor, JRTState]:
-        logits, inner = self.model.step(ids.to(self.device), state.inner)
-        return logits, JRTState(inner, self.growing)
+    def step(self, ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        return self.model.step(ids.to(self.device), state)
 
-    def window_bytes(self, state: JRTState) -> list[int]:
+    def window_bytes(self, state: RecurrentState) -> list[int]:
         return state.window_bytes()
 
     @torch.inference_mode()
@@ -124,9 +79,6 @@ class JRTEngine:
                 score_positions(self.model.logits(part), part_targets)
                 for part, part_targets in zip(wanted.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
             ]
-            scores.append(_joined(parts))
+            logprobs, greedy = (torch.cat(found) for found in zip(*parts, strict=True))
+            scores.append(TokenScores(logprobs, greedy))
         return scores
-
-
-def _joined(parts: list[TokenScores]) -> TokenScores:
-    return TokenScores(torch.cat([part.logprobs for part in parts]), torch.cat([part.greedy for part in parts]))

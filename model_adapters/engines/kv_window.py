@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.modeling.attention import NO_TOKEN, sees
 from model_adapters.engines.engine import TokenScores, score_positions
-from model_adapters.engines.hf import CACHE_NAMES, context_length, table_length
+from model_adapters.engines.hf import CACHE_NAMES, cache_name, context_length, table_length
 
 SINKS = 4
 """Default of `kv_sinks`, StreamingLLM's: a model trained with full attention fails without its first tokens."""
@@ -274,20 +274,13 @@ def _pick(tensor: Tensor, slots: Tensor) -> Tensor:
 
 def _forward(model: Any, tokens: Tensor, positions: Tensor, seen: Tensor, cache: Any, keep: int) -> Tensor:
     """Logits under a mask `seen [B, Q, K]`; `keep` of the last positions where it is not 0."""
-    seen = (
-        seen | (positions == NO_TOKEN)[:, :, None]
-    )  # a softmax over nothing would be NaN; what padding sees is unused
+    # a softmax over nothing would be NaN; what padding sees is unused
+    seen = seen | (positions == NO_TOKEN)[:, :, None]
     mask = torch.zeros(seen.shape, dtype=model.dtype, device=seen.device)
     mask = mask.masked_fill(~seen, torch.finfo(model.dtype).min)[:, None]
-    options: dict[str, Any] = {_cache_name(model): cache, **({"logits_to_keep": keep} if keep else {})}
+    options: dict[str, Any] = {cache_name(model): cache, **({"logits_to_keep": keep} if keep else {})}
     places = positions.clamp(min=0)
     return model(input_ids=tokens, attention_mask=mask, position_ids=places, use_cache=True, **options).logits
-
-
-def _cache_name(model: Any) -> str:
-    """What the model calls its cache; empty where it takes none."""
-    accepts = inspect.signature(model.forward).parameters
-    return next((name for name in CACHE_NAMES if name in accepts), "")
 
 
 @torch.inference_mode()
@@ -302,7 +295,7 @@ def require_plain_attention(model: Any) -> None:
     """Raise JRTError unless every layer is softmax attention to the whole text, through a mask and positions."""
     name, accepts = type(model).__name__, inspect.signature(model.forward).parameters
     lacks = [argument for argument in ("attention_mask", "position_ids") if argument not in accepts]
-    lacks += [] if _cache_name(model) else [CACHE_NAMES[0]]
+    lacks += [] if cache_name(model) else [CACHE_NAMES[0]]
     layers = DynamicCache(config=model.config).layers
     others = sorted({type(layer).__name__ for layer in layers if type(layer) is not DynamicLayer})
     attention = getattr(model.config, "_attn_implementation", "eager")

@@ -18,8 +18,9 @@ from jrt_lmeval.checkpoints.found import shipped_models
 from jrt_lmeval.checkpoints.load import load_model
 from jrt_lmeval.cli import main
 from jrt_lmeval.errors import JRTError
+from jrt_lmeval.modeling.state import RecurrentState
 from model_adapters.engines.checkup import CHECKS, checkup
-from model_adapters.engines.jrt import JRTEngine, JRTState
+from model_adapters.engines.jrt import JRTEngine
 from model_adapters.models import JRTRNN
 
 torch.set_num_threads(1)
@@ -67,11 +68,11 @@ def writes_into_the_state(engine: JRTEngine) -> None:
 
     def prefill(ids: Any, prefixes: Any, state: Any = None) -> Any:
         if state is not None:
-            state.inner.layers[1]["S"].mul_(0.5)
+            state.layers[1]["S"].mul_(0.5)
         return read(ids, prefixes, state)
 
     engine.prefill = prefill  # type: ignore[method-assign]
-    JRTState.select = lambda self, rows: JRTState(self.inner, self.growing)  # type: ignore[method-assign]
+    RecurrentState.select = lambda self, rows: self  # type: ignore[method-assign]
 
 
 def has_a_hole(engine: JRTEngine) -> None:
@@ -111,7 +112,7 @@ BROKEN: dict[Callable[[JRTEngine], None], str] = {
 
 @pytest.mark.parametrize("breakage, check", BROKEN.items(), ids=lambda x: getattr(x, "__name__", None))
 def test_each_breakage_is_caught_by_its_own_check(breakage: Any, check: str, monkeypatch) -> None:
-    monkeypatch.setattr(JRTState, "select", JRTState.select)  # put back whatever a breakage does to it
+    monkeypatch.setattr(RecurrentState, "select", RecurrentState.select)  # put back whatever a breakage does to it
     engine = JRTEngine(load_pretrained(HERE / "based_tiny"))
     assert failed(engine) == []
     breakage(engine)
@@ -124,7 +125,7 @@ ON_ANY_MODEL = [ignores_lengths, lets_neighbours_in, writes_into_the_state, chun
 @pytest.mark.parametrize("breakage", ON_ANY_MODEL, ids=lambda x: x.__name__)
 def test_breakages_of_a_model_with_a_barred_token_are_caught(breakage: Any, monkeypatch) -> None:
     """The logit of the mask token is the lowest number there is; differences must not be measured against it."""
-    monkeypatch.setattr(JRTState, "select", JRTState.select)
+    monkeypatch.setattr(RecurrentState, "select", RecurrentState.select)
     engine = JRTEngine(load_model(shipped_models()["jrt-mlp"]))
     assert engine.model.config.mask_token_id is not None and failed(engine) == []
     breakage(engine)

@@ -116,8 +116,10 @@ def test_the_forms_agree(name: str, T: int, kind: str) -> None:
         torch.testing.assert_close(end.S, results[0][1].S, **TIGHT)
         torch.testing.assert_close(end.z, results[0][1].z, **TIGHT)
         for mine, truth in zip(gradients, results[0][2], strict=True):
-            assert (mine is None) == (truth is None)
-            if mine is not None:
+            if truth is None:
+                assert mine is None
+            else:  # what takes no part in a pass may have no gradient in place of zeros
+                mine = torch.zeros_like(truth) if mine is None else mine
                 torch.testing.assert_close(mine, truth, rtol=1e-7, atol=1e-8)
 
 

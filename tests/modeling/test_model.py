@@ -134,9 +134,10 @@ def test_the_state_can_be_forked_and_measured() -> None:
     copy.layers[0]["tail"].zero_()
     assert state.layers[0]["tail"].abs().sum() > 0
     forked = state.select([1, 1, 3])
-    assert forked.lengths.tolist() == [20, 20, 1] and forked.batch_size == 3
-    assert state.nbytes() == sum(t.numel() * 8 for layer in state.layers for t in layer.values())
-    assert tiny(JRT).prefill(ids)[1].nbytes() == tiny(JRT).prefill(ids[:, :9])[1].nbytes()  # constant in length
+    assert forked.lengths.tolist() == [20, 20, 1] and len(forked.lengths) == 3
+    kept = state.select([1])  # the longest row, which no padding stands beside
+    assert kept.row_bytes() == [sum(t.numel() * 8 for layer in kept.layers for t in layer.values())]
+    assert tiny(JRT).prefill(ids)[1].row_bytes() == tiny(JRT).prefill(ids[:, :9])[1].row_bytes()  # constant in length
 
 
 def test_hugging_face_round_trip_and_generation(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_iterating_is_reading_all_again_for_every_token() -> None:
         ids = torch.cat([ids, token[:, None]], 1)
         again, _ = plain.prefill(ids, None, torch.tensor([ids.shape[1], 10]))  # a whole prompt's prefix grows
         torch.testing.assert_close(logits, again, **TIGHT)
-    assert state.select([1]).nbytes() < plain.prefill(ids)[1].select([1]).nbytes()
+    assert state.select([1]).row_bytes() < plain.prefill(ids)[1].select([1]).row_bytes()
 
 
 def test_the_prefix_ends_at_enc_length_however_it_is_read() -> None:

@@ -36,12 +36,6 @@ Result = Mapping[str, Any]
 """What `measure` found: `quick`, the `machine` around it, and its `rows`, the fields of `Row` each."""
 
 
-def rows_of(name: str, quick: bool) -> list[Row]:
-    """The lines of a benchmark, measured now."""
-    found: list[Row] = import_module(f"benchmarks.{name}").rows(quick)
-    return found
-
-
 def measure(name: str, quick: bool) -> Result:
     """Run one benchmark on one thread and note the machine around it."""
     import torch
@@ -50,7 +44,7 @@ def measure(name: str, quick: bool) -> Result:
 
     torch.set_num_threads(1)
     before, started = machine(), time.perf_counter()
-    rows = [asdict(row) for row in rows_of(name, quick)]
+    rows = [asdict(row) for row in import_module(f"benchmarks.{name}").rows(quick)]
     facts = {
         "processor": before["processor"],
         "cores": os.cpu_count(),

@@ -18,8 +18,6 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-ROUNDS, QUICK_ROUNDS = 3, 2
-
 
 @dataclass(frozen=True)
 class Row:
@@ -50,7 +48,7 @@ class Row:
 
 def rounds(quick: bool) -> int:
     """How often each pair is timed."""
-    return QUICK_ROUNDS if quick else ROUNDS
+    return 2 if quick else 3
 
 
 def side_by_side(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -64,17 +62,11 @@ def side_by_side(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
     return found
 
 
-def ratios(twin: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of twin / ours within the rounds."""
-    found = [a / b for a, b in zip(twin, ours, strict=True)]
-    low, middle, high = quantiles(found, n=4, method="inclusive") if len(found) > 1 else found * 3
-    return low, middle, high
-
-
 def row(what: str, costs: Mapping[str, Sequence[float]], same: str, unit: str = "ms", scale: float = 1000.0) -> Row:
     """A line from what `side_by_side` found of two ways, ours first; `scale` turns its figures into `unit`."""
     ours, twin = costs
-    low, middle, high = ratios(costs[twin], costs[ours])
+    ratios = [a / b for a, b in zip(costs[twin], costs[ours], strict=True)]
+    low, middle, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     medians = scale * median(costs[ours]), scale * median(costs[twin])
     return Row(what, ours, twin, *medians, middle, low, high, same, unit)
 

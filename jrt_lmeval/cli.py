@@ -77,9 +77,7 @@ class _Parser(argparse.ArgumentParser):
 def run(argv: Sequence[str]) -> int:
     """Run lm_eval's command line with our models and tasks registered, start-up hook or not.
 
-    Args:
-        argv: lm_eval's arguments, with or without its `run`, `ls` or `validate` in front; with `--grid`, see
-            `jrt_lmeval.grid`. `ls` lists our tasks and the user's, with `--all` lm_eval's too.
+    `ls` lists our tasks and the user's, with `--all` lm_eval's too; with `--grid`, see `jrt_lmeval.grid`.
     """
     if not argv or argv[0] in ("-h", "--help") or any(word == "--grid" or word.startswith("--grid=") for word in argv):
         from jrt_lmeval.grid import main as run_grid
@@ -124,14 +122,7 @@ def _print_all_characters() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Call a command.
-
-    Args:
-        argv: the arguments without the program's name; `None` takes those of the process.
-
-    Returns:
-        An exit status: 0 on success, 1 on bad input or where something was found wanting, 130 after Ctrl-C.
-    """
+    """Call a command; returns 0 on success, 1 on bad input or where something was found wanting, 130 after Ctrl-C."""
     _print_all_characters()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

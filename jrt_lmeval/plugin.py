@@ -1,7 +1,7 @@
 """All that lm_eval is told about this package; nothing else here touches its registries.
 
-The start-up hook calls `models_ready` and `tasks_ready` right after lm_eval imported the module of that name;
-`register` is the explicit way. Each may be called any number of times.
+The start-up hook calls each `..._ready` with a module right after lm_eval has imported it; `register` is the explicit
+way. Each may be called any number of times.
 """
 
 from __future__ import annotations
@@ -97,8 +97,7 @@ def register() -> None:
 def models_ready(models: ModuleType) -> None:
     """Add our models to lm_eval's registry. A name lm_eval already uses for something else stays lm_eval's.
 
-    Args:
-        models: `lm_eval.models`, fully imported: registering earlier would hide every built-in model.
+    `lm_eval.models` is fully imported: registering earlier would hide every built-in model.
     """
     from lm_eval.api.registry import model_registry
 
@@ -113,11 +112,7 @@ def models_ready(models: ModuleType) -> None:
 
 
 def caches_ready(model: ModuleType) -> None:
-    """Warn where a model that is not ours opens a request cache that one of ours filled: it looks at no fingerprint.
-
-    Args:
-        model: `lm_eval.api.model`, which has the cache.
-    """
+    """Warn where a model that is not ours opens a request cache that one of ours filled: it looks at no fingerprint."""
 
     @_replaces(model.CachingLM, "__init__")
     def init(plain: Any, self: Any, lm: Any, cache_db: str, *args: Any, **kwargs: Any) -> None:
@@ -151,11 +146,7 @@ def _same(registry: Any, name: str, target: str) -> bool:
 
 
 def tasks_ready(tasks: ModuleType) -> None:
-    """Let every `TaskManager` that knows lm_eval's own tasks know ours too.
-
-    Args:
-        tasks: `lm_eval.tasks`, fully imported.
-    """
+    """Let every `TaskManager` that knows lm_eval's own tasks know ours too."""
 
     @_replaces(tasks.TaskManager, "__init__")
     def init(plain: Any, self: Any, *args: Any, **kwargs: Any) -> None:
@@ -233,9 +224,6 @@ def tracker_ready(tracking: ModuleType) -> None:
     lm_eval names a folder for `pretrained=` and its like; without one, all runs land in a folder with one random name.
     A folder that cannot be written is found by lm_eval after the run, which then loses its results and ends as if
     nothing had happened. Errors of errors, which lm_eval makes up, are left out of the results file.
-
-    Args:
-        tracking: `lm_eval.loggers.evaluation_tracker`, fully imported.
     """
     kind, tracker = tracking.GeneralConfigTracker, tracking.EvaluationTracker
 

@@ -52,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = [pair for a, b in pairs if (pair := difference(a, b, arguments.metric)) is not None]
     if not found:
         raise JRTError(f"nothing to compare: {_why(first, second, pairs, arguments.metric)}")
-    models = [dict.fromkeys(pair.first.model for pair in found), dict.fromkeys(pair.second.model for pair in found)]
-    print(f"A: {'; '.join(models[0])}\nB: {'; '.join(models[1])}\n")
-    corrected = holm([pair.paired.p for pair in found])
-    for pair, p in zip(found, corrected, strict=True):
+    sides = {"A": [pair.first for pair in found], "B": [pair.second for pair in found]}
+    for name, compared in sides.items():
+        print(f"{name}: {'; '.join(dict.fromkeys(cell.model for cell in compared))}")
+    print()
+    for pair, p in zip(found, holm([pair.paired.p for pair in found]), strict=True):
         print(described(pair, p, arguments.metric))
-    for name, cells, side in (("A", first, "first"), ("B", second, "second")):
-        left = [cell for cell in cells if cell not in [getattr(pair, side) for pair in found]]
-        if left:
-            print(f"Not compared, of {name}: {'; '.join(cell.label for cell in left)}")
+    for (name, compared), cells in zip(sides.items(), (first, second), strict=True):
+        if left := [cell.label for cell in cells if cell not in compared]:
+            print(f"Not compared, of {name}: {'; '.join(left)}")
     print(NOTE)
     for pair in found:
         for line in disagreements_told(pair, arguments.metric, arguments.show):

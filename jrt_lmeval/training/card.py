@@ -34,12 +34,8 @@ def write_card(folder: Path, name: str, measured: Sequence[dict[str, Any]] = (),
 
     Args:
         folder: with `config.json`, `model.safetensors`, `recipe.json` and `log.jsonl`.
-        name: of the model.
         measured: rows of a table of figures, as `{"task": ..., "score": ...}`; the columns are all their keys.
         steps: the log of the steps where it does not lie in the folder.
-
-    Returns:
-        The file.
 
     Raises:
         JRTError: one of the four files is missing or unreadable.

@@ -402,11 +402,9 @@ def train(
     Started by `accelerate launch` or `torchrun`, the processes train one model together (see the top of this file).
 
     Args:
-        recipe: of the run.
         out: folder; holds the model, its card, `recipe.json`, `log.jsonl` and, until the end, `training.pt` to
             resume from.
         device: where to train; float32 on a CPU, bfloat16 autocast on CUDA.
-        quiet: no progress bar.
         sharded: each process keeps a part of every weight (FSDP); otherwise each keeps all.
         cache: folder that keeps what a frozen backbone puts out below what is trained, for further runs on the same
             rows.

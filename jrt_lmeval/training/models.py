@@ -150,10 +150,8 @@ def start_recalling_llama(model: LlamaForCausalLM) -> None:
     its queries and keys are turned against each other by rotary positions. It writes what it sees into directions
     of its own, so that every token carries those before it. The heads of all other layers look for a token that carries
     what was read last, and write that token out again. MLPs begin silent. Only first values are set; the
-    architecture is transformers' own (with the `rope_theta` of Llama 3, so that fewer pairs turn within a row).
-
-    Args:
-        model: with as many key heads as query heads.
+    architecture is transformers' own (with the `rope_theta` of Llama 3, so that fewer pairs turn within a row). There
+    are as many key heads as query heads.
     """
     layers, config = model.model.layers, model.config
     heads, width = config.num_attention_heads, config.hidden_size

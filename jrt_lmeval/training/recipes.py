@@ -203,10 +203,8 @@ BASELINES: dict[str, TrainRecipe] = {
 def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -> TrainRecipe:
     """The suite's recipe for a model: equal parameters, tokens (a teacher's included) and sources for all.
 
-    Args:
-        model: `jrt_rnn`, `based` (causal linear attention in the same place), or one of `BASELINES`.
-        feature_map: of the first two.
-        teacher: model that the first two start from; without one they are controls. The others cannot start from it.
+    `jrt_rnn` and `based` (causal linear attention in the same place) have a feature map and start from a teacher;
+    without one they are controls. `BASELINES` have neither.
     """
     if model in BASELINES:
         return BASELINES[model]
@@ -315,13 +313,7 @@ def published(size: str, model: str = "jrt_rnn", feature_map: str = "taylor", te
 
     Rows are 2,048 GPT-2 tokens of running text, of which JRT-RNN has 1,024 as its prefix with 15 % masked; batches are
     of 256 rows. The texts are the user's (theirs: the Pile), drawn with replacement, and attention's window is 129
-    keys, which is what the published `window_size: 256` comes to.
-
-    Args:
-        size: `360m` or `1b`.
-        model: `jrt_rnn` or `based`.
-        feature_map: theirs is `taylor`.
-        teacher: folder of a model to start from; theirs have none.
+    keys, which is what the published `window_size: 256` comes to. Theirs is `taylor`, without a teacher.
 
     Raises:
         JRTError: a model that this recipe does not describe.

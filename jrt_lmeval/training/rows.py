@@ -65,9 +65,8 @@ class TrainRow:
 def random_prefix(rng: random.Random, prompt: int, document: int, shares: tuple[float, float, float]) -> int:
     """A prefix length for a prompt of `prompt` tokens whose document ends at token `document`.
 
-    Args:
-        shares: how often the prefix is the whole prompt, the document, a part (40 % and more) of the document. In the
-            remaining rows it is of any length, or empty, so that every prefix policy is in distribution.
+    `shares`: how often it is the whole prompt, the document, and a part (40 % and more) of the document. In the other
+    rows it is of any length, or empty, so that every prefix policy is in distribution.
     """
     kind = rng.choices(("prompt", "document", "part", "any"), weights=(*shares, max(0.0, 1 - sum(shares))))[0]
     if kind == "prompt":
@@ -102,7 +101,6 @@ def question_row(
 
     Args:
         questions: most facts that are asked for; their number is drawn.
-        prefixes: see `random_prefix`.
         matching_leads: a lead names all questions of the row: one in half of the rows, else up to `MOST_LED`. Otherwise
             it names the first.
     """
@@ -427,12 +425,7 @@ def training_texts(recipe: TrainRecipe, documents: int = 2500) -> Iterator[str]:
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE for the small models: few tokens, digits one by one, and every text round-trips.
 
-    Args:
-        texts: training texts (never test documents).
-        vocab_size: tokens in all, the two special ones (end of text, mask) and the 256 bytes included.
-
-    Returns:
-        A tokenizer that adds no special tokens by itself.
+    `vocab_size` counts the two special tokens (end of text, mask), which it adds nowhere by itself, and the 256 bytes.
     """
     tokenizer = Tokenizer(models.BPE())
     # digits one by one: a number is then copied, not recalled as a unit

@@ -110,10 +110,7 @@ def matching_loss(
 ) -> Tensor:
     """How far the student's linear attention layers are from the teacher's attention, each given the teacher's input.
 
-    Args:
-        student, teacher: of one geometry.
-        batch: rows; those without any weight count in nothing.
-        total: adds a number up over processes that have rows of the same batch.
+    Rows without any weight count in nothing; `total` adds a number up over processes that have rows of the same batch.
 
     Returns:
         Mean over layers of the squared error of the layers' outputs at tokens from the prefix on, as a share of the
@@ -217,12 +214,7 @@ def fit_to_attention(student: JRTForCausalLM, teacher: JRTForCausalLM, rows: Ite
     """Set the queries and keys of a student's linear attention by the formula at the top of this file.
 
     Heads that divide by their root mean square write with size 1, whatever their scores, so their output projection is
-    scaled to what the teacher's heads write.
-
-    Args:
-        student: with the teacher's other weights, see `start_from`.
-        teacher: with softmax attention without positions where the student has linear attention.
-        rows: batches with answers.
+    scaled to what the teacher's heads write. The student has the teacher's other weights, see `start_from`.
 
     Raises:
         JRTError: more dimensions than the model is wide.

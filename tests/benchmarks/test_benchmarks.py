@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import measure, prefix_linear, processes, reuse, start
-from benchmarks.__main__ import BENCHMARKS, BLOCK, FILE, main, rows_of
+from benchmarks import mamba_scan, measure, prefix_linear, processes, reuse, start
+from benchmarks.__main__ import BENCHMARKS, BLOCK, FILE, main
 from benchmarks.measure import Row, Spent
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.markdown import with_block
@@ -22,8 +22,9 @@ RESULTS, PAGE = ROOT / "results" / "speed", ROOT / "docs" / "performance.md"
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    assert measure.ratios([2, 20, 6], [1, 10, 2]) == (2, 2, 2.5)
-    assert measure.ratios([3], [2]) == (1.5, 1.5, 1.5)
+    several, once = measure.row("a", {"x": [1, 10, 2], "y": [2, 20, 6]}, ""), measure.row("a", {"x": [2], "y": [3]}, "")
+    assert (several.low, several.ratio, several.high) == (2, 2, 2.5)
+    assert (once.low, once.ratio, once.high) == (1.5, 1.5, 1.5)
 
 
 def test_the_order_rotates() -> None:
@@ -39,9 +40,9 @@ def test_every_file_is_a_benchmark_or_what_they_share() -> None:
     assert files == {"__init__", "__main__", "measure", "gpu", *BENCHMARKS}
 
 
-@pytest.mark.parametrize("name", ["prefix_linear", "mamba_scan", "reuse"])
-def test_a_quick_run_gives_rows(name: str) -> None:
-    found = rows_of(name, quick=True)
+@pytest.mark.parametrize("module", [prefix_linear, mamba_scan, reuse])
+def test_a_quick_run_gives_rows(module: Any) -> None:
+    found = module.rows(quick=True)
     assert len({one.what for one in found}) == len(found) > 0
     for one in found:
         assert one.ours_median > 0 and one.low <= one.ratio <= one.high
@@ -125,12 +126,12 @@ def example(**changed: Any) -> Row:
 def test_a_run_writes_its_file_keeps_the_results_of_others_and_names_what_failed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rows(name: str, quick: bool) -> list[Row]:
-        if name == "start":
-            raise RuntimeError("broken")
-        return [example(what=name)]
+    def broken(quick: bool) -> list[Row]:
+        raise RuntimeError("broken")
 
-    monkeypatch.setattr(command, "rows_of", rows)
+    monkeypatch.setattr(start, "rows", broken)
+    for name, module in (("reuse", reuse), ("mamba_scan", mamba_scan)):
+        monkeypatch.setattr(module, "rows", lambda quick, name=name: [example(what=name)])
     quick = ["--quick", "--out", str(tmp_path)]
     assert main([*quick, "--only", "reuse"]) == 0
     first = json.loads((tmp_path / FILE).read_text())["reuse"]

@@ -107,8 +107,8 @@ class Cell:
         columns = self.columns
         if columns is not None and name in columns.figures:
             return float(np.nanmean(columns.figures[name]))
-        known = [mean for alias in FIGURES[name] if (mean := self.mean(alias)) is not None]
-        return known[0] if known else math.nan
+        mean = self.mean(FIGURES[name])
+        return math.nan if mean is None else mean
 
     def median(self, name: str) -> float:
         """Median of a figure (`fields.FIGURES`) over the answers; NaN if it was not logged of each answer."""
@@ -272,8 +272,6 @@ def difference(first: Cell, second: Cell, metric: str, draws: int = DRAWS) -> Di
     """
     one, other = first.columns, second.columns
     if one is None or other is None or metric not in one.scores or metric not in other.scores:
-        return None
-    if one.by_content != other.by_content:
         return None
     _, at, place = np.intersect1d(one.rows, other.rows, return_indices=True)
     if not len(at):

@@ -169,7 +169,7 @@ def _same_questions(results: Sequence[Result]) -> None:
     asked: dict[Any, Result] = {}
     for result in results:
         columns = result.columns
-        if columns is None or not columns.by_content or not columns.prompts.any():
+        if columns is None or not columns.prompts.any():
             continue
         chat = tuple(str(result.run.settings.get(name)) for name in ("chat_template_sha", "system_instruction_sha"))
         first = asked.setdefault((*result.task_key, chat), result)

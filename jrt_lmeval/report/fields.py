@@ -18,27 +18,20 @@ LAYOUT_ENDINGS = sorted(
 _OF_THE_TASK = (
     "prompt_tokens", "document_tokens", "answer_first", "answer_last", "answer_first_token", "answer_last_token",
     "answer_outside", "document_cut", "segments_dropped", "echo", "majority", "longest_match", "blind_middle",
+    "needle_length",
 )  # fmt: skip
 _OF_THE_MODEL = (
     "prefix_tokens", "prefix_share", "prefix_characters", "entropy", "new_tokens", "state_bytes", "seconds",
-    "window_tokens", "tokens_read", "empty_answer",
+    "window_tokens", "tokens_read", "empty_answer", "recurrent_bytes", "window_bytes", "skipped",
 )  # fmt: skip
-FIGURES: dict[str, tuple[str, ...]] = {
-    **{name: (name,) for name in _OF_THE_TASK},
-    **{name: (f"jrt_{name}",) for name in _OF_THE_MODEL},
-    "model_prompt_tokens": ("jrt_prompt_tokens",),
-    "recurrent_bytes": ("jrt_recurrent_bytes", "jrt_state_recurrent_bytes"),
-    "window_bytes": ("jrt_window_bytes", "jrt_state_window_bytes"),
-    "answer_depth": ("answer_position",),
-    "skipped": ("jrt_skipped", "skipped"),
-    "truncated": ("jrt_truncated_tokens", "jrt_truncated"),
-    "needle_length": ("needle_length",),
-    "cut_by_length": (),
+FIGURES: dict[str, str] = {
+    **{name: name for name in _OF_THE_TASK},
+    **{name: f"jrt_{name}" for name in _OF_THE_MODEL},
+    "model_prompt_tokens": "jrt_prompt_tokens",
+    "answer_depth": "answer_position",
+    "cut_by_length": "jrt_ended",
 }
-"""Our name of a figure of one answer -> its names in `doc.jrt` or in the sample itself, the present one first.
-
-`cut_by_length` is read from `jrt_ended`, which is a word.
-"""
+"""Name of a figure of one answer in a report -> its name in `doc.jrt` or in the sample; `jrt_ended` is a word."""
 
 FOUND = "jrt_found"
 """Key of a task's metadata with what was measured besides the scores; means of figures are under `means`."""

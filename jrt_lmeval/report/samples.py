@@ -22,7 +22,7 @@ from jrt_lmeval.report.fields import DOCUMENT, FIGURES, QUESTION
 
 NO_FILTER = "none"
 _SPREAD = 0x9E3779B97F4A7C15  # odd, so that its multiples differ in 64 bits
-FIGURE_NAMES = frozenset(name for names in FIGURES.values() for name in names)
+FIGURE_NAMES = frozenset(FIGURES.values())
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,9 @@ class Sample:
     def figures(self) -> dict[str, float]:
         """Our names (`fields.FIGURES`) -> number; `empty_answer` and `cut_by_length` are 0 or 1."""
         facts, found = self.facts, {}
-        for ours, theirs in FIGURES.items():
-            for name in theirs:
-                if isinstance(value := facts.get(name, self.line.get(name)), (int, float)):
-                    found[ours] = float(value)
-                    break
+        for ours, name in FIGURES.items():
+            if isinstance(value := facts.get(name, self.line.get(name)), (int, float)):
+                found[ours] = float(value)
         if "empty_answer" not in found and self.answer is not None:
             found["empty_answer"] = float(not self.answer.strip())
         if isinstance(ended := facts.get("jrt_ended"), str):
@@ -231,7 +229,6 @@ class Columns:
         scores: metric -> float64 [N], NaN where there is none.
         figures: our names (`fields.FIGURES`) -> float64 [N], NaN where there is none.
         skipped: number of questions that the model did not read (`on_overflow=skip`); they are in no mean.
-        by_content: whether `rows` is made of the rows' content; in old logs it is made of their order in a document.
         by_document: whether `clusters` identifies documents; else each question counts as a document of its own.
         has_answers: whether the log keeps the answers and what they were scored against.
     """
@@ -242,7 +239,6 @@ class Columns:
     scores: Mapping[str, np.ndarray]
     figures: Mapping[str, np.ndarray]
     skipped: int = 0
-    by_content: bool = True
     by_document: bool = True
     has_answers: bool = False
 
@@ -298,11 +294,10 @@ def read_columns(file: Path) -> Columns:
     """
     ids: defaultdict[str, array[int]] = defaultdict(lambda: array("Q"))
     numbers: defaultdict[tuple[str, bool, str], array[float]] = defaultdict(lambda: array("d"))
-    flags = {"by_content": True, "by_document": True, "has_answers": True}
+    flags = {"by_document": True, "has_answers": True}
     skipped = 0
     for sample in _every_sample(file):
         line, document, known = sample.line, sample.document_id, ids[sample.filter]
-        flags["by_content"] &= bool(line.get("doc_hash"))
         flags["by_document"] &= document is not None
         flags["has_answers"] &= line.get("filtered_resps") is not None and "target" in line
         if sample.figures.get("skipped"):

@@ -221,7 +221,7 @@ def test_old_samples_without_hashes_pair_within_their_document(tmp_path: Path) -
     write_run(tmp_path / "b", lines=old, facts={**FACTS, "prefix": "none"})
     a, b = (cell.columns for cell in collect([tmp_path]).cells)
     assert a is not None and b is not None
-    assert not a.by_content and not a.has_answers and a.documents == 3
+    assert not a.has_answers and a.documents == 3
     assert np.array_equal(a.rows, b.rows) and len(set(a.rows.tolist())) == 6
 
 

@@ -169,10 +169,16 @@ def main(argv: Sequence[str]) -> int:
     if not rest or {"-h", "--help"} & set(rest):
         print(HELP, end="")
         return 0
+    from jrt_lmeval.plugin import register
     from jrt_lmeval.task.settings import merged
 
     grid = combinations(axes)
-    cfg = _config(rest)
+    register()
+    from lm_eval._cli.harness import HarnessCLI
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    sys.argv = ["lm_eval", "run", *(rest[1:] if rest[0] == "run" else rest)]  # lm_eval's parser reads it itself
+    cfg = EvaluatorConfig.from_cli(HarnessCLI().parse_args())
     if not cfg.output_path:
         raise JRTError("--grid needs --output_path: the folder for the results of all combinations.")
     below = cfg.metadata.pop("jrt", None)
@@ -208,17 +214,6 @@ def table(runs: Mapping[str, EvalRun], out: Path) -> str:
             marks = [f"[{mark}]" for mark in cell.first.marks]
             rows.append([label, " ".join([cell.task, *marks]), cell.first.asked, *shown])
     return markdown_table(["combination", "task", "rows", "contains", "±", "prompt tokens"], rows, left=2)
-
-
-def _config(rest: Sequence[str]) -> Any:
-    from jrt_lmeval.plugin import register
-
-    register()
-    from lm_eval._cli.harness import HarnessCLI
-    from lm_eval.config.evaluate_config import EvaluatorConfig
-
-    sys.argv = ["lm_eval", "run", *(rest[1:] if rest[0] == "run" else rest)]  # lm_eval's parser reads it itself
-    return EvaluatorConfig.from_cli(HarnessCLI().parse_args())
 
 
 def _options(cfg: Any) -> Options:

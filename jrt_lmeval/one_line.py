@@ -62,7 +62,9 @@ def _found_by_lm_eval(error: BaseException) -> str | None:
     if type(error) is not ValueError or not module.startswith("lm_eval."):
         return None
     if found := re.match(r"Tasks not found: ([^ ,]+)", text):
-        if faults := _faults_of(found[1]):
+        faults = [fault for of_folder in FAULTS.values() for fault in of_folder]
+        # of the file that the task is missing for, which bears its name or has it inside, else all
+        if faults := [fault for fault in faults if found[1] in fault] or faults:
             return f"error: {text}. {'; '.join(faults)}."
         near = get_close_matches(found[1], (file.stem for file in tasks_dir().rglob("*.yaml")), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -70,12 +72,6 @@ def _found_by_lm_eval(error: BaseException) -> str | None:
     if found := re.match(r"Attempted to load model '(.+?)', .*Supported model names: (.+)", text):
         return f"error: {unknown('model', found[1], found[2].split(', '))}"
     return f"error: {text}" if text.startswith("Invalid JSON: ") else None
-
-
-def _faults_of(task: str) -> list[str]:
-    """What is wrong with the file that a task is missing for: one that bears its name or has it inside, else all."""
-    faults = [fault for found in FAULTS.values() for fault in found]
-    return [fault for fault in faults if task in fault] or faults
 
 
 def cache_fault(error: BaseException) -> str:

@@ -76,9 +76,7 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> f
 def t_quantile(level: float, degrees: float) -> float:
     """How many standard errors a two-sided interval of this level reaches to either side.
 
-    Args:
-        level: such as 0.95.
-        degrees: degrees of freedom; documents less one.
+    `degrees` of freedom: documents less one.
     """
     from scipy.special import stdtrit
 
@@ -94,9 +92,8 @@ def interval(values: Sequence[float], clusters: Sequence[Hashable], level: float
     the degrees of freedom, and the number of documents where the error is 0. So 0 of 12 documents is [0, 26] %.
 
     Args:
-        values: one score per question, 0 to 1; others give the t interval always.
+        values: one score per question; if one is not from 0 to 1, the interval is always the t interval.
         clusters: the document of each question.
-        level: share of such intervals that hold the true mean.
     """
     n, groups = len(values), len(set(clusters))
     if not n:
@@ -217,8 +214,6 @@ def paired(
     Args:
         first, second: scores of each question.
         clusters: the document of each question.
-        level: of the interval.
-        draws, seed: of the bootstrap.
     """
     import numpy as np
     from scipy.stats import binomtest
@@ -253,11 +248,8 @@ def flipped_p(sums: Sequence[float], draws: int = DRAWS, seed: int = 0) -> float
     """The two-sided p of a sum of differences if each document could as well have had the other sign.
 
     Exact over all 2^k signs, whose sums are built up document by document: sums of whole numbers take few values.
-    Where they take more than `draws`, by that many random signs and the observed ones.
-
-    Args:
-        sums: of the differences of each document.
-        draws, seed: of the random signs.
+    Where they take more than `draws`, by that many random signs and the observed ones. `sums`: of the differences of
+    each document.
     """
     reached, observed = {0.0: 1.0}, abs(sum(sums)) - 1e-9
     for size in (abs(value) for value in sums if abs(value) > 1e-12):

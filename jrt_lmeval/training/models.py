@@ -34,12 +34,9 @@ from jrt_lmeval.modeling.model import Block, JRTForCausalLM
 from jrt_lmeval.modeling.retrofit import RetrofitConfig, RetrofitForCausalLM, default_depths
 from jrt_lmeval.training.recipes import TrainRecipe
 
-MODELS = ("jrt_rnn", "based", "llama", "mamba", "mamba2")
-"""What `jrt-eval train --model` builds. Of a transformers model's recipe, `mixers` gives only the number of layers."""
-
 
 def new_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """The recipe's model with random weights.
+    """The recipe's model with random weights. For transformers models `mixers` gives only the number of layers.
 
     Raises:
         JRTError: no such kind of model.
@@ -66,7 +63,7 @@ def new_model(recipe: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> PreTra
     if recipe.model == "mamba2":
         fields |= {"head_dim": 64, "n_groups": 1, **recipe.config}
         return Mamba2ForCausalLM(Mamba2Config(**fields, num_heads=2 * recipe.hidden_size // fields["head_dim"]))
-    raise unknown("model to train", recipe.model, MODELS)
+    raise unknown("model to train", recipe.model, ("jrt_rnn", "based", "llama", "mamba", "mamba2"))
 
 
 def _retrofitted(recipe: TrainRecipe, longest: int) -> RetrofitForCausalLM:

@@ -38,9 +38,10 @@ def collect(paths: Iterable[Path | str]) -> Collection:
     results = _results(given, files, broken)
     _same_questions(results)
     trained, unread = trainings(given)
-    labels = Labels(results)
-    cells, copies = _cells(results, labels)
-    return Collection(cells, (*broken, *unread), copies, labels.common, len(files), trained)
+    cells, copies = _cells(results, labelled(results))
+    settings = _values(result.run.settings for result in results)
+    common = {name: next(iter(values.values())) for name, values in settings.items() if len(values) == 1}
+    return Collection(cells, (*broken, *unread), copies, common, len(files), trained)
 
 
 def collect_both(first: Path, second: Path) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
@@ -52,8 +53,8 @@ def collect_both(first: Path, second: Path) -> tuple[tuple[Cell, ...], tuple[Cel
     results = [_results([path], _files([path]), []) for path in (first, second)]
     together = [*results[0], *results[1]]
     _same_questions(together)
-    labels = Labels(together)
-    return _cells(results[0], labels)[0], _cells(results[1], labels)[0]
+    labels, count = labelled(together), len(results[0])
+    return _cells(results[0], labels[:count])[0], _cells(results[1], labels[count:])[0]
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -113,16 +114,18 @@ def _is_mean(metric: str) -> bool:
     return metric.partition(",")[0] in _MEANS
 
 
-def _cells(results: Sequence[Result], labels: Labels) -> tuple[tuple[Cell, ...], int]:
+def _cells(results: Sequence[Result], labels: Sequence[Label]) -> tuple[tuple[Cell, ...], int]:
     """Results that differ by seed alone as one cell each, and how many results were copies of others.
 
     Raises:
         JRTError: two results of one key have the same seeds and other answers.
     """
     groups: dict[Any, list[Result]] = defaultdict(list)
+    of_groups: dict[Any, Label] = {}
     copies = 0
-    for result in results:
+    for result, label in zip(results, labels, strict=True):
         group = groups[result.key]
+        of_groups.setdefault(result.key, label)
         if any(_copy(result, other) for other in group):
             copies += 1
             continue
@@ -130,8 +133,7 @@ def _cells(results: Sequence[Result], labels: Labels) -> tuple[tuple[Cell, ...],
             if other.run.seeds == result.run.seeds:
                 raise _ambiguous(other, result)
         group.append(result)
-    found = (Cell(tuple(group), labels.model(group[0]), labels.setting(group[0])) for group in groups.values())
-    return tuple(found), copies
+    return tuple(Cell(tuple(group), *of_groups[key]) for key, group in groups.items()), copies
 
 
 def _copy(one: Result, other: Result) -> bool:
@@ -198,55 +200,42 @@ _BY_NATURE = ("window", "ppl", "until", "max_gen_toks", "num_fewshot", "descript
 """Settings of the window and of generation, in which tasks of one layout may differ."""
 
 
-class Labels:
-    """Labels of results: every setting that differs between them, and nothing else.
+Label = tuple[str, str]
+"""What distinguishes a result: its model with the settings that differ, and the settings of its task that differ."""
+
+
+def labelled(results: Sequence[Result]) -> list[Label]:
+    """A label for each result: every setting that differs between them, and nothing else.
 
     A setting of a model is part of the label if two of the runs that have it differ in it; a setting of a task, if two
     runs of the task differ in it or, for settings of the layout, two tasks of that layout. If two results still have
     one label, a setting that only some runs have is added; after that, what should not change an answer (device, batch
     size, versions).
-
-    Attributes:
-        common: settings of models that are the same in all runs that have them.
     """
-
-    def __init__(self, results: Sequence[Result]) -> None:
-        model = _values(result.run.settings for result in results)
-        self.common = {name: next(iter(values.values())) for name, values in model.items() if len(values) == 1}
-        self._model = {name for name, values in model.items() if len(values) > 1}
-        self._task = _differing((result.task, _task_settings(result)) for result in results)
-        self._layout = _differing((result.layout, _layout_settings(result)) for result in results)
-        self._lacking: dict[tuple[str, str], set[str]] = {}
-        self._lacking = {label: _had_by_some(group) for label, group in self._with_one_label(results).items()}
-        self._machine = _differing(
-            (label, result.run.machine) for label, group in self._with_one_label(results).items() for result in group
-        )
-
-    def model(self, result: Result) -> str:
-        """Kind, weights and the settings of the model that differ."""
-        plain = self._without_machine(result)
-        told = self._machine.get((plain, self.setting(result)), set())
-        return " ".join([plain, *_told(told, result.run.machine)])
-
-    def setting(self, result: Result) -> str:
-        """The settings that differ between runs of this task, or between tasks of this layout."""
-        differ = self._task.get(result.task, set()) | self._layout.get(result.layout, set())
-        return " ".join(_told(differ, _task_settings(result) | _layout_settings(result)))
-
-    def _with_one_label(self, results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
-        found: dict[tuple[str, str], list[Result]] = defaultdict(list)
-        for result in results:
-            found[self._without_machine(result), self.setting(result)].append(result)
-        return found
-
-    def _without_machine(self, result: Result) -> str:
-        settings, differ = result.run.settings, self._model
+    models = _differing((None, result.run.settings) for result in results).get(None, set())
+    tasks = _differing((result.task, _task_settings(result)) for result in results)
+    layouts = _differing((result.layout, _layout_settings(result)) for result in results)
+    labels: list[Label] = []
+    for result in results:
+        run, settings = result.run, _task_settings(result)
         # the feature map of jrt-mlp is clear from its name
-        if str(settings.get("feature_map", "")) in result.run.weights.replace("_", "-").split("-"):
-            differ = differ - {"feature_map"}
-        text = " ".join([*filter(None, (result.run.kind, result.run.weights)), *_told(differ, settings)])
-        lacking = self._lacking.get((text, self.setting(result)), set())
-        return " ".join([text, *_told(lacking, settings)])
+        named = str(run.settings.get("feature_map", "")) in run.weights.replace("_", "-").split("-")
+        model = [run.kind, run.weights, *_told(models - ({"feature_map"} if named else set()), run.settings)]
+        setting = _told(tasks[result.task] | layouts[result.layout], settings)
+        labels.append((" ".join(filter(None, model)), " ".join(setting)))
+    lacking: dict[Label, list[Result]] = defaultdict(list)
+    for label, result in zip(labels, results, strict=True):
+        lacking[label].append(result)
+    some = {label: _had_by_some(group) for label, group in lacking.items()}
+    labels = [
+        (" ".join([model, *_told(some[model, setting], result.run.settings)]), setting)
+        for (model, setting), result in zip(labels, results, strict=True)
+    ]
+    machine = _differing((label, result.run.machine) for label, result in zip(labels, results, strict=True))
+    return [
+        (" ".join([label[0], *_told(machine[label], result.run.machine)]), label[1])
+        for label, result in zip(labels, results, strict=True)
+    ]
 
 
 def _values(found: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

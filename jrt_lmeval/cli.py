@@ -29,7 +29,7 @@ COMMANDS = {
     "report": ("jrt_lmeval.report.cli:main", "tables and a picture from the logs of any lm_eval runs"),
     "compare": ("jrt_lmeval.report.compare:main", "two runs on the same questions, and where they disagree"),
     "convert": ("jrt_lmeval.checkpoints.convert:main", "write a released checkpoint as a Hugging Face model"),
-    "doctor": ("jrt_lmeval.doctor:main", "what is installed and what to mend; with MODEL, a check of it"),
+    "doctor": ("jrt_lmeval.doctor:main", "what is installed and what to fix; with MODEL, a check of it"),
 }
 
 EXAMPLES = """\
@@ -122,7 +122,7 @@ def _print_all_characters() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Call a command; returns 0 on success, 1 on bad input or where something was found wanting, 130 after Ctrl-C."""
+    """Call a command; returns 0 on success, 1 on bad input or where a check failed, 130 after Ctrl-C."""
     _print_all_characters()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except JRTError as error:
         tell(f"jrt-eval: {error}")
         return 1
-    except BrokenPipeError:  # whoever reads our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed the pipe
         sys.stdout = None  # or Python complains once more when it ends
         return 1
     except OSError as error:
@@ -147,6 +147,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell(f"jrt-eval: {error.filename or 'a file'}: {error.strerror}.")
         return 1
     except KeyboardInterrupt as error:
-        said = str(error) or "interrupted; with --use_cache FILE, or --grid, the same command goes on from there"
+        said = str(error) or "interrupted; with --use_cache FILE, or --grid, the same command resumes from there"
         print(f"\njrt-eval: {said}", file=sys.stderr)
         return 130

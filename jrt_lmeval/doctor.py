@@ -1,4 +1,4 @@
-"""`jrt-eval doctor`: what is installed, what lm_eval sees of it, and what to mend.
+"""`jrt-eval doctor`: what is installed, what lm_eval sees of it, and what to fix.
 
 `jrt-eval doctor MODEL`: whether a model is fit to be evaluated.
 """
@@ -32,11 +32,11 @@ START_FILE = "jrt_lmeval_start.pth"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report; `mend` says what to do where something is wrong, and is empty where not."""
+    """One line of the doctor's report; `fix` says what to do where something is wrong, and is empty where not."""
 
     what: str
     seen: str
-    mend: str = ""
+    fix: str = ""
 
 
 def versions() -> Iterator[Finding]:
@@ -47,7 +47,7 @@ def versions() -> Iterator[Finding]:
         yield _installed(package, needed.pop(canonicalize_name(package), None))
     for name, requirement in needed.items():
         found = _installed(name, requirement)
-        if found.mend:
+        if found.fix:
             yield found
 
 
@@ -77,8 +77,8 @@ def command() -> Iterator[Finding]:
     if found is None:
         yield Finding("lm_eval command", "not on PATH", f"activate the environment, or run {here / 'lm_eval'}")
     elif Path(found).parent.resolve() != here.resolve():
-        mend = "install jrt-lmeval there too (pipx inject lm_eval jrt-lmeval), or use 'jrt-eval run'"
-        yield Finding("lm_eval command", f"{found}, of another environment", mend)
+        fix = "install jrt-lmeval there too (pipx inject lm_eval jrt-lmeval), or use 'jrt-eval run'"
+        yield Finding("lm_eval command", f"{found}, of another environment", fix)
     else:
         yield Finding("lm_eval command", found)
 
@@ -93,8 +93,8 @@ def hook() -> Iterator[Finding]:
         folders = (sysconfig.get_path("purelib"), site.getusersitepackages())
         where = next((folder for folder in folders if (Path(folder) / START_FILE).is_file()), None)
         seen = f"{START_FILE} in {where} was not run" if where else f"no {START_FILE} in a site folder"
-        mend = "reinstall without --target and start Python without -S; or use 'jrt-eval run' or jrt_lmeval.register()"
-        yield Finding("start-up hook", seen, mend)
+        fix = "reinstall without --target and start Python without -S; or use 'jrt-eval run' or jrt_lmeval.register()"
+        yield Finding("start-up hook", seen, fix)
 
 
 def models() -> Iterator[Finding]:
@@ -105,8 +105,8 @@ def models() -> Iterator[Finding]:
     from lm_eval.api.registry import model_registry
 
     known = [name for name in MODELS if name in model_registry]
-    mend = "" if len(known) == len(MODELS) else "see the start-up hook above"
-    yield Finding("models lm_eval knows", ", ".join(known) or "none of ours", mend)
+    fix = "" if len(known) == len(MODELS) else "see the start-up hook above"
+    yield Finding("models lm_eval knows", ", ".join(known) or "none of ours", fix)
 
 
 def files() -> Iterator[Finding]:
@@ -121,8 +121,8 @@ def files() -> Iterator[Finding]:
     if local is None:
         yield Finding("local data", "JRT_LMEVAL_DATA is not set: the hub, else the shipped samples")
     else:
-        mend = "" if Path(local).is_dir() else "point JRT_LMEVAL_DATA at a folder with <dataset>/<split>.jsonl"
-        yield Finding("local data", local, mend)
+        fix = "" if Path(local).is_dir() else "point JRT_LMEVAL_DATA at a folder with <dataset>/<split>.jsonl"
+        yield Finding("local data", local, fix)
 
 
 def kernels() -> Iterator[Finding]:
@@ -135,11 +135,11 @@ def kernels() -> Iterator[Finding]:
     if torch.cuda.is_available():
         yield Finding("kernels", seen)
         return
-    mend = (
+    fix = (
         "transformers takes its kernels for Qwen3-Next, OLMo-Hybrid and their kin, which then fail: "
         "pip uninstall flash-linear-attention fla-core triton"
     )
-    yield Finding("kernels", f"{seen}, but no GPU", mend)
+    yield Finding("kernels", f"{seen}, but no GPU", fix)
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (versions, command, hook, models, files, kernels)
@@ -149,7 +149,7 @@ def main(argv: Sequence[str]) -> int:
     """Print the report: on the installation, or on a model if one is named.
 
     Returns:
-        1 where something needs mending, else 0.
+        1 where something needs fixing, else 0.
     """
     parser = argparse.ArgumentParser(prog="jrt-eval doctor", description=__doc__)
     parser.add_argument(
@@ -165,10 +165,10 @@ def main(argv: Sequence[str]) -> int:
     findings = [finding for check in CHECKS for finding in check()]
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        print(f"{'!!' if finding.mend else 'ok'}  {finding.what:<{width}}  {finding.seen}")
-        if finding.mend:
-            print(f"    {'':<{width}}  -> {finding.mend}")
-    return int(any(finding.mend for finding in findings))
+        print(f"{'!!' if finding.fix else 'ok'}  {finding.what:<{width}}  {finding.seen}")
+        if finding.fix:
+            print(f"    {'':<{width}}  -> {finding.fix}")
+    return int(any(finding.fix for finding in findings))
 
 
 def examine_model(model: str, tasks: str, tokenizer: str | None, device: str | None, dtype: str | None) -> int:

@@ -1,7 +1,7 @@
 """Many runs of lm_eval in one process, as `jrt-eval run --grid` and `jrt-eval paper` make them.
 
 Each run has a folder with lm_eval's files and a `run.json` that states what was run. A run is found again by that
-statement, never by the name of its folder, so that a command that was broken off goes on where it stopped.
+statement, and not by the name of its folder, so that a command that was interrupted resumes where it stopped.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def train_suite(arguments: argparse.Namespace) -> int:
         left = time_left(runs)
         what = f"[{number}/{len(runs)}] {run.name}, seed {run.seed}, {run.recipe.tokens:,} tokens"
         soon = "" if left is None else f"; about {left / 3600:.1f} h left for all"
-        print(f"{time.strftime('%H:%M')} {what}{' (goes on)' if run.begun else ''}{soon}", flush=True)
+        print(f"{time.strftime('%H:%M')} {what}{' (resumed)' if run.begun else ''}{soon}", flush=True)
         try:
             loop.train(run.recipe, run.folder, arguments.device, arguments.quiet)
         except JRTError as error:

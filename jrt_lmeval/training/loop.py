@@ -115,12 +115,11 @@ class Team:
         sums = self.total(torch.tensor([figures[name] for name in names], dtype=torch.float64, device=self.device))
         return dict(zip(names, sums.tolist(), strict=True))
 
-    def agree(self, wish: bool) -> bool:
+    def agree(self, decision: bool) -> bool:
         """The decision of the leading process: clocks differ, and all processes have to do the same."""
         if self.size > 1:
-            wishes = torch.tensor([float(wish and self.leads)], device=self.device)
-            wish = bool(self.total(wishes).item())
-        return wish
+            decision = bool(self.total(torch.tensor([float(decision and self.leads)], device=self.device)).item())
+        return decision
 
     def wait(self) -> None:
         """Wait until all processes have called this."""

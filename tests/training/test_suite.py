@@ -159,7 +159,7 @@ def test_the_suite_is_trained_and_goes_on_after_a_kill(small, tmp_path, monkeypa
     capsys.readouterr()
     assert cli.main(["--suite", "--seeds", "2", "--out", str(tmp_path), "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert "[2/4] jrt-mlp, seed 0, 3,000 tokens (goes on); about 0.0 h left for all" in out
+    assert "[2/4] jrt-mlp, seed 0, 3,000 tokens (resumed); about 0.0 h left for all" in out
     assert "[1/4]" not in out and "4 of 4 models of the suite are trained" in out
     assert all(run.finished for run in runs) and not list(tmp_path.rglob("*.part"))
     assert find(tmp_path / "seed1" / "jrt-mlp").kind == "ours"

@@ -16,7 +16,7 @@ import families
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.doctor import kernels
 from model_adapters.engines.hf import HFEngine
-print(next(kernels()).mend)
+print(next(kernels()).fix)
 for kind in ("olmo_hybrid", "qwen3_next"):
     try:
         HFEngine(families.model(kind))

@@ -7,7 +7,6 @@ way. Each may be called any number of times.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import logging
 import sys
@@ -39,7 +38,7 @@ FINGERPRINT = "jrt_lmeval:fingerprint"
 """Key of a request cache under which our models leave whose answers it holds."""
 
 LONGEST_NAME = 200
-"""Bytes of the name of a folder; file systems take 255."""
+"""Bytes of the name of a folder."""
 
 _OURS_ONLY = ContextVar("_OURS_ONLY", default=False)
 
@@ -239,7 +238,9 @@ def tracker_ready(tracking: ModuleType) -> None:
             from jrt_lmeval.runner import folder_name
 
             self.model_name = folder_name(model_source, arguments(model_args))
-        self.model_name_sanitized = short_name(tracking.sanitize_model_name(self.model_name))
+        # file systems take 255 bytes
+        name = tracking.sanitize_model_name(self.model_name).encode()
+        self.model_name_sanitized = name[:LONGEST_NAME].decode(errors="ignore")
 
     @_replaces(tracker, "save_results_aggregated")
     def save_results_aggregated(plain: Any, self: Any, results: Any, *args: Any, **kwargs: Any) -> Any:
@@ -253,15 +254,6 @@ def tracker_ready(tracking: ModuleType) -> None:
     def init(plain: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, *args, **kwargs)
         OUTPUT.set(self.output_path)
-
-
-def short_name(name: str) -> str:
-    """A name that every file system takes: one that is too long ends in a digest of all of it."""
-    if len(name.encode()) <= LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    start = name.encode()[: LONGEST_NAME - len(digest) - 1].decode(errors="ignore")
-    return f"{start}-{digest}"
 
 
 def mark_group(group: Any) -> None:

@@ -83,8 +83,8 @@ def t_quantile(level: float, degrees: float) -> float:
     return float(stdtrit(degrees, (1 + level) / 2))
 
 
-def interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = LEVEL) -> Interval:
-    """Mean and confidence interval of scores from 0 to 1, by document.
+def interval(values: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
+    """Mean and 95 % confidence interval of scores from 0 to 1, by document.
 
     Mean ± t standard errors with one degree of freedom fewer than documents (Miller, arXiv 2411.00640). Where that
     would leave [0, 1], or all scores are the same, the binomial interval of Clopper and Pearson over the effective
@@ -102,24 +102,24 @@ def interval(values: Sequence[float], clusters: Sequence[Hashable], level: float
     share = all(0 <= value <= 1 for value in values)
     if math.isnan(stderr):
         if share and groups and (mean in (0.0, 1.0)):
-            return Interval(mean, stderr, *_binomial(mean, groups, level), n, groups, True)
+            return Interval(mean, stderr, *_binomial(mean, groups), n, groups, True)
         return Interval(mean, stderr, math.nan, math.nan, n, groups)
-    reach = t_quantile(level, groups - 1) * stderr
+    reach = t_quantile(LEVEL, groups - 1) * stderr
     if not share or (stderr > 1e-12 and mean - reach >= 0 and mean + reach <= 1):
         return Interval(mean, stderr, mean - reach, mean + reach, n, groups)
     if stderr <= 1e-12:
         effective = float(groups)
     else:
         effective = mean * (1 - mean) / stderr**2
-        effective *= (t_quantile(level, n - 1) / t_quantile(level, groups - 1)) ** 2
-    return Interval(mean, stderr, *_binomial(mean, min(effective, n), level), n, groups, True)
+        effective *= (t_quantile(LEVEL, n - 1) / t_quantile(LEVEL, groups - 1)) ** 2
+    return Interval(mean, stderr, *_binomial(mean, min(effective, n)), n, groups, True)
 
 
-def _binomial(mean: float, n: float, level: float) -> tuple[float, float]:
+def _binomial(mean: float, n: float) -> tuple[float, float]:
     """Ends of the interval of Clopper and Pearson for a share of n, which need not be whole."""
     from scipy.special import betaincinv
 
-    tail, hits = (1 - level) / 2, mean * n
+    tail, hits = (1 - LEVEL) / 2, mean * n
     low = 0.0 if hits <= 0 else float(betaincinv(hits, n - hits + 1, tail))
     high = 1.0 if hits >= n else float(betaincinv(hits + 1, n - hits, 1 - tail))
     return low, high
@@ -198,14 +198,7 @@ class Paired:
     detectable: float
 
 
-def paired(
-    first: Sequence[float],
-    second: Sequence[float],
-    clusters: Sequence[Hashable],
-    level: float = LEVEL,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Paired:
+def paired(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable], draws: int = DRAWS) -> Paired:
     """Compare two models on the same questions.
 
     Whole documents are drawn with replacement. The percentiles are those of the expanded percentile interval
@@ -231,20 +224,20 @@ def paired(
     if FEWEST <= groups < FEW_DOCUMENTS:
         p = flipped_p(sums.tolist())
         if int((np.abs(sums) > 1e-12).sum()) >= FEWEST_UNLIKE:
-            low, high = _flipped_interval(sums, counts, level, draws, seed)
+            low, high = _flipped_interval(sums, counts, draws)
         smallest = detectable(stderr, groups) if stderr > 0 else _detectable_by_signs(groups)
     elif n and np.ptp(sums / counts) < 1e-12 and float(np.abs(delta).max()) <= 1:
-        low, high = _unanimous(mean, groups, level)
+        low, high = _unanimous(mean, groups)
         p = float(binomtest(groups, groups).pvalue) if mean else 1.0
         smallest = _detectable_by_signs(groups)
     elif not math.isnan(stderr):
-        means = _resampled(sums, counts, draws, seed)
-        low, high = (float(end) for end in np.quantile(means, _expanded(level, groups)))
+        means = _resampled(sums, counts, draws)
+        low, high = (float(end) for end in np.quantile(means, _expanded(groups)))
         p, smallest = _p_value(means, groups), detectable(stderr, groups)
     return Paired(mean, low, high, p, stderr, wins, losses, n - wins - losses, mcnemar, n, groups, smallest)
 
 
-def flipped_p(sums: Sequence[float], draws: int = DRAWS, seed: int = 0) -> float:
+def flipped_p(sums: Sequence[float], draws: int = DRAWS) -> float:
     """The two-sided p of a sum of differences if each document could as well have had the other sign.
 
     Exact over all 2^k signs, whose sums are built up document by document: sums of whole numbers take few values.
@@ -259,28 +252,28 @@ def flipped_p(sums: Sequence[float], draws: int = DRAWS, seed: int = 0) -> float
             spread[round(total - size, 9)] += share / 2
         reached = spread
         if len(reached) > draws:
-            drawn = abs(_signs(len(sums), draws, seed) @ list(sums)) >= observed
+            drawn = abs(_signs(len(sums), draws) @ list(sums)) >= observed
             return float((drawn.sum() + 1) / (draws + 1))
     return min(1.0, math.fsum(share for total, share in reached.items() if abs(total) >= observed))
 
 
-def _signs(groups: int, draws: int, seed: int) -> Any:
+def _signs(groups: int, draws: int) -> Any:
     """Signs of the documents, float64 [draws, groups]: all there are if these are not more than `draws`."""
     import numpy as np
 
     if 2**groups <= draws:
         return 1.0 - 2.0 * ((np.arange(2**groups)[:, None] >> np.arange(groups)) & 1)
-    return np.random.default_rng(seed).choice((-1.0, 1.0), size=(draws, groups))
+    return np.random.default_rng(0).choice((-1.0, 1.0), size=(draws, groups))
 
 
-def _flipped_interval(sums: Any, counts: Any, level: float, draws: int, seed: int) -> tuple[float, float]:
+def _flipped_interval(sums: Any, counts: Any, draws: int) -> tuple[float, float]:
     """The mean differences that flipping the signs of the documents' residuals does not reject."""
-    signs, mean = _signs(len(sums), draws, seed), float(sums.sum() / counts.sum())
+    signs, mean = _signs(len(sums), draws), float(sums.sum() / counts.sum())
     of_sums, of_counts = signs @ sums, signs @ counts
 
     def kept(shift: float) -> bool:
         observed = abs(sums.sum() - shift * counts.sum()) - 1e-9
-        return bool((abs(of_sums - shift * of_counts) >= observed).mean() > 1 - level)
+        return bool((abs(of_sums - shift * of_counts) >= observed).mean() > 1 - LEVEL)
 
     def end(outside: float) -> float:
         inside = mean
@@ -293,25 +286,25 @@ def _flipped_interval(sums: Any, counts: Any, level: float, draws: int, seed: in
     return end(mean - reach), end(mean + reach)
 
 
-def _unanimous(mean: float, groups: int, level: float) -> tuple[float, float]:
+def _unanimous(mean: float, groups: int) -> tuple[float, float]:
     """Bounds of a mean difference, at most 1 in size, if all documents seen differ by the same.
 
     A bootstrap gives an interval of no width. The exact one-sided binomial bound of each tail says how large a share
     of all documents can differ from those seen, by at most 1 or -1: with none of k, 1 - tail^(1/k).
     """
-    share = _binomial(0.0, groups, level)[1]
+    share = _binomial(0.0, groups)[1]
     return mean - share * (1 + mean), mean + share * (1 - mean)
 
 
-def _detectable_by_signs(groups: int, level: float = LEVEL, power: float = POWER) -> float:
+def _detectable_by_signs(groups: int) -> float:
     """The smallest share of documents won, none lost, that a two-sided sign test finds with this probability."""
     from scipy.special import betaincinv
 
-    needed = math.ceil(1 - math.log2(1 - level))  # so many wins and no loss have p <= 1 - level
-    return float(betaincinv(needed, groups - needed + 1, power)) if groups >= needed else math.nan
+    needed = math.ceil(1 - math.log2(1 - LEVEL))  # so many wins and no loss have p <= 1 - LEVEL
+    return float(betaincinv(needed, groups - needed + 1, POWER)) if groups >= needed else math.nan
 
 
-def _resampled(sums: Any, counts: Any, draws: int, seed: int, kept: int = _MOST_KEPT) -> Any:
+def _resampled(sums: Any, counts: Any, draws: int, seed: int = 0, kept: int = _MOST_KEPT) -> Any:
     """Means over documents drawn with replacement, float64 [draws], made from at most `kept` numbers at a time."""
     import numpy as np
 
@@ -337,11 +330,11 @@ def _times_drawn(groups: int, draws: int, seed: int) -> Any:
     return np.bincount(flat, minlength=draws * groups).reshape(draws, groups).astype(float)
 
 
-def _expanded(level: float, groups: int) -> tuple[float, float]:
-    """The percentiles, as shares, that reach as far as a t interval of this level."""
+def _expanded(groups: int) -> tuple[float, float]:
+    """The percentiles, as shares, that reach as far as a t interval."""
     from scipy.special import ndtr
 
-    tail = float(ndtr(-math.sqrt(groups / (groups - 1)) * t_quantile(level, groups - 1)))
+    tail = float(ndtr(-math.sqrt(groups / (groups - 1)) * t_quantile(LEVEL, groups - 1)))
     return tail, 1 - tail
 
 
@@ -354,11 +347,11 @@ def _p_value(means: Any, groups: int) -> float:
     return float(2 * stdtr(groups - 1, ndtri(tail) * math.sqrt((groups - 1) / groups)))
 
 
-def detectable(stderr: float, clusters: int, level: float = LEVEL, power: float = POWER) -> float:
+def detectable(stderr: float, clusters: int) -> float:
     """The smallest true difference that a two-sided test finds with this probability, given the difference's error."""
     from scipy.special import stdtrit
 
-    return (t_quantile(level, clusters - 1) + float(stdtrit(clusters - 1, power))) * stderr
+    return (t_quantile(LEVEL, clusters - 1) + float(stdtrit(clusters - 1, POWER))) * stderr
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -126,7 +126,7 @@ def test_flipped_signs_are_counted_exactly() -> None:
 def test_the_bootstrap_is_that_of_scipy_but_for_its_width() -> None:
     rng = np.random.default_rng(3)
     first, second = rng.random(40), rng.random(40) + 0.1
-    found = paired(first, second, range(40), level=0.95)
+    found = paired(first, second, range(40))
     tail = scipy_stats.norm.cdf(-math.sqrt(40 / 39) * t_quantile(0.95, 39))
     theirs = scipy_stats.bootstrap(
         (second - first,), np.mean, confidence_level=1 - 2 * tail, method="percentile", rng=np.random.default_rng(1)

@@ -39,11 +39,11 @@ def test_needles_are_found_by_reading_and_not_without_the_question(form: str) ->
         hidden = hidden_in(row)
         asked = re.search(r"for (.+) mentioned", row["asked"])[1].replace(", and ", ", ").split(", ")  # type: ignore[index]
         found = [value for key, value in hidden if key in asked]
-        assert sorted(found) == sorted(row["answers"]) and len(found) == what.values * what.queries
-        assert string_match_all(" ".join(found), row["answers"]) == 1
+        assert sorted(found) == sorted(row["answer"]) and len(found) == what.values * what.queries
+        assert string_match_all(" ".join(found), row["answer"]) == 1
         kept = what.queries * what.values
         blind = rng.sample([value for _, value in hidden], kept)
-        guessed.append((string_match_all(" ".join(blind), row["answers"]), kept / len(hidden)))
+        guessed.append((string_match_all(" ".join(blind), row["answer"]), kept / len(hidden)))
         assert count_tokens(f"{row['document']}\n{row['asked']}") + 128 <= row["needle_length"]
     score, chance = (sum(column) / len(guessed) for column in zip(*guessed, strict=True))
     assert abs(score - chance) < 0.3  # all of few where nothing else is hidden
@@ -52,7 +52,7 @@ def test_needles_are_found_by_reading_and_not_without_the_question(form: str) ->
 def test_depths_are_uniform_lengths_are_filled_and_draws_depend_on_length_and_seed_alone() -> None:
     depths = []
     for row in niah("single_1", tokenizer="gpt2", needles={"lengths": [1024], "documents": 200})["test"]:
-        depths.append(row["document"].index(row["answers"][0]) / len(row["document"]))
+        depths.append(row["document"].index(row["answer"][0]) / len(row["document"]))
     assert all(abs(sum(low <= depth < low + 0.25 for depth in depths) - 50) < 25 for low in (0, 0.25, 0.5, 0.75))
     for form in FORMS:
         last = rows_of(form)[-1]
@@ -121,7 +121,7 @@ def test_prompts_are_those_of_lm_evals_ruler_with_the_same_seed_words_and_prose(
     for their, our in zip(theirs, ours, strict=True):
         assert f"{our['document']}\n{our['asked']}" == their["input"]
         assert our["question"] == f"{our['asked']} {their['gen_prefix']}"
-        assert our["answers"] == their["outputs"]
+        assert our["answer"] == their["outputs"]
 
 
 def test_a_wrong_knob_is_named() -> None:

@@ -25,7 +25,7 @@ class Reader(TemplateLM):
     def __init__(self) -> None:
         super().__init__()
         rows = [row for form in FORMS for row in niah(form, **METADATA)["test"]]
-        self.known = {row["question"]: (row["answers"], row["needle_length"]) for row in rows}
+        self.known = {row["question"]: (row["answer"], row["needle_length"]) for row in rows}
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         answered = []

@@ -139,7 +139,7 @@ def _calibrated(rng: random.Random, form: Form, length: int, tokenizer: str) -> 
         row = _drawn(rng, form, units)
         # Far from full nothing is counted: the draws alone must be lm_eval's.
         if not of_one or 1.1 * of_one * units + ROOM >= length:
-            total = _tokens(_asked(row) + " ".join(row["answers"]), tokenizer)
+            total = _tokens(_asked(row) + " ".join(row["answer"]), tokenizer)
             of_one = total / units
         units += step if total + ROOM <= length else -step
     return max(units, fewest), step
@@ -200,7 +200,7 @@ def _drawn(rng: random.Random, form: Form, units: int) -> dict[str, Any]:
         "asked": asked,
         "lead": asked + "\n",
         "question": f"{asked} {STEM.format(**words)}",
-        "answers": [value for key in queries for value in hidden[key]],
+        "answer": [value for key in queries for value in hidden[key]],
     }
 
 

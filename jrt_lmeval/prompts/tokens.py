@@ -98,12 +98,14 @@ def tokenizer_named(name: str) -> Tokenizer:
     shipped = weights_dir() / name
     folder = tokenizer_dir(shipped if shipped.is_dir() else Path(name))
     why = (
-        f"window tokenizer {name!r} cannot be loaded: it must be {GPT2!r}, a folder with a tokenizer.json, a shipped "
+        f"tokenizer {name!r} cannot be loaded: it must be {GPT2!r}, a folder with a tokenizer.json, a shipped "
         "model or one of the Hugging Face hub"
     )
-    tokenizer = read_tokenizer(str(folder), why, "name that folder as window.tokenizer")
+    tokenizer = read_tokenizer(
+        str(folder), why, "name that folder (as window.tokenizer, or as tokenizer in --metadata)"
+    )
     if not tokenizer.is_fast:
-        raise JRTError(f"window tokenizer {name!r} has no tokenizer.json: windows need a fast tokenizer.")
+        raise JRTError(f"tokenizer {name!r} has no tokenizer.json: windows and lengths need a fast tokenizer.")
     return tokenizer.backend_tokenizer
 
 

@@ -127,6 +127,8 @@ def test_prompts_are_those_of_lm_evals_ruler_with_the_same_seed_words_and_prose(
 def test_a_wrong_knob_is_named() -> None:
     with pytest.raises(JRTError, match="gpt2 always works"):
         niah("single_1")
+    with pytest.raises(JRTError, match=r"tokenizer '/no/folder' cannot be loaded.*tokenizer in --metadata"):
+        niah("single_1", model="/no/folder")
     for knobs, message in (
         ({"length": [1024]}, "key of the needles block.*Did you mean 'lengths'"),
         ({"lengths": 1024}, "needles.lengths must be a list"),

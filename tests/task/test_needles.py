@@ -128,3 +128,24 @@ def test_groups_of_six_have_the_error_of_their_unweighted_mean() -> None:
     for task in loaded["groups"]["recall_whole_jrt"].get_all_tasks():
         assert task.config.metadata["jrt"]["window"]["policy"] == "none"
         assert task.config.metadata["jrt"]["layout"] == "flat"
+
+
+@pytest.mark.slow
+def test_greedy_answers_depend_neither_on_the_batch_nor_on_the_processes(model: Any) -> None:
+    import lm_eval.tasks
+
+    from model_adapters.models import JRTRNN
+
+    tasks_ready(lm_eval.tasks)
+    metadata = {"feature_map": "mlp", "needles": {"lengths": [900], "documents": 3}}
+    answered = []
+    for rows in (1, 3):
+        lm = JRTRNN.create_from_arg_obj({"feature_map": "mlp"}, {"batch_size": rows})
+        manager = TaskManager(include_defaults=False, include_path=str(tasks_dir()), metadata=metadata)
+        names = ["niah_single_1_once", "middle_match_padded"]
+        found = simple_evaluate(lm, tasks=names, task_manager=manager, limit=3, gen_kwargs={"max_gen_toks": 6})
+        answered.append([line["filtered_resps"] for name in names for line in found["samples"][name]])
+    assert answered[0] == answered[1] and len(answered[0]) == 6
+    (task,) = manager.load(["niah_multikey_3_once"])["tasks"].values()
+    shares = [[number for number, _ in task.doc_iterator(rank=rank, world_size=2)] for rank in (0, 1)]
+    assert sorted([*shares[0], *shares[1]]) == [0, 1, 2] and all(shares)

@@ -396,7 +396,7 @@ def train(
     sharded: bool = False,
     cache: Path | None = None,
 ) -> dict[str, float]:
-    """Train a model, or go on with the run in `out`, and save it there as a Hugging Face folder.
+    """Train a model, or resume the run in `out`, and save it there as a Hugging Face folder.
 
     Started by `accelerate launch` or `torchrun`, the processes train one model together (see the top of this file).
 
@@ -419,49 +419,39 @@ def train(
     if recipe.tokens < 1:
         raise JRTError(f"tokens={recipe.tokens}: a model is trained for at least 1 token.")
     require_sources(recipe)
+    team, retrofit = Team(device, sharded), recipe.model == "retrofit"
     try:
-        return _trained(recipe, out, device, quiet, sharded, cache)
+        out.mkdir(parents=True, exist_ok=True)
+        saved, teacher = _saved(out, recipe), _teacher(recipe)
+        team.wait()  # until all have looked, before one writes
+        if team.leads:
+            _replace(out / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n")
+            if saved is None and not retrofit:
+                _new_tokenizer(recipe).save_pretrained(out)
+            for log in (LOG, HELDOUT):
+                _cut_log(out / log, saved["done"] if saved else 0)
+        team.wait()
+        tokenizer: Any = find_tokenizer(find(str(recipe.config["backbone"]))) if retrofit else read_own(out)
+        run = Run.start(recipe, team, tokenizer, saved, teacher)
+        if isinstance(run.model, RetrofitForCausalLM) and cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+            run.model.cache = cache
+        try:
+            with fast_scans():
+                average = _loop(run, tokenizer, out, quiet or not team.leads)
+        except KeyboardInterrupt as error:
+            # the interrupted step may have moved only some of the weights, which is better than losing the run
+            run.save(out)
+            raise KeyboardInterrupt(
+                f"stopped and saved at {run.done:,} of {recipe.tokens:,} tokens; the same command resumes from there."
+            ) from error
+        _finish(run, tokenizer, out)
     except (OSError, SafetensorError) as error:
         raise JRTError(
             f"{out}: cannot be written ({error}). Give --out a folder with room; a run whose {CHECKPOINT} is there "
-            "goes on from it."
+            "resumes from it."
         ) from error
-
-
-def _trained(
-    recipe: TrainRecipe, out: Path, device: str, quiet: bool, sharded: bool, cache: Path | None
-) -> dict[str, float]:
-    team = Team(device, sharded)
-    out.mkdir(parents=True, exist_ok=True)
-    saved, teacher = _saved(out, recipe), _teacher(recipe)
-    team.wait()  # until all have looked, before one writes
-    if team.leads:
-        _replace(out / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n")
-        if saved is None and recipe.model != "retrofit":
-            _new_tokenizer(recipe).save_pretrained(out)
-        for log in (LOG, HELDOUT):
-            _cut_log(out / log, saved["done"] if saved else 0)
-    team.wait()
-    tokenizer = _backbone_tokenizer(recipe) if recipe.model == "retrofit" else read_own(out)
-    run = Run.start(recipe, team, tokenizer, saved, teacher)
-    if isinstance(run.model, RetrofitForCausalLM) and cache is not None:
-        cache.mkdir(parents=True, exist_ok=True)
-        run.model.cache = cache
-    try:
-        with fast_scans():
-            average = _loop(run, tokenizer, out, quiet or not team.leads)
-    except KeyboardInterrupt as error:
-        # the interrupted step may have moved only some of the weights, which is better than losing the run
-        run.save(out)
-        raise KeyboardInterrupt(
-            f"stopped and saved at {run.done:,} of {recipe.tokens:,} tokens; the same command goes on from there."
-        ) from error
-    _finish(run, tokenizer, out)
     return {"tokens": run.done, "steps": run.steps, "seconds": run.seconds, **average}
-
-
-def _backbone_tokenizer(recipe: TrainRecipe) -> Any:
-    return find_tokenizer(find(str(recipe.config["backbone"])))
 
 
 def _new_tokenizer(recipe: TrainRecipe) -> PreTrainedTokenizerFast:
@@ -483,7 +473,7 @@ def _teacher(recipe: TrainRecipe) -> JRTForCausalLM | None:
 def _finish(run: Run, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write the trained model and its card.
 
-    A checkpoint lies beside them until they are complete, so that a run that is killed here goes on from it and no
+    A checkpoint lies beside them until they are complete, so that a run that is killed here resumes from it and no
     half-written model is taken for a finished one.
     """
     run.save(out)

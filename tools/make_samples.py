@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 SEEDS = {
     "swde": 2000, "fda": 2001, "squadv2": 2002, "nq_512": 2003, "nq_1024": 2004, "nq_2048": 2005,
-    "triviaqa": 2006, "drop": 2007,
+    "triviaqa": 2006, "drop": 2007, "swde_uniform": 2008,
 }  # fmt: skip
 
 SWDE_ROWS = 72
@@ -41,11 +41,11 @@ NQ_QUESTIONS = {512: 5, 1024: 5, 2048: 4}  # on each article
 CONTEXTS, QUESTIONS = 24, 3  # of SQuAD, TriviaQA, DROP
 
 
-def swde_rows() -> list[Row]:
-    """Rows in the schema of `hazyresearch/based-swde-v2`, the same every time."""
-    rng = random.Random(SEEDS["swde"])
+def swde_rows(name: str) -> list[Row]:
+    """Rows in the schema of `hazyresearch/based-swde-v2`, the same every time; `swde_uniform` has facts anywhere."""
+    rng, anywhere = random.Random(SEEDS[name]), name == "swde_uniform"
     rows: list[Row] = []
-    for page in generate_pages("test", SEEDS["swde"], facts=(8, 22), words=(150, 480)):
+    for page in generate_pages("test", SEEDS[name], facts=(8, 22), words=(150, 480), anywhere=anywhere):
         # Rows whose answer is a single character are dropped by the published window.
         facts = [fact for fact in page.facts if len(fact[1]) > 1]
         if len(facts) < SWDE_QUESTIONS or not SWDE_TOKENS[0] <= count_tokens(page.text) <= SWDE_TOKENS[1]:
@@ -147,7 +147,8 @@ def drop_rows() -> list[Row]:
 
 
 MAKERS: dict[str, Callable[[], list[Row]]] = {
-    "swde": swde_rows,
+    "swde": partial(swde_rows, "swde"),
+    "swde_uniform": partial(swde_rows, "swde_uniform"),
     "fda": fda_rows,
     "squadv2": squad_rows,
     "nq_512": partial(nq_rows, 512),

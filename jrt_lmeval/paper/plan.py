@@ -64,6 +64,7 @@ class Suite:
         others: the other families, as (row, model, arguments).
         benchmarks: of every table.
         decisive: benchmarks of more questions, on which the claims are decided where they were asked.
+        further: benchmarks of the table of recall and memory besides, which the picture does not show.
         budgets: bytes that a windowed Transformer may keep in the table of recall and memory.
         about: a sentence for `--help` and `--dry-run`.
     """
@@ -74,6 +75,7 @@ class Suite:
     benchmarks: tuple[str, ...]
     about: str
     decisive: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
     budgets: tuple[int, ...] = ()
 
 
@@ -113,6 +115,7 @@ SUITES: dict[str, Suite] = {
         ),
         benchmarks=("factbook", "swde"),
         decisive=("factbook_large",),
+        further=("swde_uniform",),
         about="the models that come with the package, on local rows or samples; two CPU cores are enough",
         budgets=(100_000, 200_000, 400_000, JRT_BYTES, 1_600_000, 3_200_000),
     ),
@@ -284,7 +287,7 @@ def _comparison(suite: Suite, asked: Sequence[str], main: Mapping[str, Any]) -> 
 
 def _memory(suite: Suite, maps: Mapping[str, Mapping[str, Any]]) -> Iterable[TableRow]:
     """Every model, and a Transformer that keeps as much of the text as fits into each budget."""
-    once = _tasks(suite.benchmarks, "once")
+    once = _tasks((*suite.benchmarks, *suite.further), "once")
     for label, given in maps.items():
         yield TableRow("memory", label, EvalRun("jrt_rnn", given, once))
     for label, model, arguments in suite.others:

@@ -15,7 +15,7 @@ from jrt_lmeval.data.making.factbook import trained_values
 from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.data.shipped import prose_rows
 from jrt_lmeval.errors import JRTError
-from jrt_lmeval.paper.claims import LARGE, METRIC, PRINTED, Logs, Verdict, floor_table, points, recall, verdicts
+from jrt_lmeval.paper.claims import METRIC, PRINTED, Logs, Verdict, floor_table, points, recall, verdicts
 from jrt_lmeval.paper.plan import IN_PAPER, JRT_BYTES, PERPLEXITY, SINKS, TRAINED_SO, WINDOWED, TableRow
 from jrt_lmeval.paper.times import Times
 from jrt_lmeval.paths import tokenizer_dir
@@ -182,10 +182,11 @@ def unigram() -> Number:
 
 
 def _benchmarks(entries: Sequence[TableRow], cells: Mapping[tuple[str, str], Cells]) -> list[str]:
-    """Benchmarks of the rows; one of more questions has a column only where a row was asked them."""
+    """Benchmarks of the rows; the first has a column always, another where a row was asked it."""
     tasks = [task for entry in entries for task in entry.run.tasks if task != PERPLEXITY]
     measured = {name for entry in entries for name in cells[entry.table, entry.label]}
-    return [name for name in dict.fromkeys(map(benchmark_of, tasks)) if name in measured or not name.endswith(LARGE)]
+    first, *others = dict.fromkeys(map(benchmark_of, tasks))
+    return [first, *(name for name in others if name in measured)]
 
 
 def _marked(benchmark: str, samples: Iterable[str]) -> str:

@@ -242,6 +242,7 @@ def _cloze(dataset: str, sample: str, parts: Form, sought: tuple[str, ...] = ())
 
 BENCHMARKS: dict[str, BenchmarkSpec] = {
     "swde": _key_value("hazyresearch/based-swde-v2", "swde.jsonl", _swde_text, _swde),
+    "swde_uniform": _key_value("swde_uniform", "swde_uniform.jsonl.gz", _swde_text, _swde),
     "fda": _key_value("hazyresearch/based-fda", "fda.jsonl.gz", _field("text"), _fda),
     "factbook": _key_value("factbook", None, _field("text"), _fda),
     "factbook_large": _key_value("factbook_large", None, _field("text"), _fda),
@@ -263,7 +264,8 @@ BENCHMARKS: dict[str, BenchmarkSpec] = {
     "triviaqa": _cloze("hazyresearch/based_triviaqa", "triviaqa.jsonl.gz", _triviaqa),
     "drop": _cloze("hazyresearch/based_drop", "drop.jsonl.gz", _drop),
 }
-"""Every benchmark; all are the published ones but those of the factbook, which are ours and asked the way FDA is."""
+"""Every benchmark; all are the published ones but those of the factbook, which are ours and asked the way FDA is, and
+`swde_uniform`, of which there are generated rows only."""
 
 
 def benchmark_of(name: str) -> BenchmarkSpec:

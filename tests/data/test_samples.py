@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cache
+from itertools import islice
+from statistics import fmean
 from typing import Any
 
 import pytest
 import yaml
 
+from jrt_lmeval.data.making.pages import generate_pages
 from jrt_lmeval.data.making.values import pool
 from jrt_lmeval.data.rowfiles import read_rows
 from jrt_lmeval.errors import JRTError
@@ -26,6 +29,7 @@ KEY_VALUE = ["doc_id", "file_name", "key", "value", "text"]
 CLOZE = ["context", "question", "orig_question", "answers"]
 FIELDS = {
     "swde": KEY_VALUE,
+    "swde_uniform": KEY_VALUE,
     "fda": KEY_VALUE,
     "squadv2": ["doc_id", "text", "value", "title", "context", "question"],
     "nq_512": [*CLOZE, "tok_pos"],
@@ -99,6 +103,18 @@ def test_pages_have_the_shape_of_swde() -> None:
         assert mark and tail == f"{row['key']}:"
         assert row["value"] in page
         assert SWDE_TOKENS[0] - 5 <= count_tokens(page) <= SWDE_TOKENS[1] + 5
+
+
+def test_facts_of_the_uniform_sample_stand_anywhere() -> None:
+    def places(name: str) -> list[float]:
+        texts = [(row["text"].partition("Summary of information above")[0], row["value"]) for row in sample(name)]
+        return [text.rindex(value) / len(text) for text, value in texts]
+
+    assert fmean(places("swde")) < 0.45 < 0.5 < fmean(places("swde_uniform")) < 0.6
+    pages = islice(generate_pages("test", 5, facts=(8, 22), words=(150, 480), anywhere=True), 300)
+    found = [page.text.index(value) / len(page.text) for page in pages for _, value in page.facts if len(value) > 5]
+    quarters = [sum(low <= place < low + 0.25 for place in found) / len(found) for low in (0, 0.25, 0.5, 0.75)]
+    assert min(quarters) > 0.15 and max(quarters) < 0.35, quarters
 
 
 def test_summaries_have_the_shape_of_fda() -> None:

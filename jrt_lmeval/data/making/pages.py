@@ -260,7 +260,9 @@ def _words(lines: list[str]) -> int:
     return sum(line.count(" ") + 1 for line in lines)
 
 
-def _page(maker: Maker, domain: Domain, style: Style, facts: list[tuple[Field, str]], words: int) -> str:
+def _page(
+    maker: Maker, domain: Domain, style: Style, facts: list[tuple[Field, str]], words: int, anywhere: bool
+) -> str:
     rng = maker.rng
     name = facts[0][1]
     listed = facts if style.name_as_key else facts[1:]
@@ -292,8 +294,9 @@ def _page(maker: Maker, domain: Domain, style: Style, facts: list[tuple[Field, s
         while len(part) > 2 and _words(part) > room + 10:
             part.pop()
         room -= _words(part)
-        # Mostly after the facts, as on real pages, but also before and between them.
-        at = len(parts) - 1 if rng.random() < 0.6 else rng.randint(first, len(parts) - 1)
+        # Mostly after the facts, as on real pages, but also before and between them; or in each gap with equal chances.
+        last = not anywhere and rng.random() < 0.6
+        at = len(parts) - 1 if last else rng.randint(first, len(parts) - 1)
         parts.insert(max(at, first), part)
     joiner = " " if rng.random() < FLATTENED else "\n"
     text = joiner.join(line for part in parts for line in part if line)
@@ -301,7 +304,11 @@ def _page(maker: Maker, domain: Domain, style: Style, facts: list[tuple[Field, s
 
 
 def generate_pages(
-    split: Split, seed: int, facts: tuple[int, int] = (4, 24), words: tuple[int, int] = (60, 600)
+    split: Split,
+    seed: int,
+    facts: tuple[int, int] = (4, 24),
+    words: tuple[int, int] = (60, 600),
+    anywhere: bool = False,
 ) -> Iterator[Page]:
     """An endless stream of pages; the same arguments give the same pages on every machine.
 
@@ -311,6 +318,8 @@ def generate_pages(
         facts: least and most key-value lines on a page. Short pages hold fewer, about one for each eight words; test
             pages hold no more than their domain has keys, and only the benchmark's keys are in `Page.facts`.
         words: least and most words of a page, roughly; a word of such a page has about 1.6 GPT-2 tokens.
+        anywhere: facts stand at the end of a page as often as at its beginning; else most of what is no fact follows
+            them, so that a model that sees only the last tokens sees few facts.
 
     Raises:
         JRTError: for an unknown split or an empty or negative range.
@@ -320,10 +329,10 @@ def generate_pages(
     for label, (low, high) in {"facts": facts, "words": words}.items():
         if not 1 <= low <= high:
             raise JRTError(f"generate_pages: {label}=({low}, {high}) must be (least, most) with 1 <= least <= most")
-    return _pages(split, seed, facts, words)
+    return _pages(split, seed, facts, words, anywhere)
 
 
-def _pages(split: Split, seed: int, facts: tuple[int, int], words: tuple[int, int]) -> Iterator[Page]:
+def _pages(split: Split, seed: int, facts: tuple[int, int], words: tuple[int, int], anywhere: bool) -> Iterator[Page]:
     number = 0
     while True:
         rng = random.Random(f"{split}/{seed}/{number}")
@@ -344,7 +353,7 @@ def _pages(split: Split, seed: int, facts: tuple[int, int], words: tuple[int, in
         length = rng.randint(*words)
         count = max(1, min(rng.randint(*facts), length // 8))
         drawn = _chosen(maker, domain, count)
-        text = _page(maker, domain, style, drawn, length)
+        text = _page(maker, domain, style, drawn, length, anywhere)
         asked = ASKED[domain.name] if split == "test" else {field.key for field, _ in drawn}
         yield Page(
             f"{domain.name}-{style.site}(2000)_{number:04d}",

@@ -25,6 +25,7 @@ COMMANDS = {
     ),
     "train": ("jrt_lmeval.training.cli:main", "train a small model of your own, on a CPU if need be"),
     "retrofit": ("jrt_lmeval.training.retrofit:main", "give a Transformer a constant state: memories beside it"),
+    "prefix": ("jrt_lmeval.prefix_fit:main", "fit the policy of prefix=learned on logs of fixed prefixes"),
     "paper": ("jrt_lmeval.paper.cli:main", "all runs that the paper's tables need, and the tables"),
     "report": ("jrt_lmeval.report.cli:main", "tables and a picture from the logs of any lm_eval runs"),
     "compare": ("jrt_lmeval.report.compare:main", "two runs on the same questions, and where they disagree"),

@@ -14,16 +14,23 @@ The default thresholds are the quartiles of H over training documents, with no t
 were trained on documents of this kind. The more varied quarter of contexts gets a longer prefix, the more repetitive
 quarter a shorter one. H depends on the tokenizer and on the length of the context. `experiments/entropy.py` prints the
 tables, and `experiments/prefix_length.py` those that the default of `prefix_length` was chosen by (docs/models.md).
+
+A learned prefix is a contextual bandit of few numbers: for each share of the document that the prefix may cover, a
+linear function of `features` foretells the reward, recall less a price a token, and the share with the largest value
+is taken. `jrt-eval prefix fit` finds the numbers (`jrt_lmeval.prefix_fit`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from decimal import ROUND_HALF_UP, Decimal
-from math import log2
+from math import isfinite, log2
 from operator import mul
+from pathlib import Path
 from typing import Any
 
 from jrt_lmeval.errors import JRTError, one_of, unknown
@@ -45,7 +52,104 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "fixed": ("prefix_length",),
     "dynamic": ("prefix_length", "prefix_step", "entropy_high", "entropy_low", "entropy_window"),
     "none": (),
+    "answer": ("prefix_chunk", "prefix_sure"),
+    "learned": ("prefix_policy",),
 }
+
+FEATURES = ("entropy", "length", "repeats", "rare")
+"""What a learned prefix goes by, see `features`."""
+NGRAM = 4
+
+
+def features(ids: Sequence[int]) -> dict[str, float]:
+    """What is known of a document before it is read.
+
+    Returns:
+        `entropy`, H of the whole document; `length`, log2 of the number of its tokens; `repeats`, the share of its
+        4-grams that stood in it before; `rare`, the mean place, 0 to 1, of the tokens that stand in it once (0.5 if
+        there are none).
+    """
+    grams = [tuple(ids[start : start + NGRAM]) for start in range(len(ids) - NGRAM + 1)]
+    counts = Counter(ids)
+    once = [place / (len(ids) - 1) for place, token in enumerate(ids) if counts[token] == 1 and len(ids) > 1]
+    return {
+        "entropy": unigram_entropy(ids),
+        "length": log2(max(1, len(ids))),
+        "repeats": 1 - len(set(grams)) / len(grams) if grams else 0.0,
+        "rare": sum(once) / len(once) if once else 0.5,
+    }
+
+
+@dataclass(frozen=True)
+class LearnedPrefix:
+    """A contextual bandit: value of a share = intercept + weights . (features - mean) / scale.
+
+    Attributes:
+        shares: of the document up to its end, ascending, 0 (no prefix) to 1.
+        features: names among `FEATURES`.
+        mean, scale: of each feature on the development documents.
+        intercepts: of each share.
+        weights: of each share, a number a feature.
+        about: what it was fitted on, and what cross-validation said.
+
+    Raises:
+        JRTError: numbers that do not fit together.
+    """
+
+    shares: tuple[float, ...]
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    intercepts: tuple[float, ...]
+    weights: tuple[tuple[float, ...], ...]
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in self.features:
+            one_of("feature of a learned prefix", name, FEATURES)
+        sizes = {len(self.features), len(self.mean), len(self.scale), *map(len, self.weights)}
+        numbers = [*self.shares, *self.mean, *self.scale, *self.intercepts, *(w for row in self.weights for w in row)]
+        ordered = self.shares and list(self.shares) == sorted(set(self.shares)) and self.shares[0] >= 0
+        if not ordered or self.shares[-1] > 1 or not all(map(isfinite, numbers)) or 0 in self.scale:
+            raise JRTError("a learned prefix needs ascending shares from 0 to 1, finite numbers, and no scale of 0.")
+        if len(sizes) > 1 or not len(self.shares) == len(self.intercepts) == len(self.weights):
+            raise JRTError("a learned prefix needs an intercept and weights a share, and a weight a feature.")
+
+    @classmethod
+    def read(cls, file: str | Path) -> LearnedPrefix:
+        """The policy that `jrt-eval prefix fit` wrote.
+
+        Raises:
+            JRTError: there is no such file, or it holds something else.
+        """
+        try:
+            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            given = {one.name: content[one.name] for one in fields(cls)}
+            rows = tuple(tuple(map(float, row)) for row in given.pop("weights"))
+            about, names = dict(given.pop("about")), tuple(map(str, given.pop("features")))
+            rest = {name: tuple(map(float, values)) for name, values in given.items()}
+            return cls(features=names, weights=rows, about=about, **rest)
+        except OSError as error:
+            raise JRTError(f"prefix_policy={file}: cannot be read ({error.strerror}).") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise JRTError(
+                f"prefix_policy={file}: is no policy of 'jrt-eval prefix fit' ({type(error).__name__}: {error})."
+            ) from None
+
+    def write(self, file: Path) -> None:
+        """Write the policy as JSON."""
+        file.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    def share(self, known: Mapping[str, float]) -> float:
+        """The share with the largest value for a document's `features`; of equal ones the smallest."""
+        x = [(known[name] - m) / s for name, m, s in zip(self.features, self.mean, self.scale, strict=True)]
+        values = [b + sum(map(mul, w, x)) for b, w in zip(self.intercepts, self.weights, strict=True)]
+        return self.shares[values.index(max(values))]
+
+    @property
+    def digest(self) -> str:
+        """Identifies the numbers that decide."""
+        return hashlib.sha256(repr(self).partition(", about=")[0].encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -54,7 +158,8 @@ class PrefixPolicy:
 
     Attributes:
         policy: `full` (the whole prompt), `document` (up to the end of the last copy of the document), `fixed`
-            (`prefix_length`), `dynamic` (`prefix_length` scaled by entropy) or `none` (0, causal).
+            (`prefix_length`), `dynamic` (`prefix_length` scaled by entropy), `none` (0, causal), `answer` (up to where
+            a drafted answer is sure and stable, see `model_adapters.running.drafts`) or `learned` (`prefix_policy`).
         prefix_length: an int >= 1, in tokens, or a float in (0, 1], a fraction of the tokens up to the end of the
             document (of its last copy): 1.0 is where the document ends, however long the question.
         prefix_step: relative change of M at high or low entropy, in [0, 1). The paper's ablation: 0.05, 0.10, 0.20.
@@ -62,6 +167,9 @@ class PrefixPolicy:
         entropy_low: H at or below this shortens it.
         entropy_window: tokens of a passage of which H is taken; None takes it of the whole document. What is left at
             the end of a document belongs to its last passage.
+        prefix_chunk: tokens that are read between two drafts.
+        prefix_sure: the mean probability of a draft's tokens, (0, 1], from which it is sure.
+        prefix_policy: the learned policy.
 
     Raises:
         JRTError: for an unknown policy, a parameter out of range, or `entropy_low > entropy_high`.
@@ -73,12 +181,15 @@ class PrefixPolicy:
     entropy_high: float = ENTROPY_HIGH
     entropy_low: float = ENTROPY_LOW
     entropy_window: int | None = None
+    prefix_chunk: int = 64
+    prefix_sure: float = 0.8
+    prefix_policy: LearnedPrefix | None = None
 
     def __post_init__(self) -> None:
         one_of("prefix policy", self.policy, POLICIES)
-        for field in fields(self)[1:]:
-            if field.name != "entropy_window":
-                _require_number(field.name, getattr(self, field.name))
+        for one in fields(self)[1:]:
+            if one.name not in ("entropy_window", "prefix_policy"):
+                _require_number(one.name, getattr(self, one.name))
         if isinstance(self.prefix_length, int) or self.prefix_length <= -1:  # lm_eval reads -5 as -5.0
             if self.prefix_length < 1:
                 raise JRTError(
@@ -103,6 +214,17 @@ class PrefixPolicy:
         window = self.entropy_window
         if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 2):
             raise JRTError(f"entropy_window={window!r}: must be a whole number of at least 2 tokens, such as 64.")
+        if not isinstance(self.prefix_chunk, int) or self.prefix_chunk < 1:
+            raise JRTError(
+                f"prefix_chunk={self.prefix_chunk!r}: must be a whole number of at least 1 token, such as 64."
+            )
+        if not 0.0 < self.prefix_sure <= 1.0:
+            raise JRTError(f"prefix_sure={self.prefix_sure}: a probability must be above 0, and at most 1.")
+        if self.policy == "learned" and not isinstance(self.prefix_policy, LearnedPrefix):
+            raise JRTError(
+                "prefix=learned needs a fitted policy: prefix_policy=policy.json, which 'jrt-eval prefix fit' writes, "
+                "or one in the model's own folder."
+            )
 
     def check_context(self, max_length: int | None) -> None:
         """Raise JRTError if `prefix_length` asks for more tokens than a model's context of `max_length` holds."""
@@ -115,21 +237,27 @@ class PrefixPolicy:
             )
 
     @property
-    def parameters(self) -> dict[str, int | float]:
-        """The parameters this policy reads, by name; those that are None are left out."""
+    def parameters(self) -> dict[str, int | float | str]:
+        """The parameters this policy reads, by name; those that are None are left out. A learned one is its digest."""
         values = {name: getattr(self, name) for name in POLICIES[self.policy]}
-        return {name: value for name, value in values.items() if value is not None}
+        return {
+            name: value.digest if isinstance(value, LearnedPrefix) else value
+            for name, value in values.items()
+            if value is not None
+        }
 
 
 @dataclass(frozen=True)
 class PrefixChoice:
     """A prefix of `length` tokens, and the document's normalised entropy in [0, 1].
 
-    With `entropy_window` the entropy is the mean over the document's passages, weighted by their tokens.
+    With `entropy_window` the entropy is the mean over the document's passages, weighted by their tokens. `known` holds
+    the document's `features`.
     """
 
     length: int
     entropy: float
+    known: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 def prefix_policy(prefix: str | None = "full", **given: Any) -> PrefixPolicy:
@@ -144,7 +272,7 @@ def prefix_policy(prefix: str | None = "full", **given: Any) -> PrefixPolicy:
             `entropy_window` that has no default thresholds and is given none.
     """
     name = one_of("prefix policy", "none" if prefix is None else prefix, POLICIES)
-    known = [field.name for field in fields(PrefixPolicy)[1:]]
+    known = [one.name for one in fields(PrefixPolicy)[1:]]
     values = {key: value for key, value in given.items() if value is not None}
     for key in values:
         if key not in known:
@@ -152,6 +280,8 @@ def prefix_policy(prefix: str | None = "full", **given: Any) -> PrefixPolicy:
         if key not in POLICIES[name]:
             users = " or ".join(f"prefix={policy}" for policy, reads in POLICIES.items() if key in reads)
             raise JRTError(f"{key}={values[key]} has no effect with prefix={name}; use it with {users}.")
+    if "prefix_policy" in values:
+        values["prefix_policy"] = LearnedPrefix.read(values["prefix_policy"])
     return PrefixPolicy(policy=name, **{**_thresholds(values), **values})
 
 
@@ -201,7 +331,8 @@ def choose_prefix(
         document_ids: token ids of the document (one copy), for its entropy.
 
     Returns:
-        M, rounded half up and clipped to [1, prompt_length] (`none`: 0), and the document's entropy.
+        M, rounded half up and clipped to [1, prompt_length] (`none`, and a learned share of 0: 0), and the document's
+        entropy and features. With `answer` M is the most that it can be: drafts shorten it.
 
     Raises:
         JRTError: if `prompt_length` is below 1.
@@ -212,15 +343,21 @@ def choose_prefix(
     entropies = [unigram_entropy(part) for part in parts]
     weights = [len(part) for part in parts]
     entropy = sum(map(mul, entropies, weights)) / max(1, sum(weights)) if len(parts) > 1 else entropies[0]
+    known = features(document_ids)
     if policy.policy == "none":
-        return PrefixChoice(0, entropy)
+        return PrefixChoice(0, entropy, known)
     if policy.policy == "full":
         wanted = prompt_length
-    elif policy.policy == "document":
+    elif policy.policy in ("document", "answer"):
         wanted = document_end
+    elif policy.prefix_policy is not None:
+        share = policy.prefix_policy.share(known)
+        if not share:
+            return PrefixChoice(0, entropy, known)
+        wanted = _rounded(Decimal(str(share)) * min(document_end, prompt_length))
     else:
         wanted = _scaled_length(policy, min(document_end, prompt_length), entropies, weights)
-    return PrefixChoice(max(1, min(wanted, prompt_length)), entropy)
+    return PrefixChoice(max(1, min(wanted, prompt_length)), entropy, known)
 
 
 def _scaled_length(policy: PrefixPolicy, document_end: int, entropies: Sequence[float], weights: Sequence[int]) -> int:
@@ -231,6 +368,10 @@ def _scaled_length(policy: PrefixPolicy, document_end: int, entropies: Sequence[
     if policy.policy == "dynamic" and any(weights):
         factors = [_factor(policy, entropy) for entropy in entropies]
         length = length * sum(map(mul, factors, weights)) / sum(weights)
+    return _rounded(length)
+
+
+def _rounded(length: Decimal) -> int:
     return int(length.quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 

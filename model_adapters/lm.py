@@ -27,6 +27,7 @@ from model_adapters.engines.engine import Engine
 from model_adapters.options import Place, RunOptions
 from model_adapters.request_cache import RequestCache, tokenizer_digest, weights_digest
 from model_adapters.running.batching import Budget, batches
+from model_adapters.running.drafts import with_drafts
 from model_adapters.running.generation import EOS, LENGTH, STOP, Generator, StopStrings
 from model_adapters.running.rows import Encoder, Goal, PromptRow, chunks_of, read_goal
 from model_adapters.running.runtime import Answer, LogLikelihood, NotFinite, Runtime, Totals, machine
@@ -248,6 +249,8 @@ class RecallLM(TemplateLM):
             rows = [chunk for row in rows for chunk in chunks_of(row, self._chunk_tokens)]
             run = self._generator.run_chunks
         rows = self.runtime.prepared(rows)
+        if self.policy.policy == "answer":
+            rows = with_drafts(self._generator, rows)
         if self._cold:
             self._cold = False
             counted, self.runtime.sums = self.runtime.sums, Totals()
@@ -359,6 +362,8 @@ class RecallLM(TemplateLM):
     def _require_whole(self) -> None:
         if self._chunk_tokens is not None:
             raise JRTError("chunk_tokens is for tasks that generate; this one scores a given text.")
+        if self.policy.policy == "answer":
+            raise JRTError("prefix=answer drafts an answer, and this task scores a given text: use another prefix.")
 
     def _end_ids(self) -> frozenset[int]:
         ends = getattr(getattr(self.engine.model, "generation_config", None), "eos_token_id", None)

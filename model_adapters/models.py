@@ -28,7 +28,8 @@ from jrt_lmeval.modeling.config import MODES
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, FeatureMap
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.scans import SCANNED
-from jrt_lmeval.prefix import PrefixPolicy, prefix_policy
+from jrt_lmeval.prefix import PrefixPolicy
+from jrt_lmeval.prefix import prefix_policy as policy_of
 from model_adapters.engines.hf import HFEngine
 from model_adapters.engines.jrt import JRTEngine
 from model_adapters.engines.kv_window import WindowEngine, WindowOptions
@@ -38,6 +39,8 @@ from model_adapters.options import RunOptions
 log = logging.getLogger("lm_eval.jrt")
 
 KERNELS = ("mamba_ssm", "causal_conv1d")
+POLICY_FILE = "prefix_policy.json"
+"""File in a model's folder with the policy of `prefix=learned`."""
 
 
 def checkpoint_of(
@@ -132,8 +135,10 @@ class JRTRNN(OurLM):
         pretrained: name of a shipped model, a folder, or a hub id; by default the shipped model of `feature_map`.
         path: the same as `pretrained`.
         feature_map: which shipped model (default `mlp`); with `pretrained` it must be the map of that model.
-        prefix: prefix policy: `full`, `document`, `fixed`, `dynamic` or `none`.
-        prefix_length, prefix_step, entropy_high, entropy_low, entropy_window: see `jrt_lmeval.prefix.PrefixPolicy`.
+        prefix: prefix policy: `full`, `document`, `fixed`, `dynamic`, `answer`, `learned` or `none`.
+        prefix_length, prefix_step, entropy_high, entropy_low, entropy_window, prefix_chunk, prefix_sure: see
+            `jrt_lmeval.prefix.PrefixPolicy`.
+        prefix_policy: file of a learned policy; by default `prefix_policy.json` in the model's folder.
         init: `random` for untrained weights of the same shape: a chance-level control, never a default.
         revision: branch, tag or commit of a hub id.
         padding, decode, filling, enc_length: the published ways of a released model, see
@@ -158,6 +163,9 @@ class JRTRNN(OurLM):
         entropy_high: float | None = None,
         entropy_low: float | None = None,
         entropy_window: int | None = None,
+        prefix_chunk: int | None = None,
+        prefix_sure: float | None = None,
+        prefix_policy: str | None = None,
         init: str | None = None,
         revision: str | None = None,
         padding: str | None = None,
@@ -166,13 +174,20 @@ class JRTRNN(OurLM):
         enc_length: int | None = None,
         **options: Any,
     ):
-        policy = prefix_policy(
+        if prefix == "learned" and prefix_policy is None:
+            checkpoint = checkpoint_of(self.family, pretrained, path, revision, (), feature_map or self.default_map)
+            file = checkpoint.folder / POLICY_FILE
+            prefix_policy = str(file) if file.is_file() else None
+        policy = policy_of(
             prefix,
             prefix_length=prefix_length,
             prefix_step=prefix_step,
             entropy_high=entropy_high,
             entropy_low=entropy_low,
             entropy_window=entropy_window,
+            prefix_chunk=prefix_chunk,
+            prefix_sure=prefix_sure,
+            prefix_policy=prefix_policy,
         )
         modes = {"padding": padding, "decode": decode, "filling": filling, "enc_length": enc_length}
         super().__init__(pretrained, path, feature_map, init, revision, policy, modes, options)

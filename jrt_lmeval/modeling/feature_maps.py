@@ -12,7 +12,7 @@ A map turns queries and keys `[B, H, T, D]` into features `[B, H, T, F]`. Each n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from inspect import signature
 
@@ -262,23 +262,43 @@ class MLP(FeatureMap):
         return _by_row(ACTIVATIONS[self.activation](y), rows)
 
 
+def _parts(
+    whole: str, maps: Sequence[str], options: Mapping[str, Mapping[str, object]] | None, most: int
+) -> list[tuple[str, Mapping[str, object]]]:
+    """The maps that another is made of, with their options.
+
+    Raises:
+        JRTError: too many of them, one that is made of others itself, or options of a map that is not among them.
+    """
+    maps = maps.split("+") if isinstance(maps, str) else list(maps)
+    if MIXED & set(maps) or not 1 <= len(maps) <= most:
+        raise JRTError(f"feature_map={whole}: maps is {maps}; it must name 1 to {most} maps, none of them {whole}.")
+    for name in options or {}:
+        if name not in maps:
+            raise unknown(f"map in the options of feature_map={whole}", name, maps)
+    return [(name, (options or {}).get(name, {})) for name in maps]
+
+
 class Hybrid(FeatureMap):
     """Heads split evenly between several maps; narrower ones are filled with zero features, which change no product.
 
     Args:
         maps: names of the maps, dealt to the heads in contiguous runs; default `("taylor", "mlp")`.
+        options: of the maps, by name.
     """
 
-    def __init__(self, num_heads: int, head_dim: int, maps: Sequence[str] = ("taylor", "mlp")):
-        if isinstance(maps, str):
-            maps = maps.split("+")
-        if "hybrid" in maps or not 1 <= len(maps) <= num_heads:
-            raise JRTError(
-                f"feature_map=hybrid: maps is {list(maps)}; it must name 1 to {num_heads} maps (one head each at "
-                "least), none of them hybrid."
-            )
-        sizes = [len(part) for part in torch.arange(num_heads).tensor_split(len(maps))]
-        parts = [build_feature_map(name, size, head_dim) for name, size in zip(maps, sizes, strict=True)]
+    def __init__(
+        self,
+        num_heads: int,
+        head_dim: int,
+        maps: Sequence[str] = ("taylor", "mlp"),
+        options: Mapping[str, Mapping[str, object]] | None = None,
+    ):
+        chosen = _parts("hybrid", maps, options, num_heads)
+        sizes = [len(part) for part in torch.arange(num_heads).tensor_split(len(chosen))]
+        parts = [
+            build_feature_map(name, size, head_dim, **given) for (name, given), size in zip(chosen, sizes, strict=True)
+        ]
         super().__init__(num_heads, head_dim, max(part.feature_dim for part in parts))
         self.parts, self.sizes = nn.ModuleList(parts), sizes
 
@@ -286,6 +306,46 @@ class Hybrid(FeatureMap):
         heads = x.split(self.sizes, dim=1)
         features = [part(head).transpose(0, 1) for part, head in zip(self.parts, heads, strict=True)]
         return torch.cat([F.pad(f, (0, self.feature_dim - f.shape[-1])) for f in features]).transpose(0, 1)
+
+
+class Blend(FeatureMap):
+    """Two maps in every head, between which a gate of the input chooses.
+
+    phi(x) = [sqrt(g) phi_1(x), sqrt(1 - g) phi_2(x)] with g = sigmoid(w.x + b), so that the kernel of a query and a key
+    with the same g is g k_1 + (1 - g) k_2. w and b are learned for each head and begin at 0, an even blend.
+
+    Args:
+        maps: names of the two maps, which divide by their sums.
+        options: of the maps, by name.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        head_dim: int,
+        maps: Sequence[str] = ("gaussian", "mlp"),
+        options: Mapping[str, Mapping[str, object]] | None = None,
+    ):
+        chosen = _parts("blend", maps, options, 2)
+        parts = [build_feature_map(name, num_heads, head_dim, **given) for name, given in chosen]
+        if len(parts) < 2 or any(part.normaliser != SUM for part in parts):
+            raise JRTError(
+                f"feature_map=blend: maps is {[name for name, _ in chosen]}; it must name two maps that divide by "
+                "their sums, such as gaussian and mlp."
+            )
+        super().__init__(num_heads, head_dim, sum(part.feature_dim for part in parts))
+        self.parts = nn.ModuleList(parts)
+        self.gate = nn.Parameter(torch.zeros(num_heads, head_dim, 1))
+        self.bias = nn.Parameter(torch.zeros(num_heads, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = x @ self.gate + self.bias  # [B, H, T, 1]
+        first, second = (part(x) for part in self.parts)
+        # half the log-sigmoid: its root has a finite slope where the gate is shut
+        return torch.cat([(F.logsigmoid(score) / 2).exp() * first, (F.logsigmoid(-score) / 2).exp() * second], dim=-1)
+
+
+MIXED = {"hybrid", "blend"}
 
 
 FEATURE_MAPS: dict[str, Callable[..., FeatureMap]] = {
@@ -297,6 +357,7 @@ FEATURE_MAPS: dict[str, Callable[..., FeatureMap]] = {
     "gaussian": Gaussian,
     "mlp": MLP,
     "hybrid": Hybrid,
+    "blend": Blend,
 }
 
 

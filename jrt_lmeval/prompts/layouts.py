@@ -15,7 +15,7 @@ from jrt_lmeval.prompts.prompt import Counters, LayoutSpec, Parts, Prompt
 from jrt_lmeval.prompts.segments import LEVELS, MOST_REPEATS, Level
 from jrt_lmeval.prompts.tokens import count_tokens, fill
 
-SELECTS = ("all", "information", "random", "question")
+SELECTS = ("all", "information", "learned", "random", "question")
 ORDERS = ("coarse_to_fine", "fine_to_coarse")
 LAYOUT_KEYS = (
     "layout", "repeats", "lead", "levels", "select", "repeat_level", "overlap", "order", "budget", "as_long_as",
@@ -163,7 +163,7 @@ LAYOUTS: dict[str, Layout] = {
             ("lead", "levels", "select", "overlap", "order", "budget"),
             _hier,
             {"lead": False, "levels": _HIER},
-            ("all", "information", "random"),
+            ("all", "information", "learned", "random"),
             document_level=True,
         ),
         # Lead, document, newline, the passages, joiner, question.

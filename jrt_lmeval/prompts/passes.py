@@ -151,6 +151,8 @@ def _rank(level: str, select: str, pieces: Sequence[Segment], query: str, docume
         random.Random(hashlib.sha256(f"{level} {document}".encode()).hexdigest()).shuffle(order)
         return order
     cores = tuple(piece.core for piece in pieces)
+    if select == "learned":
+        return by_learned(cores, document)
     return by_question(cores, query) if select == "question" else by_information(cores, document)
 
 
@@ -228,6 +230,10 @@ def by_information(texts: Sequence[str], document: str) -> list[int]:
     the document, letter case aside; words with a digit or a capital (names, dates, amounts) count twice. The sum is
     divided by the number of words plus four, so that a lone rare word does not beat a rich sentence.
     """
+    return _best_first(_information(texts, document))
+
+
+def _information(texts: Sequence[str], document: str) -> list[float]:
     counts = Counter(word.lower() for word in document.split())
     total = sum(counts.values())
     scores = []
@@ -237,8 +243,58 @@ def by_information(texts: Sequence[str], document: str) -> list[int]:
             log2(total / counts.get(word.lower(), 1)) * (2 if any(c.isdigit() or c.isupper() for c in word) else 1)
             for word in words
         )
-        scores.append(round(sum_of_bits / (len(words) + _SHRINK_WORDS), 9))
-    return sorted(range(len(texts)), key=lambda i: (-scores[i], i))
+        scores.append(sum_of_bits / (len(words) + _SHRINK_WORDS))
+    return scores
+
+
+def _best_first(scores: Sequence[float]) -> list[int]:
+    rounded = [round(score, 9) for score in scores]
+    return sorted(range(len(rounded)), key=lambda i: (-rounded[i], i))
+
+
+LEARNED = {
+    "information": 0.0051,
+    "words": -0.0085,
+    "digits": 0.1539,
+    "capitals": -0.0345,
+    "keys": 0.2517,
+    "lists": -0.1527,
+    "lines": 0.0332,
+}
+"""Weights of `segment_features`: what `python -m experiments.future_work select` found on development documents."""
+
+
+def segment_features(texts: Sequence[str], document: str) -> list[dict[str, float]]:
+    """What is known of each segment of a level before a question is.
+
+    Returns:
+        `information`, the score of `by_information`; `words`, log2 of their number; the shares of the words with a
+        digit, with a capital and with a colon at the end; `lists`, the semicolons a word; and `lines`, a word.
+    """
+    found = []
+    for text, information in zip(texts, _information(texts, document), strict=True):
+        words = text.split()
+        n = max(1, len(words))
+        found.append(
+            {
+                "information": information,
+                "words": log2(n),
+                "digits": sum(any(c.isdigit() for c in word) for word in words) / n,
+                "capitals": sum(word[:1].isupper() for word in words) / n,
+                "keys": sum(word.endswith(":") for word in words) / n,
+                "lists": text.count(";") / n,
+                "lines": (text.count("\n") + 1) / n,
+            }
+        )
+    return found
+
+
+def by_learned(texts: Sequence[str], document: str) -> list[int]:
+    """Indices of all texts, those first that a linear model expects most questions a word of, ties in the given order.
+
+    The model knows the text alone (`segment_features`, `LEARNED`) and not the question. It was fitted to fact sheets.
+    """
+    return _best_first([sum(LEARNED[name] * x for name, x in one.items()) for one in segment_features(texts, document)])
 
 
 def trim(costs: Sequence[Sequence[int]], room: float) -> list[list[int]]:

@@ -47,9 +47,9 @@ class LayoutSpec:
             same text for all questions on a document up to the question itself, so that a model's state can be kept.
         levels: the levels that are written, each with its repeats.
         select: which segments of a level stay where the budget cannot hold all: `all` (none is preferred: the rest is
-            spread evenly over the document), `information` (names, numbers and rare words first), `random` (drawn by
-            a generator seeded with the document) or `question` (those that share a word with the question, best BM25
-            score first; the others never).
+            spread evenly over the document), `information` (names, numbers and rare words first), `learned` (what a
+            linear model expects to be asked), `random` (drawn by a generator seeded with the document) or
+            `question` (those that share a word with the question, best BM25 score first; the others never).
         overlap: share of the preceding segment that a segment repeats, 0 to below 1.
         order: `coarse_to_fine` (document first) or `fine_to_coarse`.
         budget: cap on document copies and passes together, as a multiple of the document's GPT-2 tokens.

@@ -45,8 +45,8 @@ MEASURED = frozenset(
 """Facts that a model reports about a run and that were measured rather than set."""
 
 NUMERIC_SETTINGS = frozenset(
-    "prefix_length prefix_step entropy_low entropy_high entropy_window max_length kv_window kv_sinks "
-    "chunk_tokens".split()
+    "prefix_length prefix_step entropy_low entropy_high entropy_window prefix_chunk prefix_sure max_length kv_window "
+    "kv_sinks chunk_tokens".split()
 )
 """Numbers that were set, among those that a model reports. Other numbers count as measured unless a user gave them."""
 
@@ -69,6 +69,9 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "entropy_high": ("dynamic",),
     "entropy_window": ("dynamic",),
     "prefix_length": ("fixed", "dynamic"),
+    "prefix_chunk": ("answer",),
+    "prefix_sure": ("answer",),
+    "prefix_policy": ("learned",),
 }
 """Settings of a model that only these values of `prefix` use; under other values they are ignored."""
 

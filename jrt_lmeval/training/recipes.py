@@ -172,6 +172,16 @@ MAP_OPTIONS: dict[str, dict[str, object]] = {
 """Options of the suite's maps that are not the map's defaults: about as many features as `taylor` has (561). The
 teacher's longest keys have a squared length of 40, whose features vanish with a bandwidth of 1."""
 
+MIXED_OPTIONS: dict[str, dict[str, object]] = {
+    "hybrid": {"maps": ["taylor", "mlp"], "options": {"mlp": MAP_OPTIONS["mlp"]}},
+    "blend": {
+        "maps": ["gaussian", "mlp"],
+        "options": {"gaussian": {**MAP_OPTIONS["gaussian"], "features": 256}, "mlp": {"features": 256, "hidden": 8}},
+    },
+}
+"""The same of maps that are made of others. Half of the heads of `hybrid` have each map, filled up to the 561 features
+of `taylor`; the heads of `blend` have 256 features of each, 512 in all."""
+
 MAP_DIMS: dict[str, int] = {"linear": 128}
 """Dimensions of queries and keys that differ from those of the teacher's heads. The products of `linear` have no higher
 rank than the model's width, so this is the largest state that it can use."""
@@ -180,7 +190,9 @@ MAP_CONFIG: dict[str, dict[str, object]] = {"linear": {"normaliser_eps": 1e4}}
 """Further fields of `JRTConfig`. They keep small what `linear` reads where nothing matches: its heads begin with
 reading about 300 from a row of 300 tokens (see `teacher.fit_to_attention`), and 100 is scaled to 70 % of that."""
 
-MORE_WIDTH: dict[str, int] = {"mlp": -36, "relu": -15, "gelu": -15, "linear": -128, "based": 29, "llama": 15}
+MORE_WIDTH: dict[str, int] = {
+    "mlp": -36, "relu": -15, "gelu": -15, "linear": -128, "hybrid": -18, "blend": -18, "based": 29, "llama": 15,
+}  # fmt: skip
 """What a map or a model adds to `intermediate_size`, so that the numbers of parameters stay equal."""
 
 FROM_NOTHING = replace(SUITE, tokens=TEACHER.tokens + SUITE.tokens)
@@ -213,7 +225,7 @@ def suite(model: str = "jrt_rnn", feature_map: str = "mlp", teacher: str = "") -
         role="default" if teacher else "control",
         model=model,
         feature_map=feature_map,
-        feature_map_options=MAP_OPTIONS.get(feature_map, {}),
+        feature_map_options={**MAP_OPTIONS, **MIXED_OPTIONS}.get(feature_map, {}),
         feature_dim=MAP_DIMS.get(feature_map, SUITE.feature_dim),
         config=MAP_CONFIG.get(feature_map, {}),
         mixers=("conv", "linear" if model == "based" else "prefix_linear", "swa") * 2,

@@ -123,14 +123,14 @@ class Generator:
         starts, alone = shared_starts([self._opening(row) for row in rows])
         for numbers in batches([costs[number] for number in alone], budget):
             chosen = [rows[alone[number]] for number in numbers]
-            read = self._read([row.ids for row in chosen], [row.choice.length for row in chosen], None, chosen)
+            read = self.read([row.ids for row in chosen], [row.choice.length for row in chosen], None, chosen)
             yield chosen, *read
         # a recurrent state weighs the same however long the document was; keys and values are copied for every fork
         spared = int(self.runtime.engine.constant_state)
         for forked in forks(starts, self._keep, budget, lambda row, known: costs[row] - known * spared):
             chosen = [rows[number] for number in forked.rows]
             rest = [row.ids[known:] for row, known in zip(chosen, forked.known, strict=True)]
-            logits, state, seconds = self._read(rest, [0] * len(rest), forked.state, chosen)
+            logits, state, seconds = self.read(rest, [0] * len(rest), forked.state, chosen)
             yield chosen, logits, state, [a + b for a, b in zip(forked.seconds, seconds, strict=True)]
 
     def run_chunks(self, rows: Sequence[PromptRow]) -> Iterator[tuple[PromptRow, Answer]]:
@@ -169,9 +169,9 @@ class Generator:
         return Opening(prefix, tuple(row.ids[:end]))
 
     def _keep(self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any) -> tuple[Any, list[float]]:
-        return self._read(ids, prefixes, state)[1:]
+        return self.read(ids, prefixes, state)[1:]
 
-    def _read(
+    def read(
         self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any, rows: Sequence[PromptRow] = ()
     ) -> tuple[Tensor, Any, list[float]]:
         """Prefill a batch: logits, state, and each row's share of the seconds. `rows` are named in an error."""
@@ -201,11 +201,13 @@ class Generator:
                     "jrt_prefix_tokens": row.choice.length,
                     "jrt_prefix_share": row.choice.length / len(row.ids),
                     "jrt_entropy": row.choice.entropy,
+                    "jrt_features": dict(row.choice.known),
                     "jrt_prompt_tokens": len(row.ids),
                     "jrt_new_tokens": done.tokens,
-                    "jrt_seconds": seconds[done.row] + done.seconds,
+                    "jrt_seconds": seconds[done.row] + done.seconds + row.draft_seconds,
                     "jrt_ended": done.ended,
                     "jrt_empty_answer": int(not text.strip()),
+                    **row.drafted,
                     **({"jrt_truncated_tokens": row.truncated} if row.truncated else {}),
                     "jrt_state_bytes": kept,
                     "jrt_window_bytes": windows,
@@ -235,6 +237,12 @@ class Running:
     ids: list[int] = field(default_factory=list)
     seconds: float = 0.0
     ended: str = ""
+    logprob: float = 0.0
+
+    @property
+    def sure(self) -> float:
+        """The geometric mean of the probabilities of its tokens, where `decode` was asked for it."""
+        return math.exp(self.logprob / self.tokens)
 
     @property
     def tokens(self) -> int:
@@ -256,6 +264,7 @@ def decode(
     vocabulary: int,
     stops: Callable[[Goal], StopStrings],
     clock: Clock,
+    sure: bool = False,
 ) -> Iterator[Running]:
     """Continue every row of a batch until it is done.
 
@@ -268,6 +277,7 @@ def decode(
         vocabulary: tokens the tokenizer knows; embedding rows beyond are never chosen.
         stops: makes what finds the stop strings of a row.
         clock: its laps are shared among the rows that ran.
+        sure: find `Running.sure`.
 
     Yields:
         Rows as they finish.
@@ -280,6 +290,7 @@ def decode(
         with clock.running():
             best = logits[:, :vocabulary].max(-1)
             tokens, largest = best.indices.tolist(), best.values.tolist()
+            totals = logits[:, :vocabulary].float().logsumexp(-1).tolist() if sure else largest
         share = clock.lap() / len(running)
         staying, broken = [], None
         for place, (row, token) in enumerate(zip(running, tokens, strict=True)):
@@ -289,6 +300,7 @@ def decode(
                 broken = broken or NotFinite(row.row, f"at token {row.tokens + 1} of its answer")
                 continue
             row.ids.append(token)
+            row.logprob += largest[place] - totals[place]
             if token in end_ids:
                 row.ended = EOS
             elif row.stops.hit(row.ids):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
@@ -86,6 +86,8 @@ class PromptRow:
         skipped: not run at all, because it is too long.
         document_start: how many tokens stand before the document.
         chunk: which chunk of its document is read (`chunks_of`); 0 where it is read whole.
+        drafted: figures of the drafts by which the prefix was chosen (`running.drafts`).
+        draft_seconds: spent on them.
     """
 
     index: int
@@ -99,6 +101,8 @@ class PromptRow:
     skipped: bool = False
     document_start: int = 0
     chunk: int = 0
+    drafted: Mapping[str, int | float | str] = field(default_factory=dict)
+    draft_seconds: float = 0.0
 
     @property
     def room(self) -> int:

@@ -32,11 +32,13 @@ class Answer(str):
 
     `stats` holds, in tokens of the model, `jrt_prompt_tokens`, `jrt_prefix_tokens` (M) and `jrt_new_tokens`;
     `jrt_prefix_share` (M / prompt), `jrt_prefix_characters` (where in the text the prefix ends, if the tokenizer
-    tells), `jrt_entropy` (H of the document), `jrt_state_bytes` (of this row after its prompt, padding not counted), of
-    it `jrt_window_bytes` (keys and values of sliding windows) and, where no part of the state grows with the prompt,
-    `jrt_recurrent_bytes` (the rest), and `jrt_seconds` (this row's share of the model's time; the shares of all rows
-    add up to the whole). `jrt_ended` is what ended the text: `stop` (a stop string), `eos` (the model's end token) or
-    `length` (`max_gen_toks`). `jrt_empty_answer` is 1 where nothing but spaces came before that, else 0.
+    tells), `jrt_entropy` (H of the document), `jrt_features` (`jrt_lmeval.prefix.features`), with `prefix=answer`
+    `jrt_drafts`, `jrt_draft_tokens` and `jrt_draft` (see `running.drafts`), `jrt_state_bytes` (of this row after its
+    prompt, padding not counted), of it `jrt_window_bytes` (keys and values of sliding windows) and, where no part of
+    the state grows with the prompt, `jrt_recurrent_bytes` (the rest), and `jrt_seconds` (this row's share of the
+    model's time; the shares of all rows add up to the whole). `jrt_ended` is what ended the text: `stop` (a stop
+    string), `eos` (the model's end token) or `length` (`max_gen_toks`). `jrt_empty_answer` is 1 where nothing but
+    spaces came before that, else 0.
 
     A prompt that was cut on the left has `jrt_truncated_tokens` and `jrt_truncated_characters`, one that was not run
     at all only `jrt_skipped`. An answer taken from lm_eval's request cache carries the figures of the run that made it.
@@ -151,7 +153,7 @@ class Totals:
         out["prefix_tokens_mean"] = out.pop("prefix_tokens") / rows
         out["entropy_mean"] = out.pop("entropy") / rows
         out["prefix_share_mean"] = self.prefix_tokens / max(1, self.prompt_tokens)
-        out["prompt_tokens_reused"] = self.prompt_tokens - self.prompt_tokens_computed
+        out["prompt_tokens_reused"] = max(0, self.prompt_tokens - self.prompt_tokens_computed)
         # what was taken from a kept state was not read: a speed must not count it
         tokens = self.prompt_tokens_computed + self.new_tokens + self.scored_tokens
         out["tokens_per_second"] = tokens / self.seconds if self.seconds else 0.0

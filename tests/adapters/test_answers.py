@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import tiny
 import torch
 
+from jrt_lmeval.errors import JRTError
 from jrt_lmeval.prefix import PrefixPolicy, choose_prefix
 from model_adapters.running.batching import Budget, batches
+from model_adapters.running.drafts import DRAFT_TOKENS
+from model_adapters.running.rows import read_goal
 
 torch.set_num_threads(1)
 
@@ -46,6 +51,52 @@ def test_every_prefix_policy_equals_a_plain_loop(kind, policy):
         shown = lm.tok_decode(row.ids[: choice.length]).rstrip("\ufffd")  # the last may be part of a character
         assert prompt[:end].startswith(shown) and end - len(shown) <= 1
         assert {"full": end == len(prompt), "none": end == 0}.get(policy, 0 < end <= len(prompt))
+
+
+@pytest.mark.parametrize("sure", [1e-9, 0.03, 1.0])
+def test_drafts_choose_a_prefix_that_answers_as_a_fixed_one(sure):
+    prompts, chunk = tiny.prompts(), 7
+    policy = PrefixPolicy("answer", prefix_chunk=chunk, prefix_sure=sure)
+    lm = tiny.lm("jrt", budget=Budget(rows=4), policy=policy)
+    answers = lm.generate_until([tiny.ask(prompt) for prompt in prompts], disable_tqdm=True)
+    alone = tiny.lm("jrt", budget=Budget(rows=1), policy=policy, reuse=False)
+    assert answers == alone.generate_until([tiny.ask(prompt) for prompt in prompts], disable_tqdm=True)
+    for answer, prompt in zip(answers, prompts, strict=True):
+        row, stats = lm.encoder.row(0, prompt), answer.stats
+        length, last, drafts, cost = naive_draft(tiny.lm("jrt", policy=PrefixPolicy("none")), row, chunk, sure)
+        assert stats["jrt_prefix_tokens"] == length
+        found = (stats.get("jrt_draft", ""), stats.get("jrt_drafts", 0), stats.get("jrt_draft_tokens", 0))
+        assert found == (last, drafts, cost)
+        fixed = tiny.lm("jrt", policy=PrefixPolicy("fixed", prefix_length=length))
+        assert fixed.generate_until([tiny.ask(prompt)], disable_tqdm=True) == [answer]
+
+
+def naive_draft(lm, row, chunk, sure):
+    """The prefix by the definition: every draft from nothing, nothing kept."""
+    last, drafts, cost, question = "", 0, 0, row.ids[row.document_end :]
+    if not question:
+        return row.document_end, last, drafts, cost
+    for end in range(chunk, row.document_end, chunk):
+        ids, logprob, written = [*row.ids[:end], *question], 0.0, []
+        for _ in range(min(tiny.ask("").args[1]["max_gen_toks"], DRAFT_TOKENS)):
+            logits, _ = lm.engine.prefill([[*ids, *written]], [0])
+            logprob += float(logits[0, : lm._vocabulary].log_softmax(-1).max())
+            written.append(int(logits[0, : lm._vocabulary].argmax()))
+            stops = lm._stops(read_goal(tiny.ask("").args[1]))
+            if written[-1] in lm._end_ids() or stops.hit(written):
+                break
+        text = stops.answer(written, written[-1] in lm._end_ids())
+        drafts, cost = drafts + 1, cost + chunk + len(question) + len(written)
+        if text.strip() and text == last and math.exp(logprob / len(written)) >= sure:
+            return end, text, drafts, cost
+        last = text
+    return row.document_end, last, drafts, cost
+
+
+def test_drafts_are_refused_where_nothing_is_generated():
+    lm = tiny.lm("jrt", policy=PrefixPolicy("answer"))
+    with pytest.raises(JRTError, match="scores a given text"):
+        lm._loglikelihood_tokens([(("a", "b"), [1, 2], [3])], disable_tqdm=True)
 
 
 WINDOW, KV_BYTES = 16, 2 * 32 * 4  # keys and values of a token in a layer of the tiny models, float32

@@ -17,8 +17,10 @@ from jrt_lmeval.prefix import (
     ENTROPY_HIGH,
     ENTROPY_LOW,
     THRESHOLDS,
+    LearnedPrefix,
     PrefixPolicy,
     choose_prefix,
+    features,
     passages,
     prefix_policy,
     unigram_entropy,
@@ -159,6 +161,11 @@ def test_every_policy_stays_inside_the_prompt():
         ({"prefix": "dynamic", "entropy_low": 0.9, "entropy_high": 0.3}, "entropy_low=0.9 is above"),
         ({"prefix": "full", "prefix_length": 256}, "no effect with prefix=full; use it with prefix=fixed or"),
         ({"prefix": "fixed", "prefix_step": 0.1}, "use it with prefix=dynamic"),
+        ({"prefix": "answer", "prefix_chunk": 0}, "at least 1 token"),
+        ({"prefix": "answer", "prefix_sure": 0.0}, "above 0"),
+        ({"prefix": "fixed", "prefix_sure": 0.5}, "use it with prefix=answer"),
+        ({"prefix": "learned"}, "needs a fitted policy"),
+        ({"prefix": "learned", "prefix_policy": "/no/such.json"}, "cannot be read"),
     ],
 )
 def test_mistakes_are_named(kwargs, message):
@@ -179,6 +186,54 @@ def test_prefix_longer_than_the_context_of_the_model():
     PrefixPolicy("full", prefix_length=4096).check_context(10)
     with pytest.raises(JRTError, match="longer than the model's context of 2048"):
         policy.check_context(2048)
+
+
+def test_features_by_hand():
+    assert features([]) == {"entropy": 0.0, "length": 0.0, "repeats": 0.0, "rare": 0.5}
+    known = features([1, 2, 3, 4, 1, 2, 3, 4, 9])
+    # of six 4-grams one stood before; 9 alone stands once, at the end
+    assert known["repeats"] == pytest.approx(1 / 6) and known["rare"] == 1.0
+    assert known["length"] == pytest.approx(3.169925) and known["entropy"] == unigram_entropy([1, 2, 3, 4] * 2 + [9])
+
+
+LEARNED = LearnedPrefix(
+    shares=(0.0, 0.35, 1.0),
+    features=("entropy",),
+    mean=(0.5,),
+    scale=(0.25,),
+    intercepts=(0.0, 0.1, 0.0),
+    weights=((-1.0,), (0.0,), (1.0,)),
+    about={"weights": "none"},
+)
+
+
+@pytest.mark.parametrize(("ids", "length"), [(REPEATED, 0), (EVEN, 4), (VARIED, 10)])
+def test_a_learned_prefix_takes_the_best_share(ids, length, tmp_path):
+    LEARNED.write(tmp_path / "policy.json")
+    policy = prefix_policy("learned", prefix_policy=str(tmp_path / "policy.json"))
+    # 0.35 of 10 tokens rounds up; a share of 0 is no prefix
+    assert choose_prefix(policy, 12, 10, ids).length == length
+    assert policy.prefix_policy == LEARNED and policy.parameters == {"prefix_policy": LEARNED.digest}
+    assert replace(LEARNED, intercepts=(0.0, 0.2, 0.0)).digest != LEARNED.digest
+    assert replace(LEARNED, about={}).digest == LEARNED.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shares": (0.5, 0.35, 1.0)}, "ascending shares"),
+        ({"shares": (0.0, 0.5, 1.5)}, "ascending shares"),
+        ({"scale": (0.0,)}, "no scale of 0"),
+        ({"features": ("entropi",)}, "Did you mean 'entropy'"),
+        ({"intercepts": (0.0,)}, "an intercept and weights a share"),
+    ],
+)
+def test_a_learned_prefix_that_does_not_fit_together(changes, message, tmp_path):
+    with pytest.raises(JRTError, match=message):
+        replace(LEARNED, **changes)
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(JRTError, match="is no policy of"):
+        LearnedPrefix.read(tmp_path / "other.json")
 
 
 def test_an_empty_prompt_has_no_prefix():

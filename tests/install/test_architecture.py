@@ -22,7 +22,7 @@ PARTS = {
     "training": r"jrt_lmeval/training/.*",
     "doctor": r"jrt_lmeval/doctor\.py",
     "prefix": r"jrt_lmeval/prefix\.py",
-    "commands": r"jrt_lmeval/(cli|grid|plugin|runner|__main__)\.py",
+    "commands": r"jrt_lmeval/(cli|grid|plugin|prefix_fit|runner|__main__)\.py",
     "engines": r"model_adapters/engines/.*",
     "running": r"model_adapters/running/.*",
     "adapters": r"model_adapters/[^/]*\.py",

@@ -131,6 +131,30 @@ def test_hybrid_deals_heads_to_maps() -> None:
     assert sum_normalised_heads(feature_map) == (True, True, False)
 
 
+def test_a_hybrid_hands_options_to_its_maps() -> None:
+    options = {"mlp": {"features": 12}}
+    made = build_feature_map("hybrid", 3, 6, maps="gaussian+mlp", options=options)
+    assert [part.feature_dim for part in made.parts] == [64, 12] and made.feature_dim == 64
+
+
+def test_a_blend_weighs_the_kernels_of_its_maps() -> None:
+    blend = build_feature_map(
+        "blend", 2, 6, maps=["taylor", "gaussian"], options={"gaussian": {"features": 8}}
+    ).double()
+    q, k = _qk()
+    kernels = [part(q) @ part(k).mT for part in blend.parts]
+    assert blend.feature_dim == 28 + 8
+    torch.testing.assert_close(blend(q) @ blend(k).mT, (kernels[0] + kernels[1]) / 2)
+    torch.nn.init.normal_(blend.gate), torch.nn.init.normal_(blend.bias)
+    gate = [torch.sigmoid(x @ blend.gate + blend.bias) for x in (q, k)]
+    first, second = (gate[0] * gate[1].mT).sqrt(), ((1 - gate[0]) * (1 - gate[1]).mT).sqrt()
+    torch.testing.assert_close(blend(q) @ blend(k).mT, first * kernels[0] + second * kernels[1])
+    # a gate that is shut passes finite gradients on
+    torch.nn.init.constant_(blend.bias, 1e3)
+    blend(q).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in blend.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -142,6 +166,9 @@ def test_hybrid_deals_heads_to_maps() -> None:
         ("gaussian", {"bandwidth": 0}, "bandwidth is 0; it must be above 0"),
         ("hybrid", {"maps": ["relu", "hybrid"]}, "none of them hybrid"),
         ("hybrid", {"maps": ["relu", "sofmax"]}, "unknown feature map 'sofmax'"),
+        ("hybrid", {"options": {"mpl": {}}}, "Did you mean 'mlp'"),
+        ("blend", {"maps": ["mlp", "gelu"]}, "two maps that divide by their sums"),
+        ("blend", {"maps": ["mlp"]}, "two maps"),
     ],
 )
 def test_bad_input_names_what_is_right(name: str, options: dict[str, object], message: str) -> None:

@@ -20,7 +20,7 @@ from jrt_lmeval.training.models import last_hidden, logits_of, new_model
 from jrt_lmeval.training.recipes import MAP_OPTIONS, RECIPES, SUITE, TEACHER, narrow, plain, suite, windowed
 from model_adapters.engines.kv_window import KVWindow, WindowOptions, full_pass
 
-MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian")
+MAPS = ("mlp", "taylor", "linear", "gelu", "relu", "poly", "gaussian", "hybrid", "blend")
 ALL = [
     *(("jrt_rnn", name) for name in MAPS),
     ("based", "taylor"),

@@ -135,6 +135,8 @@ def test_a_wrong_knob_is_named() -> None:
         ({"lengths": [100]}, "each of needles.lengths must be a whole number of at least 129"),
         ({"lengths": [150]}, "150 tokens leave no room"),
         ({"threshold": "high"}, "needles.threshold must be a number"),
+        ({"threshold": 856}, "needles.threshold must be a number from 0 to 100, not 856"),
+        ({"seed": "a"}, "needles.seed must be a whole number"),
     ):
         with pytest.raises(JRTError, match=message):
             niah("multikey_1", tokenizer="gpt2", needles=knobs)

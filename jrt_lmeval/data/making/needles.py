@@ -85,7 +85,9 @@ class Needles:
             whole_number("each of needles.lengths", length, ROOM + 1)
         object.__setattr__(self, "lengths", tuple(sorted(set(self.lengths))))
         whole_number("needles.documents", self.documents, 1)
-        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
+        whole_number("needles.seed", self.seed, 0)
+        number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
+        if not number or not 0 <= self.threshold <= 100:
             raise JRTError(f"needles.threshold must be a number from 0 to 100, not {self.threshold!r}.")
 
 

@@ -17,7 +17,7 @@ from jrt_lmeval.errors import JRTError
 from jrt_lmeval.report.cells import Cell, condition, number_of
 from jrt_lmeval.report.published import Published, published, third_party
 from jrt_lmeval.report.tables import PERCENT, Number, Table, TableEntry
-from jrt_lmeval.stats import LEVEL, Interval, effective_length, interval, t_quantile
+from jrt_lmeval.stats import Interval, effective_length, interval
 
 TASKS = {"fda": "FDA", "swde": "SWDE", "squadv2": "SQuAD", "nq": "NQ", "triviaqa": "TriviaQA", "drop": "DROP"}
 """Benchmark -> its column."""
@@ -54,20 +54,20 @@ def recall_2026(cells: Sequence[Cell], threshold: float) -> list[Table]:
 def mean_of(numbers: Sequence[Number]) -> Number:
     """The unweighted mean of shares on different documents, with its interval.
 
-    Variances add up, and degrees of freedom are those of Welch and Satterthwaite; no interval if a share has no error.
+    How far it reaches to either side is the root of the summed squares of how far theirs reach (Zou and Donner 2008),
+    which keeps the exact intervals of shares near 0 or 1; no interval if a share has none.
     """
-    found, mean = [number.interval for number in numbers], fmean(number.value for number in numbers)
+    mean, count = fmean(number.value for number in numbers), len(numbers)
     marks = "".join(dict.fromkeys(mark for number in numbers for mark in number.marks))
-    known = [one for one in found if one is not None and not math.isnan(one.stderr)]
-    if len(known) < len(found):
+    known = [one for number in numbers if (one := number.interval) is not None and not math.isnan(one.low)]
+    if len(known) < count:
         return Number(mean, PERCENT, marks=marks)
-    parts = [((one.stderr / len(known)) ** 2, (one.clusters or one.n) - 1) for one in known]
-    variance = sum(part for part, _ in parts)
-    spread = sum(part**2 / degrees for part, degrees in parts)
-    reach = t_quantile(LEVEL, variance**2 / spread) * math.sqrt(variance) if spread else math.nan
+    low = mean - math.hypot(*(one.mean - one.low for one in known)) / count
+    high = mean + math.hypot(*(one.high - one.mean for one in known)) / count
+    error = math.hypot(*(one.stderr for one in known)) / count
     n, clusters = sum(one.n for one in known), sum(one.clusters for one in known)
-    made = Interval(mean, math.sqrt(variance), mean - reach, mean + reach, n, clusters)
-    return Number(mean, PERCENT, interval=made, marks=marks)
+    exact = any(one.exact for one in known)
+    return Number(mean, PERCENT, interval=Interval(mean, error, low, high, n, clusters, exact), marks=marks)
 
 
 # -------------------------------------------------------------------- the six tasks
@@ -89,7 +89,7 @@ def _recall(cells: Sequence[Cell]) -> list[Table]:
         lines.append((*place, *(found.get(task) for task in TASKS), mean))
     header = ("model", "documents", "read", "setting", *TASKS.values(), "mean")
     notes = (
-        "±: 95 % intervals by document; of the mean, in which tasks count alike, from the errors of its tasks. A row "
+        "±: 95 % intervals by document; of the mean, in which tasks count alike, from those of its tasks. A row "
         "that lacks a task has no mean.",
     )
     return [Table("recall_2026", "Recall: contains, %", header, tuple(lines), 4, notes)] if lines else []

@@ -101,6 +101,10 @@ def test_a_mean_has_an_interval_only_where_all_its_parts_have() -> None:
     assert mean_of([Number(0.5, interval=one), Number(0.7)]).interval is None
     both = mean_of([Number(0.5, interval=one), Number(0.5, interval=one)]).interval
     assert both and both.stderr == pytest.approx(one.stderr / 2**0.5) and both.n == 40
+    assert both.half == pytest.approx(one.half / 2**0.5)
+    none = interval([0.0] * 25, list(range(25)))
+    nothing = mean_of([Number(0.0, interval=none)] * 4).interval
+    assert nothing and nothing.low == 0 and nothing.high == pytest.approx(none.high / 2) and nothing.exact
 
 
 def test_a_report_without_these_runs_and_an_unknown_table_are_refused(tmp_path: Path) -> None:

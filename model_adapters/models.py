@@ -26,7 +26,6 @@ from jrt_lmeval.checkpoints.tokenizers import find_tokenizer, limit_to
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.modeling.config import MODES
 from jrt_lmeval.modeling.feature_maps import FEATURE_MAPS, FeatureMap
-from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.scans import SCANNED
 from jrt_lmeval.prefix import PrefixPolicy
 from jrt_lmeval.prefix import prefix_policy as policy_of
@@ -107,7 +106,17 @@ class OurLM(RecallLM):
                 "mean nothing under another map. Leave feature_map out, or train one: "
                 f"jrt-eval train --feature-map {feature_map} --out DIR"
             )
-        self.check_prefix(checkpoint, model, policy)
+        if self.family == "based" and model.has_prefix:
+            raise JRTError(
+                f"{checkpoint.name} is a JRT-RNN: it has prefix linear attention. Use --model jrt_rnn, "
+                "with prefix=none to run it without a prefix."
+            )
+        # a released baseline may run as jrt_rnn, but not under a prefix of the user's
+        asks = checkpoint.kind in (OURS, RETROFIT) or policy not in (PrefixPolicy(), PrefixPolicy("none"))
+        if self.family == "jrt_rnn" and not model.has_prefix and asks:
+            raise JRTError(
+                f"{checkpoint.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
+            )
         tokenizer = find_tokenizer(checkpoint, run.tokenizer)
         limit_to(model, tokenizer)
         maps = (part for part in model.modules() if isinstance(part, FeatureMap))
@@ -122,10 +131,6 @@ class OurLM(RecallLM):
             **({"released": config.describe()} if checkpoint.kind == HAZY else {}),
         }
         super().__init__(JRTEngine(model), tokenizer, policy=policy, place=place, description=description, run=run)
-
-    def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
-        """Raise JRTError where the model has prefix layers and this adapter no prefix, or the other way round."""
-        raise NotImplementedError
 
 
 class JRTRNN(OurLM):
@@ -192,15 +197,6 @@ class JRTRNN(OurLM):
         modes = {"padding": padding, "decode": decode, "filling": filling, "enc_length": enc_length}
         super().__init__(pretrained, path, feature_map, init, revision, policy, modes, options)
 
-    def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
-        """A model without a prefix is refused; a released baseline may run here, but not under another prefix."""
-        if not model.has_prefix and (
-            checkpoint.kind in (OURS, RETROFIT) or policy not in (PrefixPolicy(), PrefixPolicy("none"))
-        ):
-            raise JRTError(
-                f"{checkpoint.name} has no prefix linear attention: a prefix would change nothing. Use --model based."
-            )
-
 
 class Based(OurLM):
     """`--model based`: the same family without a prefix: causal linear attention, sliding windows, convolutions.
@@ -223,14 +219,6 @@ class Based(OurLM):
     ):
         policy = PrefixPolicy("none")
         super().__init__(pretrained, path, feature_map, init, revision, policy, {"decode": decode}, options)
-
-    def check_prefix(self, checkpoint: Checkpoint, model: JRTForCausalLM, policy: PrefixPolicy) -> None:
-        """A JRT-RNN is refused: it runs without a prefix as `jrt_rnn`."""
-        if model.has_prefix:
-            raise JRTError(
-                f"{checkpoint.name} is a JRT-RNN: it has prefix linear attention. Use --model jrt_rnn, "
-                "with prefix=none to run it without a prefix."
-            )
 
 
 class HFRecall(RecallLM):

@@ -99,16 +99,11 @@ def known_ids(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
     return min(max(tokenizer.get_vocab().values()) + 1, rows)
 
 
-def warn_of_misfit(tokenizer: PreTrainedTokenizerBase, rows: int, source: str = "the model") -> None:
-    """Warn where a tokenizer may not be the one that a model was trained with.
+def warn_of_misfit(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Warn where a tokenizer may not be the one that a model was trained with, whose embedding has so many rows.
 
     Tokens may lie beyond the embedding, such as an `<image>` that no text needs; a prompt that needs one is refused
     when it is read. Some models pad their embedding by many rows, but a tokenizer of another model looks the same.
-
-    Args:
-        tokenizer: that is to be used.
-        rows: of the model's embedding.
-        source: what the model is called, for messages.
     """
     vocabulary, name = tokenizer.get_vocab(), tokenizer.name_or_path or "the tokenizer"
     beyond = sorted((number, token) for token, number in vocabulary.items() if number >= rows)
@@ -117,14 +112,13 @@ def warn_of_misfit(tokenizer: PreTrainedTokenizerBase, rows: int, source: str = 
     if beyond:
         own = {token for _, token in beyond} - tokenizer.get_added_vocab().keys()
         log.warning(
-            "%s embeds %d tokens and has no vector for %s of %r (%d in all): prompts that need one of them are "
+            "The model embeds %d tokens and has no vector for %s of %r (%d in all): prompts that need one of them are "
             "refused.%s",
-            source[:1].upper() + source[1:],
             *(rows, ", ".join(repr(token) for _, token in beyond[:5]), name, len(beyond)),
             f" {doubt}" if own else "",
         )
     if rows - tokens > PADDING:
-        log.warning("%r has %d tokens, %s embeds %d: more than padding explains. %s", name, tokens, source, rows, doubt)
+        log.warning("%r has %d tokens, the model embeds %d: more than padding explains. %s", name, tokens, rows, doubt)
 
 
 def limit_to(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -54,20 +54,23 @@ def real_first(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fill(prompts: Prompts, config: JRTConfig) -> Prompts:
-    """The prompts as `config.filling` and `config.padding` have them read."""
+    """The prompts as `config.filling` and `config.padding` have them read.
+
+    With `read_twice`, rows shorter than `enc_length` are put before themselves; the prefix covers that copy and M of
+    the second.
+    """
+    if config.filling == "iterate":
+        return prompts
     if config.filling == "read_twice" and config.enc_length is not None and with_prefix(config.mixers):
-        prompts = read_twice(prompts, config.enc_length)
-    return fill_left(prompts, config) if config.filling != "iterate" and pads_left(config) else prompts
-
-
-def pads_left(config: JRTConfig) -> bool:
-    """Whether short texts are padded as in the published code."""
-    return config.padding == "published" and config.enc_length is not None and with_prefix(config.mixers)
+        prompts = _put_in_front(prompts, prompts.lengths * (prompts.lengths < config.enc_length))
+    return fill_left(prompts, config)
 
 
 def fill_left(prompts: Prompts, config: JRTConfig) -> Prompts:
-    """Rows shorter than `enc_length` get `fill_token` in front up to there, without keys; the prefix covers
-    them."""
+    """With the published padding, rows shorter than `enc_length` get `fill_token` in front up to there, without keys;
+    the prefix covers them."""
+    if config.padding != "published" or config.enc_length is None or not with_prefix(config.mixers):
+        return prompts
     pads = (prompts.lengths.new_tensor(config.enc_length) - prompts.lengths).clamp(min=0)
     prompts = _put_in_front(prompts, pads)
     order = torch.arange(prompts.ids.shape[1], device=prompts.ids.device)
@@ -75,11 +78,6 @@ def fill_left(prompts: Prompts, config: JRTConfig) -> Prompts:
     return Prompts(
         prompts.ids.masked_fill(keyless, config.fill_token), prompts.lengths, prompts.prefix_lengths, keyless
     )
-
-
-def read_twice(prompts: Prompts, enc_length: int) -> Prompts:
-    """Rows shorter than `enc_length` are put before themselves; the prefix covers that copy and M of the second."""
-    return _put_in_front(prompts, prompts.lengths * (prompts.lengths < enc_length))
 
 
 def _put_in_front(prompts: Prompts, counts: Tensor) -> Prompts:

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from jrt_lmeval.modeling import growing_layers, with_prefix
 from jrt_lmeval.modeling.config import JRTConfig
-from jrt_lmeval.modeling.filling import Prompts, fill, fill_left, pads_left, real_first, recall, remember
+from jrt_lmeval.modeling.filling import Prompts, fill, fill_left, real_first, recall, remember
 from jrt_lmeval.modeling.mixers import Span, build_mixer
 from jrt_lmeval.modeling.state import LayerState, RecurrentState
 
@@ -238,7 +238,7 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
                 input_ids, lengths, order = real_first(input_ids, real)
             elif self.config.enc_length is not None and self.config.enc_length >= T:
                 keyless = ~real
-        elif state is None and pads_left(self.config):
+        elif state is None:
             filled = fill_left(Prompts(input_ids, input_ids.new_full((B,), T), prefix_lengths), self.config)
             input_ids, prefix_lengths, keyless = filled.ids, filled.prefix_lengths, filled.keyless
         if prefix_lengths is None and state is None and self.config.prefix_length:

@@ -25,12 +25,8 @@ class RecurrentState:
     lengths: Tensor
     growing: frozenset[int] = frozenset()
 
-    def clone(self) -> RecurrentState:
-        """A copy that shares no memory: continue it without touching this one."""
-        return self.select(torch.arange(len(self.lengths)))
-
     def select(self, rows: Tensor | list[int]) -> RecurrentState:
-        """The rows named, in that order; a row named twice is forked, one left out is dropped."""
+        """A copy of the rows named, in that order, that shares no memory; a row named twice is forked."""
         rows = torch.as_tensor(rows, dtype=torch.long, device=self.lengths.device)
         layers = [{name: tensor[rows] for name, tensor in layer.items()} for layer in self.layers]
         return RecurrentState(layers, self.lengths[rows], self.growing)

@@ -139,7 +139,7 @@ class HFState:
     """A model's cache and what is needed to go on from it.
 
     Attributes:
-        cache: keys and values, or convolution and recurrent states; copied, never shared, by `select` and `clone`.
+        cache: keys and values, or convolution and recurrent states; copied, never shared, by `select`.
         mask: `[B, slots]`, 1 where a cache slot holds a real token.
         lengths: tokens read per row, `[B]`: the position of the next one.
         slots: see `CacheLayout`.
@@ -149,9 +149,6 @@ class HFState:
     mask: Tensor
     lengths: Tensor
     slots: Mapping[str, int]
-
-    def clone(self) -> HFState:
-        return self.select(torch.arange(len(self.lengths), device=self.lengths.device))
 
     def select(self, rows: Tensor) -> HFState:
         rows = rows.to(self.lengths.device)

@@ -12,12 +12,8 @@ from torch import Tensor
 class State(Protocol):
     """What a model remembers of a batch of rows. Methods return new states and leave this one usable."""
 
-    def clone(self) -> State:
-        """An independent copy."""
-        ...
-
     def select(self, rows: Tensor) -> State:
-        """The rows named (LongTensor), in that order; a row may be named several times."""
+        """An independent copy of the rows named (LongTensor), in that order; a row may be named several times."""
         ...
 
     def row_bytes(self) -> list[int]:

@@ -297,7 +297,7 @@ class HFEngine:
     def _by_step(self, ids: Sequence[Sequence[int]], state: HFState) -> tuple[Tensor, HFState]:
         # transformers' recurrent layers start afresh when given several tokens with a cache, and padding in the
         # middle would decay their state; so one token at a time, shorter rows joining in later.
-        state = state.clone()
+        state = state.select(torch.arange(len(ids)))
         longest = max(len(row) for row in ids)
         logits = None
         for left in range(longest, 0, -1):

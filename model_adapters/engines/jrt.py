@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from jrt_lmeval.modeling import growing_layers
-from jrt_lmeval.modeling.filling import Prompts, fill_left, pads_left
+from jrt_lmeval.modeling.filling import Prompts, fill_left
 from jrt_lmeval.modeling.linear_attention import best_form
 from jrt_lmeval.modeling.model import JRTForCausalLM
 from jrt_lmeval.modeling.state import RecurrentState
@@ -64,9 +64,7 @@ class JRTEngine:
     ) -> list[TokenScores]:
         padded, lengths = self._padded([row[:-1] for row in rows])
         prefixes = torch.tensor(list(prefix_lengths), device=self.device)
-        prompts = Prompts(padded, lengths, prefixes)
-        if pads_left(self.model.config):
-            prompts = fill_left(prompts, self.model.config)
+        prompts = fill_left(Prompts(padded, lengths, prefixes), self.model.config)
         hidden, _ = self.model.hidden_states(
             prompts.ids, prompts.lengths, prompts.prefix_lengths, keyless=prompts.keyless
         )

@@ -51,15 +51,10 @@ class KVWindow:
         return sees(queries, keys, self.size, self.sinks)
 
     def cut(self, keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Which slots to keep.
+        """Which slots to keep of a cache, from the positions of its tokens `[B, K]` and the tokens read so far `[B]`.
 
-        Args:
-            keys: positions of the tokens in a cache, `[B, K]`.
-            lengths: tokens read so far, `[B]`: the position of the next one.
-
-        Returns:
-            Numbers of the slots to keep, `[B, at most S + W - 1]`, in the order they have, and their positions; a row
-            that keeps fewer than another is filled up with slots of position NO_TOKEN.
+        Returns the numbers of the slots `[B, at most S + W - 1]`, in the order they have, and their positions; a row
+        that keeps fewer than another is filled up with slots of position NO_TOKEN.
         """
         keep = self.sees(lengths[:, None], keys)[:, 0]
         slots = torch.argsort((~keep).to(torch.int8), dim=1, stable=True)[:, : int(keep.sum(1).max())]
@@ -135,9 +130,6 @@ class WindowState:
     layers: tuple[tuple[Tensor, Tensor], ...]
     positions: Tensor
     lengths: Tensor
-
-    def clone(self) -> WindowState:
-        return self.select(torch.arange(len(self.lengths)))
 
     def select(self, rows: Tensor) -> WindowState:
         layers = tuple((keys[rows.to(keys.device)], values[rows.to(values.device)]) for keys, values in self.layers)

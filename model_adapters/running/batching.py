@@ -27,15 +27,8 @@ class Budget:
 
 
 def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
-    """Split rows into batches, longest first, so that rows of like length share a batch and memory runs out at once.
-
-    Args:
-        lengths: tokens of each row.
-        budget: what a batch may hold; a single row over the budget still gets a batch of its own.
-
-    Yields:
-        Row numbers of each batch, ordered by falling length, then by number.
-    """
+    """Split rows of so many tokens each into batches of row numbers, longest first: rows of like length share a batch,
+    and memory runs out at once. A single row over the budget still gets a batch of its own."""
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     batch: list[int] = []
     for row in order:
@@ -142,14 +135,10 @@ def forks(
 
 
 def shared_starts(openings: Sequence[Opening | None]) -> tuple[list[Start], list[int]]:
-    """Arrange rows by what they begin with.
+    """Arrange rows by what they begin with; an opening is None for a row that shares nothing.
 
-    Args:
-        openings: per row what it may share, or None if nothing.
-
-    Returns:
-        The roots of the trees, in each of which every state serves at least two rows or children, and the rows that
-        share nothing. Every row stands in exactly one place.
+    Returns the roots of the trees, in each of which every state serves at least two rows or children, and the rows that
+    share nothing. Every row stands in exactly one place.
     """
     alone = [row for row, opening in enumerate(openings) if opening is None]
     groups: dict[Opening, list[int]] = {}

@@ -266,21 +266,14 @@ def decode(
     clock: Clock,
     sure: bool = False,
 ) -> Iterator[Running]:
-    """Continue every row of a batch until it is done.
+    """Continue every row of a batch until it is done, and yield rows as they finish.
 
     Args:
-        engine: the model.
-        logits: `[B, vocabulary or more]` after the prompts.
-        state: after the prompts; used up.
+        logits, state: after the prompts, `[B, vocabulary or more]`; the state is used up.
         goals: where each row stops.
-        end_ids: the model's end tokens.
         vocabulary: tokens the tokenizer knows; embedding rows beyond are never chosen.
-        stops: makes what finds the stop strings of a row.
         clock: its laps are shared among the rows that ran.
         sure: find `Running.sure`.
-
-    Yields:
-        Rows as they finish.
 
     Raises:
         NotFinite: after the rows that finish with the same step have been yielded.

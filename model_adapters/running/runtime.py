@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -24,10 +24,28 @@ from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Budget
 from model_adapters.running.rows import PromptRow
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 log = logging.getLogger("lm_eval.jrt")
 
 
-class Answer(str):
+class _WithFigures:
+    """A value that knows more about its making: `stats`."""
+
+    plain: ClassVar[type]
+    stats: dict[str, Any]
+
+    def __new__(cls, value: Any, stats: Mapping[str, Any] | None = None) -> Self:
+        found = super().__new__(cls, value)  # type: ignore[call-arg]
+        found.stats = dict(stats or {})
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.plain(self), self.stats)
+
+
+class Answer(_WithFigures, str):
     """A generated text with figures about its making.
 
     `stats` holds, in tokens of the model, `jrt_prompt_tokens`, `jrt_prefix_tokens` (M) and `jrt_new_tokens`;
@@ -44,29 +62,13 @@ class Answer(str):
     at all only `jrt_skipped`. An answer taken from lm_eval's request cache carries the figures of the run that made it.
     """
 
-    stats: dict[str, Any]
-
-    def __new__(cls, text: str, stats: Mapping[str, Any] | None = None) -> Answer:
-        answer = super().__new__(cls, text)
-        answer.stats = dict(stats or {})
-        return answer
-
-    def __reduce__(self) -> tuple[type[Answer], tuple[str, dict[str, Any]]]:
-        return Answer, (str(self), self.stats)
+    plain = str
 
 
-class LogLikelihood(float):
+class LogLikelihood(_WithFigures, float):
     """The log-likelihood of a text; `stats` holds `jrt_scored_tokens`, over how many tokens it is a sum."""
 
-    stats: dict[str, float]
-
-    def __new__(cls, value: float, stats: dict[str, float] | None = None) -> LogLikelihood:
-        found = super().__new__(cls, value)
-        found.stats = dict(stats or {})
-        return found
-
-    def __reduce__(self) -> tuple[type[LogLikelihood], tuple[float, dict[str, float]]]:
-        return LogLikelihood, (float(self), self.stats)
+    plain = float
 
 
 class NotFinite(JRTError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import pytest
 import tiny
@@ -146,7 +147,7 @@ def test_continuing_a_state_gives_the_logits_of_one_pass(kind):
     more = [tiny.tokenizer().encode(tiny.text(seed, words)) for seed, words in ((4, 2), (5, 1), (6, 5))]
     prefix = [len(row) if engine.has_prefix else 0 for row in ids]
     _, state = engine.prefill(ids, prefix)
-    twin = state.clone()
+    twin = deepcopy(state)
     continued, _ = engine.prefill(more, [0] * 3, state)
     for source in (state, twin):
         again, _ = engine.prefill(more, [0] * 3, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def read(model: JRTForCausalLM, lengths: list[int]) -> RecurrentState:
 def assert_same_steps(model: JRTForCausalLM, state: RecurrentState, steps: int) -> None:
     """Decoding and reading take the same tokens: the same logits each time, and the same state in the end."""
     torch.manual_seed(2)
-    kept, mine, theirs = state.clone(), state, state
+    kept, mine, theirs = deepcopy(state), state, state
     for _ in range(steps):
         ids = torch.randint(1, 250, (len(state.lengths),))
         truth, theirs = model.prefill(ids[:, None], state=theirs)
@@ -108,7 +109,7 @@ def test_rows_leave_and_are_forked_between_steps() -> None:
         truth, theirs = engine.prefill(prompts, prefixes)
         torch.testing.assert_close(logits, truth, **TIGHT)
         assert mine.row_bytes() == theirs.row_bytes() and engine.window_bytes(mine) == engine.window_bytes(theirs)
-    fork = mine.clone()
+    fork = deepcopy(mine)
     engine.step(torch.tensor([9]), mine)
     more = engine.prefill([[5, 6]], [0], fork)[0]
     torch.testing.assert_close(more, engine.prefill([[*prompts[0], 5, 6]], prefixes)[0], **TIGHT)

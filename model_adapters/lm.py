@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from jrt_lmeval import __version__
 from jrt_lmeval.checkpoints.tokenizers import known_ids, warn_of_misfit
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, whole_number
 from jrt_lmeval.paths import MODEL, require_writable_output
 from jrt_lmeval.prefix import PrefixPolicy
 from model_adapters.engines.checkup import checkup, table
@@ -389,8 +389,7 @@ def checked_length(asked: int | None, engine: Engine) -> int | None:
     """
     if asked is None:
         return engine.max_length
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 2:
-        raise JRTError(f"max_length={asked!r}: must be a whole number of at least 2 tokens.")
+    whole_number("max_length", asked, 2)
     if engine.table_length is not None and asked > engine.table_length:
         raise JRTError(
             f"max_length={asked}: the model stores a vector for each of {engine.table_length} positions and has none "

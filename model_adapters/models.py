@@ -266,14 +266,6 @@ class HFRecall(RecallLM):
         place = run.place()
         loading: dict[str, Any] = {"gguf_file": gguf_file, "trust_remote_code": trust_remote_code or None}
         model: Any = load_model(checkpoint, place.dtype, place.device, device_map=device_map, **loading)
-        missing = [package for package in KERNELS if find_spec(package) is None]
-        if isinstance(model, SCANNED) and place.device.type == "cuda" and missing:
-            log.warning(
-                "Mamba runs on CUDA without %s: transformers then scans token by token in Python, far slower than the "
-                "fused kernels, with the same answers. 'pip install %s' gets them.",
-                " and ".join(missing),
-                " ".join(name.replace("_", "-") for name in missing),
-            )
         if peft is not None:
             model = with_adapter(model, str(peft))
         reading = {} if run.tokenizer else {**loading, "add_bos_token": run.add_bos_token}
@@ -284,6 +276,14 @@ class HFRecall(RecallLM):
         if isinstance(engine, WindowEngine):
             description |= {"kv_window": engine.kv_window.size, "kv_sinks": engine.kv_window.sinks}
         super().__init__(engine, tokenizer, place=place, description=description, run=run)
+        missing = [package for package in KERNELS if find_spec(package) is None]
+        if isinstance(model, SCANNED) and self.device.type == "cuda" and missing:
+            log.warning(
+                "Mamba runs on CUDA without %s: transformers then scans token by token in Python, far slower than the "
+                "fused kernels, with the same answers. 'pip install %s' gets them.",
+                " and ".join(missing),
+                " ".join(name.replace("_", "-") for name in missing),
+            )
 
     def check_family(self, checkpoint: Checkpoint) -> None:
         """Raise JRTError where another adapter runs the checkpoint, and name it."""

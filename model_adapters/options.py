@@ -132,8 +132,8 @@ class RunOptions:
     def budget(self, device: torch.device) -> Budget:
         """What fits into one batch."""
         size, most = 1 if self.latency else self.batch_size, self.max_batch_tokens
-        if most is not None and (not isinstance(most, int) or most < 1):
-            raise JRTError(f"max_batch_tokens={most!r}: must be a whole number of at least 1.")
+        if most is not None:
+            whole_number("max_batch_tokens", most)
         if isinstance(size, str) and size.startswith("auto"):
             default = TOKENS_CUDA if device.type == "cuda" else TOKENS_CPU
             return Budget(rows=_rows("max_batch_size", self.max_batch_size), tokens=most or default)
@@ -152,15 +152,8 @@ class RunOptions:
 
 
 def _rows(name: str, value: int | str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        rows = int(value)
-    except ValueError as error:
-        raise JRTError(f"{name}={value!r}: must be a number of rows, or auto.") from error
-    if rows < 1 or isinstance(value, float):
-        raise JRTError(f"{name}={value!r}: must be a whole number of at least 1.")
-    return rows
+    number = int(value) if isinstance(value, str) and value.strip().isdigit() else value
+    return None if value is None else whole_number(f"{name} (rows, or auto)", number)
 
 
 def _leave() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from jrt_lmeval.errors import JRTError, unknown
+from jrt_lmeval.errors import JRTError, unknown, whole_number
 from jrt_lmeval.modeling import with_feature_map, with_prefix
 
 MODES = {
@@ -138,9 +138,7 @@ class JRTConfig(PretrainedConfig):
             JRTError: no such mode or value, or one that needs `enc_length` where there is none.
         """
         if enc_length is not None:
-            if isinstance(enc_length, bool) or not isinstance(enc_length, int) or enc_length < 1:
-                raise JRTError(f"enc_length={enc_length!r}: must be a whole number of at least 1 token.")
-            self.enc_length = enc_length
+            self.enc_length = whole_number("enc_length", enc_length)
             if self.prefix_length:
                 self.prefix_length = enc_length
         for name, value in modes.items():

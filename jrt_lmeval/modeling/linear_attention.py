@@ -289,14 +289,19 @@ def streamed(
     mask: Tensor | None = None,
     state: LinearState | None = None,
     chunk: int = CHUNK,
+    again: bool | None = None,
 ) -> Attended:
     """What `naive(feature_map(q), feature_map(k), v, ...)` gives, in linear time and with gradients.
 
-    Arguments as `attend`; `chunk` tokens are taken at a time, and the result does not depend on it.
+    Arguments as `attend`. `chunk` tokens are taken at a time, and the backward pass makes features `again`, by default
+    where they are many; the result depends on neither.
     """
     (B, H, T, _), features, values = q.shape, feature_map.feature_dim, v.shape[-1]
     if state is None:
         state = LinearState(v.new_zeros(B, H, features, values), v.new_zeros(B, H, features))
+    if again is None:
+        written = B * H * features * (2 * T + (0 if prefix is None else prefix.k.shape[2]))
+        again = torch.is_grad_enabled() and written > HELD
     tokens = min(T, chunk)
     together = max(1, CACHED // (H * tokens * (features + values + tokens)))
     if together < B:  # more rows at a time than the cache holds would all be read from memory
@@ -305,14 +310,14 @@ def streamed(
             for x in (q, k, v, *(prefix or (None, None, None)), mask, *state)
         ]
         found = [
-            streamed(feature_map, a, b, c, None if ke is None else Prefix(ke, ve, seen), real, LinearState(S, z), chunk)
+            streamed(
+                feature_map, a, b, c, ke if ke is None else Prefix(ke, ve, seen), real, LinearState(S, z), chunk, again
+            )
             for a, b, c, ke, ve, seen, real, S, z in zip(*cut, strict=True)
         ]
         y = torch.cat([one[0].transpose(1, 2) for one in found]).transpose(1, 2)
         ends = (torch.cat(end) for end in zip(*(one[2] for one in found), strict=True))
         return y, torch.cat([one[1] for one in found]), LinearState(*ends)
-    written = B * H * features * (2 * T + (0 if prefix is None else prefix.k.shape[2]))
-    again = torch.is_grad_enabled() and written > HELD
     S, z = _merged(state.S), _merged(state.z)
     ys, ds = [], []
     if prefix is not None:
@@ -337,7 +342,7 @@ def _chunks(mask: Tensor | None, chunk: int, *parts: Tensor) -> Iterator[tuple[T
 
 def _run(step: Callable[..., Any], again: bool, *arguments: Any) -> Any:
     """A chunk's step; with `again` nothing of it is kept for the backward pass."""
-    return checkpoint(step, *arguments, use_reentrant=False) if again else step(*arguments)
+    return checkpoint(step, *arguments, use_reentrant=False, preserve_rng_state=False) if again else step(*arguments)
 
 
 def _absorb(

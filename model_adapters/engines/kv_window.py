@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from jrt_lmeval.errors import JRTError
+from jrt_lmeval.errors import JRTError, whole_number
 from jrt_lmeval.modeling.attention import NO_TOKEN, sees
 from model_adapters.engines.engine import TokenScores, score_positions
 from model_adapters.engines.hf import CACHE_NAMES, cache_name, context_length, table_length
@@ -75,9 +75,8 @@ class WindowOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("kv_window", 1), ("kv_sinks", 0), ("kv_bytes", 1)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise JRTError(f"{name}={value!r}: must be a whole number of at least {least}.")
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), least)
         if self.kv_window is not None and self.kv_bytes is not None:
             raise JRTError(
                 f"kv_window={self.kv_window} and kv_bytes={self.kv_bytes} both say how much is kept; give one of them."

@@ -107,7 +107,7 @@ def test_a_revision_of_a_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [-1, 0, 2.5, True])
 def test_a_prefix_of_no_length_is_refused(length: Any) -> None:
-    with pytest.raises(JRTError, match=r"enc_length=.*must be a whole number of at least 1 token"):
+    with pytest.raises(JRTError, match=r"enc_length must be a whole number of at least 1, not"):
         JRTRNN(enc_length=length)
 
 

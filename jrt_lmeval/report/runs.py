@@ -248,9 +248,16 @@ def _numbers(figures: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, fl
     return means, {name: value for name, value in errors.items() if not math.isnan(value)}
 
 
+KNOBS = {name: name for name in ("mqar", "set_disjointness", "name_index", "middle_match")} | {"needles": "niah_"}
+"""Block of the knobs of made rows -> how the names of its tasks begin."""
+
+
 def _task_settings(config: Mapping[str, Any], block: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in dotted(block).items() if name.partition(".")[0] not in BLOCK_FACTS}
-    found |= dotted({"ppl": (config.get("metadata") or {}).get("ppl") or {}})
+    metadata, task = config.get("metadata") or {}, str(config.get("task"))
+    found |= dotted({"ppl": metadata.get("ppl") or {}})
+    # --metadata reaches every task of a run, also those that do not read it
+    found |= dotted({name: metadata.get(name) or {} for name, start in KNOBS.items() if task.startswith(start)})
     generation = dotted(config.get("generation_kwargs") or {})
     found |= {name: generation[name] for name in ("until", "max_gen_toks", "do_sample") if name in generation}
     return found | {name: config[name] for name in ("num_fewshot", "description") if config.get(name)}

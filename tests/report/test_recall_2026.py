@@ -31,11 +31,13 @@ def needle(number: int, length: int, score: float) -> dict[str, Any]:
     return line | {"string_match_all": score, "metrics": ["string_match_all"]}
 
 
-def write_needles(folder: Path, task: str, by_length: dict[int, list[float]]) -> None:
+def write_needles(folder: Path, task: str, by_length: dict[int, list[float]], **run: Any) -> None:
     pairs = [(length, score) for length, scores in by_length.items() for score in scores]
     lines = [needle(number, length, score) for number, (length, score) in enumerate(pairs)]
-    file = write_run(folder, task=task, block=ONCE, lines=lines)
+    file = write_run(folder, task=task, block=ONCE, lines=lines, **run)
     content = json.loads(file.read_text())
+    content["configs"][task] |= {"task": task}
+    content["configs"][task]["metadata"] |= {"needles": {"lengths": list(by_length)}, "mqar": {"facts": len(lines)}}
     mean = sum(score for _, score in pairs) / len(pairs)
     content["results"][task] = {"string_match_all,none": mean, "effective_length,none": 0}
     file.write_text(json.dumps(content))
@@ -84,6 +86,19 @@ def test_needles_by_length_and_the_effective_length(tmp_path: Path) -> None:
     assert "third_party" not in tables_of(tmp_path)  # nothing to stand beside
     for file in tmp_path.glob("*/samples*"):
         file.unlink()
+
+
+def test_models_with_other_tokenizers_and_runs_of_other_lengths_stand_in_one_table(tmp_path: Path) -> None:
+    write_needles(tmp_path / "one", "niah_single_1_once", {1024: [1.0] * 6})
+    write_needles(tmp_path / "longer", "niah_single_1_once", {2048: [0.0] * 7})
+    write_needles(tmp_path / "other", "niah_single_1_once", {1024: [0.0] * 6}, model="based", prompt="in other tokens")
+    rows = tables_of(tmp_path)["needles_2026"]["rows"]
+    shown = {(row[0].split()[0], row[3]): [entry and entry["value"] for entry in row[4:6]] for row in rows}
+    assert shown == {
+        ("jrt_rnn", "needles.lengths=1024"): [1, None],
+        ("jrt_rnn", "needles.lengths=2048"): [None, 0],
+        ("based", "needles.lengths=1024"): [0, None],
+    }
 
 
 def test_effective_length_stops_at_the_first_length_below_and_says_what_it_does_not_know() -> None:

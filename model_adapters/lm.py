@@ -31,6 +31,7 @@ from model_adapters.running.drafts import with_drafts
 from model_adapters.running.generation import EOS, LENGTH, STOP, Generator, StopStrings
 from model_adapters.running.rows import Encoder, Goal, PromptRow, chunks_of, read_goal
 from model_adapters.running.runtime import Answer, LogLikelihood, NotFinite, Runtime, Totals, machine
+from model_adapters.running.saved import SavedStates
 
 log = logging.getLogger("lm_eval.jrt")
 
@@ -87,7 +88,8 @@ class RecallLM(TemplateLM):
         self._chunk_tokens = run.chunk_tokens
         self._special = special_tokens(tokenizer)
         reuse = run.reuse and not run.latency
-        self._generator = Generator(self.runtime, self._stops, self._end_ids(), self._vocabulary, reuse)
+        saved = SavedStates(run.state_dir, self.fingerprint) if run.state_dir else None
+        self._generator = Generator(self.runtime, self._stops, self._end_ids(), self._vocabulary, reuse, saved)
         self._latency = self._cold = run.latency
         self._checks = list(checkup(engine, tokenizer)) if run.doctor else []
         if any(check.passed is False for check in self._checks):

@@ -64,6 +64,7 @@ class RunOptions:
         think_end_token: text or token id that ends a model's reasoning, which is no part of its answer.
         chunk_tokens: cut each document into chunks of at most so many tokens, read each with the question from a state
             of its own, and answer from the one after which the model is surest (arXiv 2505.07793).
+        state_dir: folder for the states of documents that are read in several parts; a run that stops goes on there.
 
     Raises:
         JRTError: for a value that is none of these, and for two that contradict each other.
@@ -85,6 +86,7 @@ class RunOptions:
     chat_template_args: dict[str, Any] | None = None
     think_end_token: str | int | None = None
     chunk_tokens: int | None = None
+    state_dir: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("reuse", "doctor", "add_bos_token", "latency", "enable_thinking"):

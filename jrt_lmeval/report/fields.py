@@ -54,7 +54,7 @@ MACHINE = frozenset(
     "device devices device_map batch_size max_batch_size base_url num_concurrent max_retries timeout parallelize "
     "tensor_parallel_size data_parallel_size gpu_memory_utilization trust_remote_code verify_certificate cache_dir "
     "world_size processor package_version lm_eval_version model_sha weights_folder tokenizer_backend "
-    "tokenized_requests token eos_string header backend".split()
+    "tokenized_requests token eos_string header backend state_dir".split()
 )
 """Settings that should not change an answer; they are in a label only if nothing else distinguishes two runs."""
 

@@ -18,8 +18,12 @@ from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Opening, batches, forks, shared_starts
 from model_adapters.running.rows import Goal, PromptRow
 from model_adapters.running.runtime import Answer, Clock, NotFinite, Runtime
+from model_adapters.running.saved import SavedStates
 
 STOP, EOS, LENGTH = "stop", "eos", "length"
+
+READ_AT_ONCE = 4096
+"""Tokens of a row that are read at once, its prefix aside, which is never divided."""
 
 
 class StopStrings:
@@ -93,6 +97,7 @@ class Generator:
         end_ids: the model's end tokens.
         vocabulary: tokens the tokenizer knows.
         reuse: share documents where that is exact.
+        saved: keeps the states of long documents.
     """
 
     def __init__(
@@ -102,8 +107,10 @@ class Generator:
         end_ids: frozenset[int],
         vocabulary: int,
         reuse: bool = True,
+        saved: SavedStates | None = None,
     ):
         self.runtime, self.stops, self.end_ids, self.vocabulary = runtime, stops, end_ids, vocabulary
+        self.saved = saved
         self.shares = reuse and runtime.engine.can_continue
 
     def run(self, rows: Sequence[PromptRow]) -> Iterator[tuple[PromptRow, Answer]]:
@@ -176,13 +183,35 @@ class Generator:
     ) -> tuple[Tensor, Any, list[float]]:
         """Prefill a batch: logits, state, and each row's share of the seconds. `rows` are named in an error."""
         with self.runtime.running():
-            logits, state = self.runtime.engine.prefill(ids, prefixes, state)
+            logits, state = self.in_parts(ids, prefixes, state)
             finite = logits[:, : self.vocabulary].isfinite().all(1).tolist()
         if not all(finite):
             raise NotFinite(rows[finite.index(False)].index if rows else None, "after its prompt")
         total, seconds = sum(len(row) for row in ids), self.runtime.lap()
         self.runtime.sums.prompt_tokens_computed += total
         return logits, state, [seconds * len(row) / total for row in ids]
+
+    def in_parts(self, ids: Sequence[Sequence[int]], prefixes: Sequence[int], state: Any) -> tuple[Tensor, Any]:
+        """As the engine's `prefill`, with long rows read part by part, so that the work takes no more memory for them.
+
+        The first part holds the whole prefix. With `saved`, the state after a part is kept, and what an earlier run has
+        read is not read again.
+        """
+        engine, saved = self.runtime.engine, self.saved if state is None else None
+        first, shortest = max(READ_AT_ONCE, *prefixes), min(map(len, ids))
+        ends = [*range(first, shortest, READ_AT_ONCE)] if engine.can_continue else []
+        done = 0
+        for end in reversed(ends):
+            if saved and (state := saved.load([row[:end] for row in ids], prefixes)) is not None:
+                done = end
+                break
+        for end in (end for end in ends if end > done):
+            part = [row[done:end] for row in ids]
+            _, state = engine.prefill(part, prefixes if not done else [0] * len(ids), state)
+            if saved:
+                saved.save([row[:end] for row in ids], prefixes, state, done)
+            done = end
+        return engine.prefill([row[done:] for row in ids], prefixes if not done else [0] * len(ids), state)
 
     def _continued(
         self, rows: Sequence[PromptRow], logits: Tensor, state: Any, seconds: Sequence[float]

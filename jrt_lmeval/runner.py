@@ -166,6 +166,9 @@ def _identity(run: EvalRun, options: Options) -> dict[str, Any]:
         "weights": weights_of(run),
         "local_data": bool(os.environ.get(FOLDER_VARIABLE)),
     }
+    policy = Path(str(run.arguments.get("prefix_policy", "")))
+    if policy.is_file():  # a policy that was fitted anew is another one under the same name
+        base["prefix_policy"] = hashlib.sha256(policy.read_bytes()).hexdigest()[:12]
     further = {**options.settings, **({"metadata": dict(options.metadata)} if options.metadata else {})}
     return base | {name: value for name, value in further.items() if value is not None}
 

@@ -268,6 +268,17 @@ def test_five_times_and_above_the_majority() -> None:
     assert verdict(good, 0.0, None) == verdict(None, 0.0, 0.0) == "-"
 
 
+def test_a_policy_fitted_anew_is_another_run(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    run = EvalRun("jrt_rnn", {"prefix": "learned", "prefix_policy": str(policy)}, ("swde_once",))
+    stated = []
+    for content in ("one", "two"):
+        policy.write_text(content)
+        stated.append(runner._identity(run, Options())["prefix_policy"])
+    assert stated[0] != stated[1]
+    assert "prefix_policy" not in runner._identity(EvalRun("jrt_rnn", {}, ("swde_once",)), Options())
+
+
 def test_weights_trained_anew_are_another_run(
     built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,9 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from jrt_lmeval.data.lists import words
 from jrt_lmeval.data.making.pages import Page
-from jrt_lmeval.data.making.values import SPLITS, Maker, Split, words
+from jrt_lmeval.data.making.values import SPLITS, Maker, Split
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.tokens import count_tokens
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jrt_lmeval.data.making.values import MONTHS, SPLITS, Maker, Split, choice, words
+from jrt_lmeval.data.lists import words
+from jrt_lmeval.data.making.values import MONTHS, SPLITS, Maker, Split, choice
 from jrt_lmeval.errors import JRTError, unknown
 from jrt_lmeval.prompts.tokens import count_tokens, gpt2_tokenizer
 

@@ -13,12 +13,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from jrt_lmeval.errors import JRTError, one_of, unknown, whole_number
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 NUMBERS = tuple(str(number) for number in range(100, 1000))
 """How keys, and elements of sets, are written."""
@@ -165,7 +162,7 @@ def set_disjointness(**metadata: Any) -> dict[str, list[dict[str, Any]]]:
     return {"test": rows}
 
 
-Knobs = TypeVar("Knobs", bound="DataclassInstance")
+Knobs = TypeVar("Knobs")
 
 
 def knobs_of(kind: type[Knobs], name: str, given: Any) -> Knobs:
@@ -181,7 +178,7 @@ def knobs_of(kind: type[Knobs], name: str, given: Any) -> Knobs:
     """
     if not isinstance(given or {}, Mapping):
         raise JRTError(f"the {name} block must be a mapping of its knobs, not {given!r}.")
-    names = [field.name for field in fields(kind)]
+    names = [field.name for field in fields(cast(Any, kind))]
     for key in given or {}:
         if key not in names:
             raise unknown(f"key of the {name} block", str(key), names)

@@ -180,9 +180,22 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
 
         Arguments as `hidden_states`. Returns logits `[B, vocab]` after each row's last token, and the state.
         """
+        hidden, state = self._read(input_ids, lengths, prefix_lengths, state)
+        return self.next_logits(hidden), state
+
+    def step(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """Decode one token per row, `[B]`, that the model chose: logits `[B, vocab]` for the next, and the new
+        state."""
+        hidden, state = self._decode(input_ids, state)
+        return self.next_logits(hidden), state
+
+    def _read(
+        self, ids: Tensor, lengths: Tensor | None, prefix_lengths: Tensor | None, state: RecurrentState | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        """The hidden states `[B, C]` of each row's last token, and the state."""
         if lengths is None:
-            lengths = torch.full(input_ids.shape[:1], input_ids.shape[1], device=input_ids.device)
-        prompts = Prompts(input_ids, lengths, prefix_lengths)
+            lengths = torch.full(ids.shape[:1], ids.shape[1], device=ids.device)
+        prompts = Prompts(ids, lengths, prefix_lengths)
         again = self.config.filling == "iterate" and self.has_prefix
         if again and state is not None:
             prompts, state = recall(state, prompts), None
@@ -190,15 +203,14 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
             prompts = fill(prompts, self.config)
         hidden, end = self.hidden_states(prompts.ids, prompts.lengths, prompts.prefix_lengths, state, prompts.keyless)
         last = hidden[torch.arange(len(hidden), device=hidden.device), prompts.lengths - 1]
-        return self.next_logits(last), remember(prompts) if again else end
+        return last, remember(prompts) if again else end
 
-    def step(self, input_ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Decode one token per row, `[B]`, that the model chose: logits `[B, vocab]` for the next, and the new
-        state."""
+    def _decode(self, ids: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """The hidden states `[B, C]` after one more token per row, and the state."""
         if self.config.filling == "iterate" and self.has_prefix:
-            return self.prefill(input_ids[:, None], state=state)
-        hidden, state = self.hidden_states(input_ids[:, None], state=state, decoding=True)
-        return self.next_logits(hidden[:, 0]), state
+            return self._read(ids[:, None], None, None, state)
+        hidden, state = self.hidden_states(ids[:, None], state=state, decoding=True)
+        return hidden[:, 0], state
 
     def forward(
         self,
@@ -258,14 +270,14 @@ class JRTForCausalLM(PreTrainedModel, GenerationMixin):
         self, ids: Tensor, attention_mask: Tensor | None, prefix_lengths: Tensor | None, state: RecurrentState | None
     ) -> JRTOutput:
         if state is not None:
-            logits, state = self.step(ids[:, -1], state)
+            hidden, state = self._decode(ids[:, -1], state)
         else:
             real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
             ids, lengths, _ = real_first(ids, real)
             if prefix_lengths is None and self.has_prefix:
                 prefix_lengths = lengths
-            logits, state = self.prefill(ids, lengths, prefix_lengths)
-        return JRTOutput(logits=logits[:, None], state=state)
+            hidden, state = self._read(ids, lengths, prefix_lengths)
+        return JRTOutput(logits=self.logits(hidden)[:, None], state=state)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jrt_lmeval.data.making.needles import needles_of
+from jrt_lmeval.data.needles import needles_of
 from jrt_lmeval.prompts.prompt import Prompt
 from jrt_lmeval.stats import effective_length, interval
 from jrt_lmeval.task.base import SplitRow, source_row

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -24,10 +24,10 @@ from model_adapters.engines.engine import Engine
 from model_adapters.running.batching import Budget
 from model_adapters.running.rows import PromptRow
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 log = logging.getLogger("lm_eval.jrt")
+
+
+Made = TypeVar("Made", bound="_WithFigures")
 
 
 class _WithFigures:
@@ -36,7 +36,7 @@ class _WithFigures:
     plain: ClassVar[type]
     stats: dict[str, Any]
 
-    def __new__(cls, value: Any, stats: Mapping[str, Any] | None = None) -> Self:
+    def __new__(cls: type[Made], value: Any, stats: Mapping[str, Any] | None = None) -> Made:
         found = super().__new__(cls, value)  # type: ignore[call-arg]
         found.stats = dict(stats or {})
         return found

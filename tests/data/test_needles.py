@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from jrt_lmeval.data.making import needles
+from jrt_lmeval.data import needles
 from jrt_lmeval.data.making.names import middle_match, name_index
-from jrt_lmeval.data.making.needles import FORMS, niah
+from jrt_lmeval.data.needles import FORMS, niah
 from jrt_lmeval.errors import JRTError
 from jrt_lmeval.paths import tasks_dir
 from jrt_lmeval.prompts.tokens import count_tokens

@@ -100,7 +100,9 @@ def model_script(*names: str | tuple[str, str | None, bool]) -> str:
 
 def test_data_sets_of_all_benchmarks_come_from_the_hub_and_then_from_its_cache(tmp_path: Path) -> None:
     samples = {
-        spec.dataset: read_rows(samples_dir() / spec.sample) for spec in BENCHMARKS.values() if spec.sample is not None
+        spec.dataset: read_rows(samples_dir() / spec.sample)
+        for spec in BENCHMARKS.values()
+        if spec.sample is not None and "/" in spec.dataset
     }
     assert len(samples) == 8
     expected = {name: ["hub", len(rows), rows[0]] for name, rows in samples.items()}

@@ -246,7 +246,10 @@ def test_the_default_budget_follows_the_copies_of_the_document() -> None:
         ({"levels": ["sentence", "sentence"]}, "each level may stand once"),
         ({"repeat_level": "sentense"}, "Did you mean 'sentence'"),
         ({"select": "informaton"}, "Did you mean 'information'"),
-        ({"select": "question"}, "choices: all, information, random. That would be retrieval: use layout focus"),
+        (
+            {"select": "question"},
+            "choices: all, information, learned, random. That would be retrieval: use layout focus",
+        ),
         ({"layout": "focus", "select": "all"}, "choices: question, random"),
         ({"layout": "focus", "levels": ["document"]}, "are those of its passages: paragraph, sentence"),
         (

@@ -131,7 +131,7 @@ def test_a_report_without_these_runs_and_an_unknown_table_are_refused(tmp_path: 
 
 
 def test_names_are_those_of_the_task_files() -> None:
-    from jrt_lmeval.data.making.needles import FORMS as NEEDLE_FORMS
+    from jrt_lmeval.data.needles import FORMS as NEEDLE_FORMS
     from jrt_lmeval.paths import tasks_dir
 
     files = {file.stem for file in tasks_dir().glob("*/[a-z]*.yaml")}

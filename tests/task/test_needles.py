@@ -10,7 +10,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.model import TemplateLM
 from lm_eval.tasks import TaskManager
 
-from jrt_lmeval.data.making.needles import FORMS, niah
+from jrt_lmeval.data.needles import FORMS, niah
 from jrt_lmeval.paths import MODEL, tasks_dir, weights_dir
 from jrt_lmeval.plugin import tasks_ready, with_tokenizer
 

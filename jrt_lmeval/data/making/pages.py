@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jrt_lmeval.data.making.values import LISTS, SPLITS, STATES, Maker, Split, anything, read_lists
+from jrt_lmeval.data.lists import LISTS, read_lists
+from jrt_lmeval.data.making.values import SPLITS, STATES, Maker, Split, anything
 from jrt_lmeval.errors import JRTError, unknown
 
 FLATTENED = 0.25  # share of pages on a single line

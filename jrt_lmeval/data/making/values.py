@@ -12,35 +12,14 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from jrt_lmeval.data.lists import LISTS, read_yaml, words
 from jrt_lmeval.errors import unknown
 
 Split = Literal["train", "test"]
 SPLITS = ("train", "test")
 TEST_SHARE = 8  # one name in eight is a test name
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The entries of a list written as text: between `;` if there are any, else between spaces."""
-    return tuple(text.split(";" if ";" in text else None))
-
-
-def read_yaml(file: str) -> dict[str, Any]:
-    """A YAML file beside this module."""
-    return yaml.safe_load((Path(__file__).parent / file).read_text(encoding="utf-8"))
-
-
-def read_lists(file: str) -> dict[str, Any]:
-    """A YAML file beside this module, in which a text stands for the list of its words."""
-    return {name: words(entry) if isinstance(entry, str) else entry for name, entry in read_yaml(file).items()}
-
-
-LISTS = read_lists("words.yaml")
-"""Name -> words or phrases."""
 
 STATES, MONTHS = LISTS["states"], LISTS["months"]
 _TABLES: dict[str, tuple[Sequence[str], Sequence[str]]] = {

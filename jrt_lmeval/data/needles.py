@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from jrt_lmeval.data.making.values import LISTS
+from jrt_lmeval.data.lists import LISTS
 from jrt_lmeval.data.shipped import prose_rows
 from jrt_lmeval.data.synthetic import knobs_of
 from jrt_lmeval.errors import JRTError, one_of, whole_number

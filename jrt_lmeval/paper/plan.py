@@ -85,7 +85,7 @@ TRAINED_SO = "Llama, trained with as many bytes"
 """The one before restricts a Llama that was trained without a window; this one was trained with it."""
 TEACHER = "Softmax in its place"
 """The teacher from which the students were distilled; its state grows with the text as Llama's does."""
-JRT_BYTES, CENTRED_BYTES = 805_000, 5_600_000
+JRT_BYTES, CENTRED_BYTES = 805_000, 4_000_000
 """Bytes of the state of the main bundled model and of SmolLM2's memories and windows, and of a Transformer's cache that
 is compared with each at equal memory."""
 CENTRED = "quadratic less its mean"

@@ -5,7 +5,8 @@
         --output_path results/measured/memories/centred
     python -m experiments.memories results/measured/smollm2 results/measured/memories docs/retrofit.md
 
-`SAMPLES` and the rows of the Transformer itself are those of `experiments.reading_twice`.
+`SAMPLES` and the rows of the Transformer itself are those of `experiments.reading_twice`; the perplexity is that of
+`lm_eval --tasks recall_ppl` with `prefix=none`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jrt_lmeval.report.cells import Cell
 from jrt_lmeval.report.collect import collect
 from jrt_lmeval.report.standard import by_window, distances
 
-BLOCK = "memories"
+BLOCK, PROSE = "memories", "recall_ppl"
 
 
 def name_of(cell: Cell) -> str:
@@ -42,26 +43,26 @@ def row(cells: dict[str, Cell]) -> list[str]:
         found = by_window(once, columns, far, METRIC)[1]
         before = found.text() if found is not None and not isinstance(found, str) else ""
     size = f"{state / 1e6:.1f}" if state == state else f"{once.figure('state_bytes') / 1e6:.1f}"
-    return [name_of(once), size, percent(recall(once)), before, percent(recall(cells.get("flat")))]
+    prose = cells["prose"].mean("token_perplexity") if "prose" in cells else None
+    perplexity = "" if prose is None else f"{prose:.1f}"
+    return [name_of(once), size, percent(recall(once)), before, percent(recall(cells.get("flat"))), perplexity]
 
 
 def table(cells: Sequence[Cell]) -> str:
     """A row for everything that reads the same questions."""
     models: dict[str, dict[str, Cell]] = defaultdict(dict)
     for cell in cells:
-        if cell.control == "none" and (cell.layout == "once" or cell.first.settings["lead"]):
+        if cell.task == PROSE:
+            models[name_of(cell)]["prose"] = cell
+        elif cell.control == "none" and (cell.layout == "once" or cell.first.settings["lead"]):
             models[name_of(cell)].setdefault(cell.layout, cell)
     rows = sorted((row(found) for found in models.values() if {"once", "flat"} <= found.keys()), key=lambda r: r[0])
-    header = [
-        "what is kept",
-        "state, MB",
-        "read once, % [95 %]",
-        "of it, answers before the window",
-        "read twice, % [95 %]",
-    ]
-    first = recall(cells[0])
+    header = ["what is kept", "state, MB", "read once, % [95 %]", "answers before the window", "read twice, % [95 %]"]
+    header.append("perplexity, prose")
+    first = recall(next(cell for cell in cells if cell.layout == "once"))
     assert first is not None
-    note = f"`factbook` at 300 tokens: {first.n} questions, one on each of {first.clusters} documents; bfloat16.\n"
+    asked = f"{first.n} questions, one on each of {first.clusters} documents"
+    note = f"`factbook` at 300 tokens: {asked}; bfloat16. Perplexity: of a token of `recall_ppl`.\n"
     return f"{markdown_table(header, rows)}\n{note}"
 
 

@@ -57,11 +57,6 @@ from jrt_lmeval.task.rules import RULES
 
 READ_TWICE = (JRT_SAYS, SECOND_COPY, LEAD)
 BLOCK = "measured"
-CONTROLS = {
-    "another document": "read once, holding none of the answers.",
-    "answer replaced": "read once, with another answer in the document, which is then the one that counts.",
-}
-"""Columns of the README's table that stand there once a run has them -> what they are."""
 STEPS = published_dir().parent / "training"
 """Logs of the steps of the shipped models, a file for each."""
 
@@ -98,31 +93,35 @@ def front(logs: Logs, suite: Suite, real: Sequence[Cell] = ()) -> str:
     """
     benchmark = suite.benchmarks[0]
     once, flat = (benchmark + LAYOUT_ENDINGS[layout] for layout in ("once", "flat"))
-    rows, asked = [], {}
+    rows, asked, controls = [], {}, []
     for label, model, given in (("JRT-RNN", "jrt_rnn", {**suite.default, "prefix": "dynamic"}), *suite.others):
         blocks = ({}, WRONG_CONTEXT, COUNTERFACTUAL)
-        cells, *controls = (logs.cells(EvalRun(model, given, (), block)) for block in blocks)
+        cells, another, replaced = (logs.cells(EvalRun(model, given, (), block)) for block in blocks)
         if once not in cells or label in (TEACHER, AT_EQUAL_MEMORY, TRAINED_SO):
             continue
         asked[label] = cells[once]
-        scores = (cells[once], cells.get(flat), *(control.get(once) for control in controls))
+        if once in another and once in replaced:
+            controls.append((another[once].mean(METRIC) or 0.0, replaced[once].mean(METRIC) or 0.0))
+        scores = (cells[once], cells.get(flat))
         state = figure({benchmark: cells[once]}, "state_bytes", 0.001, 0)
         rows.append([label, *(percent(recall(score)) for score in scores), _text(state)])
     for cell in (one for one in real if one.layout == "once"):
         twice = next((one for one in real if one.layout == "flat"), None)
         state = figure({benchmark: cell}, "state_bytes", 0.001, 0)
         label = f"SmolLM2-135M, {cell.first.asked} questions"
-        rows.append([label, percent(recall(cell)), percent(recall(twice)), "-", "-", _text(state)])
+        rows.append([label, percent(recall(cell)), percent(recall(twice)), _text(state)])
     layouts = [LAYOUTS[name].label for name in ("once", "flat")]
-    columns = [f"`{benchmark}`, answers recalled, %", *layouts, *CONTROLS, "state, KB (median)"]
-    asked_of = [
-        at for at, column in enumerate(columns) if column not in CONTROLS or any(row[at] != "-" for row in rows)
-    ]
-    table = markdown_table([columns[at] for at in asked_of], [[row[at] for at in asked_of] for row in rows])
+    table = markdown_table([f"`{benchmark}`, answers recalled, %", *layouts, "state, KB (median)"], rows)
     first = next(iter(asked.values()))
     found = recall(first)
     size = "" if found is None else f"{found.n:,} questions on {found.clusters:,} documents; "
-    told = "".join(f"`{name}`: {what} " for name, what in CONTROLS.items() if f"| {name} |" in table)
+    told = ""
+    if controls:
+        others, low, high = max(one for one, _ in controls), *(f(two for _, two in controls) for f in (min, max))
+        told = (
+            f"Shown the document of another question, the models of the suite score at most {_share(others)} %; where "
+            f"another answer is written into the document, they give that one in {_share(low)} to {_share(high)} %. "
+        )
     return (
         f"{table}\n{size}95 % intervals by document. {told}The most frequent answer to each question scores "
         f"{_share(rule(first, 'majority'))} %.\n"

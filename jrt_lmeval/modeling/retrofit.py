@@ -91,6 +91,7 @@ class RetrofitConfig(PretrainedConfig):
         if kernel not in MEMORY_MIXERS:
             raise unknown("kernel", kernel, MEMORY_MIXERS)
         self.backbone, self.backbone_config = backbone, dict(backbone_config or {})
+        self.backbone_config.pop("_name_or_path", None)  # a folder of the machine it was trained on
         self.window, self.sinks, self.at = window, sinks, list(at)
         self.kernel, self.feature_map = kernel, feature_map if kernel in MAPPED else None
         self.feature_map_options = dict(feature_map_options or {})

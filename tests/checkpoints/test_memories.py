@@ -24,6 +24,7 @@ PUBLIC = {"pages", "factbook", "prose"}
 def test_the_weights_are_those_of_the_memories_that_the_configuration_describes(name: str) -> None:
     checkpoint = find(name)
     config = RetrofitConfig.from_pretrained(checkpoint.folder)
+    assert '"_name_or_path"' not in (checkpoint.folder / "config.json").read_text(), "a path of the machine"
     assert config.backbone == PACKAGED and checkpoint.family in ("jrt_rnn", "based")
     with torch.device("meta"):
         shape = AutoConfig.for_model(**config.backbone_config)

@@ -348,13 +348,14 @@ class Memory(nn.Module):
             else:
                 form = "chunked" if self.training else span.linear_attention.replace("kernel", "streamed")
                 y, d, end = attend(form, self.feature_map, q, k, v * write, prefix, span.mask, start)
-        null = self.null.abs()[:, None, None] + 1e-6
-        y = y / (d[..., None] + null) if all(self.by_sum) else self._bounded(y)
-        return y, {"S": end.S, "z": end.z}
+        return self._normalised(y, d if all(self.by_sum) else None), {"S": end.S, "z": end.z}
 
-    def _bounded(self, y: Tensor) -> Tensor:
-        """Divided by its root mean square where it is large, by the null where nothing was found."""
+    def _normalised(self, y: Tensor, d: Tensor | None = None) -> Tensor:
+        """Divided by the sum d, or without one by its root mean square where it is large; by the null where nothing
+        was found."""
         null = self.null.abs()[:, None, None] + 1e-6
+        if d is not None:
+            return y / (d[..., None] + null)
         return y / torch.sqrt(y.square().mean(-1, keepdim=True) + null.square())
 
     def _short(self, q: Tensor) -> bool:
@@ -371,7 +372,7 @@ class Memory(nn.Module):
         v, k, q = (part.transpose(1, 2) for part in (v, k, q))
         before = None if state is None else state["S"].mT
         y, end = chunk_scan(v, dt, -self.A_log.exp(), k, q, initial_states=before, return_final_states=True)
-        return self._bounded(y.transpose(1, 2)), {"S": end.mT}
+        return self._normalised(y.transpose(1, 2)), {"S": end.mT}
 
     def _softmax(
         self, q: Tensor, k: Tensor, v: Tensor, span: Span, state: LayerState | None
@@ -504,7 +505,9 @@ class RetrofitForCausalLM(JRTForCausalLM):
             x, first = embedded, 0
         decoder = self.backbone.get_decoder()
         blocks = decoder.layers
-        decoder.layers = blocks[first:]
+        decoder.layers = (
+            blocks[first:] if first else blocks
+        )  # a slice is a new list of modules, for every token decoded
         try:
             hidden = decoder(inputs_embeds=x, position_ids=positions, use_cache=False, reading=reading)[0]
         finally:
